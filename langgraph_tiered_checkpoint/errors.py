@@ -1,0 +1,47 @@
+"""Every exception that this package raises. A caller's mistake and a tier's fault never share a class."""
+
+from __future__ import annotations
+
+
+class TieredCheckpointError(Exception):
+    """Root of everything that this package raises on purpose."""
+
+
+class ConfigurationError(TieredCheckpointError, ValueError):
+    """The caller's mistake: a setting, a URL, a thread id or a value that cannot be used."""
+
+
+class InvalidThreadError(ConfigurationError):
+    """A thread id, namespace or key that one of the tiers could not hold."""
+
+
+class UnserializableError(ConfigurationError):
+    """A value that the configured serde cannot carry. Nothing was stored."""
+
+
+class NotPromotableError(ConfigurationError):
+    """A tier operation that the thread or this configuration does not allow."""
+
+
+class HotTierError(TieredCheckpointError):
+    """Redis did not answer, or refused. Nothing is known to have been stored by the failed call."""
+
+
+class ColdTierError(TieredCheckpointError):
+    """Postgres did not answer, or refused."""
+
+
+class FlushError(ColdTierError):
+    """Some threads could not be flushed; the message names them. Their changes are safe in Redis."""
+
+
+class SchemaError(ColdTierError):
+    """The tables in Postgres are missing, or not of a version that this package knows."""
+
+
+class ThreadDeletedError(TieredCheckpointError):
+    """The thread that this run was reading was deleted, or has expired. Start a new run."""
+
+
+class ThreadBusyError(TieredCheckpointError):
+    """A structural operation (prune, copy, delete_for_runs) held the thread for longer than we wait."""

@@ -1,0 +1,164 @@
+"""What the two tiers exchange: rows in wire form and the public status records. No behaviour, no I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal, NamedTuple
+
+Typed = tuple[str, bytes]
+"""A serialized value: the serde's type tag and its bytes."""
+
+
+class CheckpointRow(NamedTuple):
+    """One checkpoint without the values that live in blobs.
+
+    `checkpoint` and `metadata` are UTF-8 JSON and travel verbatim; `checkpoint` carries inline primitives in
+    its `channel_values`. `exact_metadata` is set only where JSON would not give the metadata back faithfully.
+    """
+
+    ns: str
+    checkpoint_id: str
+    parent_id: str
+    """The parent's id; empty at the start of a chain."""
+    checkpoint: bytes
+    metadata: bytes
+    exact_metadata: Typed | None
+    refs: tuple[tuple[str, str], ...]
+    """(channel, version as text) of every channel whose value is not inline."""
+    inline: tuple[str, ...]
+    """Channels whose value is inline in `checkpoint`."""
+    run_id: str
+    root_id: str
+    """The root checkpoint that started this subgraph call; the own id in the root namespace."""
+    depth: int
+    """How many ancestors the delta channels of this checkpoint may need (0 without delta channels)."""
+
+
+class BlobRow(NamedTuple):
+    """The value of one channel at one version, as the serde wrote it."""
+
+    ns: str
+    channel: str
+    version: str
+    type: str
+    data: bytes
+
+
+class WriteRow(NamedTuple):
+    """One pending write."""
+
+    ns: str
+    checkpoint_id: str
+    task_id: str
+    idx: int
+    channel: str
+    type: str
+    data: bytes
+    task_path: str
+
+
+class StoredCheckpoint(NamedTuple):
+    """A checkpoint with everything needed to rebuild its tuple. The order of blobs and writes means nothing."""
+
+    row: CheckpointRow
+    blobs: list[BlobRow]
+    writes: list[WriteRow]
+
+
+class Outline(NamedTuple):
+    """Where one checkpoint stands among the others: enough to decide what a prune keeps."""
+
+    ns: str
+    checkpoint_id: str
+    parent_id: str
+    root_id: str
+    depth: int
+    run_id: str
+
+
+class Origin(NamedTuple):
+    """What Postgres knows of a thread, as one row."""
+
+    incarnation: str
+    flushed: str
+    """The change id that was flushed last; empty if a first copy has not been committed yet."""
+    pinned: bool
+
+
+class ThreadBatch(NamedTuple):
+    """What one flush of one thread writes: rows, and the fence they are written behind."""
+
+    thread_id: str
+    incarnation: str
+    expected: str
+    """The change id that Postgres must hold for the batch to apply."""
+    flushed: str
+    """The change id that Postgres holds afterwards."""
+    checkpoints: list[CheckpointRow]
+    blobs: list[BlobRow]
+    writes: list[WriteRow]
+    last_write_ms: int
+    """Unix time in milliseconds of the thread's last write."""
+    reason: str
+    """Why the thread was promoted."""
+
+
+class DeltaPage(NamedTuple):
+    """A stretch of a parent chain, newest ancestor first, as far as one tier could follow it."""
+
+    ancestors: list[DeltaAncestor]
+    cursor: str
+    """The next ancestor to look up, in the other tier; empty when the walk is over."""
+
+
+class DeltaAncestor(NamedTuple):
+    """One ancestor's part in a delta channel's history."""
+
+    checkpoint_id: str
+    seeds: dict[str, Typed]
+    """Channel -> its stored value. A value stored inline has the type "json"."""
+    writes: list[WriteRow]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThreadStatus:
+    """What `TieredSaver.explain` says of one thread."""
+
+    thread_id: str
+    tier: Literal["hot", "both", "cold"] | None
+    state: Literal["ephemeral", "dirty", "clean", "cold", "absent"]
+    why: str
+    """One sentence: why the thread is in this tier and state."""
+    incarnation: str | None = None
+    hot_checkpoints: int = 0
+    cold_checkpoints: int = 0
+    hot_bytes: int = 0
+    """Redis memory of the thread, in bytes, as Redis itself estimates it."""
+    expires_at: datetime | None = None
+    """When the hot copy lapses; for an ephemeral thread, when the thread is gone."""
+    created_at: datetime | None = None
+    last_write_at: datetime | None = None
+    unflushed_age: timedelta | None = None
+    """Age of the oldest change that Postgres has not committed."""
+    due_at: datetime | None = None
+    lease: bool = False
+    """Whether a promoter has the thread in hand."""
+    pinned: bool = False
+    interrupted: bool = False
+    last_error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TierStats:
+    """What `TieredSaver.stats` says of the whole store."""
+
+    hot_threads: int
+    due_threads: int
+    overdue_threads: int
+    oldest_due_age: timedelta | None
+    parked_threads: tuple[str, ...]
+    """Threads whose last flush failed for a reason of their own; `explain` has the error."""
+    cold_threads: int | None
+    """None without a cold tier."""
+    hot_memory_bytes: int

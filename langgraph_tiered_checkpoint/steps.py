@@ -1,0 +1,68 @@
+"""The vocabulary of plans: what a plan can ask its runner to do. No I/O, no clock.
+
+A plan is a generator that yields steps and is sent their replies, so that every operation is written once and
+runs unchanged under the sync and the async runner, and under a unit test that scripts the replies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, NamedTuple, TypeVar
+
+T = TypeVar("T")
+
+
+class Sql(NamedTuple):
+    """One statement of a transaction. The reply is its rows as tuples (an empty list if it has none)."""
+
+    text: str
+    params: Sequence[Any] = ()
+
+
+Statements = Generator[Sql, list[tuple[Any, ...]], T]
+
+
+@dataclass(frozen=True, slots=True)
+class Tx(Generic[T]):
+    """A Postgres transaction; the reply is what `body` returns.
+
+    The runner may run `body` again after a lost connection or a serialization failure, so each call must start
+    afresh. A body that raises rolls the transaction back.
+    """
+
+    name: str
+    thread: str
+    """The thread (or threads) concerned, for error messages."""
+    body: Callable[[], Statements[T]]
+    timeout_ms: int | None = None
+    """Statement timeout for this transaction, if tighter than the connection's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lua:
+    """One atomic script on one hash slot; the reply is the script's."""
+
+    script: str
+    """The name of a file in lua/, without its ending."""
+    keys: tuple[str, ...]
+    args: tuple[bytes | str | int, ...]
+    thread: str
+
+
+@dataclass(frozen=True, slots=True)
+class LuaBatch:
+    """Independent scripts, possibly on several slots, sent together; the reply is the list of their replies."""
+
+    calls: tuple[Lua, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Wait; the reply is None."""
+
+    seconds: float
+
+
+Step = Lua | LuaBatch | Tx[Any] | Pause
+Plan = Generator[Step, Any, T]
