@@ -31,6 +31,10 @@ class ColdTierError(TieredCheckpointError):
     """Postgres did not answer, or refused."""
 
 
+class ColdRefusedError(ColdTierError):
+    """Postgres answered, and refused these rows: trying again will not help by itself."""
+
+
 class FlushError(ColdTierError):
     """Some threads could not be flushed; the message names them. Their changes are safe in Redis."""
 

@@ -161,4 +161,3 @@ class TierStats:
     """Threads whose last flush failed for a reason of their own; `explain` has the error."""
     cold_threads: int | None
     """None without a cold tier."""
-    hot_memory_bytes: int

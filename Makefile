@@ -1,0 +1,60 @@
+# Needs python3 (3.10 or newer) and make; everything else goes into .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+WHEEL_VENV := .venv-wheel
+WORKERS ?= 2
+
+.DEFAULT_GOAL := check
+.DELETE_ON_ERROR:
+.PHONY: bench check clean contract demo format lint test test-nightly types wheel-test
+
+$(READY): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+demo: $(READY)
+	$(BIN)/python examples/quickstart.py
+
+test: $(READY)
+	$(BIN)/pytest -n $(WORKERS)
+
+test-nightly: $(READY)
+	$(BIN)/pytest -n $(WORKERS) -m nightly
+
+bench: $(READY)
+	$(BIN)/pytest tests/benchmarks -m benchmark
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(READY)
+	$(BIN)/mypy
+
+contract: $(READY)
+	$(BIN)/lint-imports --no-logo --no-cache
+
+# The tests again, against the built wheel, with the source folder out of reach.
+wheel-test: $(READY)
+	rm -rf build/wheel $(WHEEL_VENV)
+	$(BIN)/python -m build --quiet --wheel --outdir build/wheel
+	$(PYTHON) -m venv $(WHEEL_VENV)
+	$(WHEEL_VENV)/bin/pip install --quiet --disable-pip-version-check "$$(echo build/wheel/*.whl)[dev]"
+	bin="$$PWD/$(WHEEL_VENV)/bin" && away="$$(mktemp -d)" && trap 'rm -rf "$$away"' EXIT && \
+	cp -R README.md pyproject.toml tests examples "$$away" && cd "$$away" && \
+	"$$bin/python" -c 'import pathlib, sysconfig, langgraph_tiered_checkpoint as p; f = pathlib.Path(p.__file__); print(f); assert f.is_relative_to(sysconfig.get_path("purelib"))' && \
+	"$$bin/pytest" -n $(WORKERS) -p no:cacheprovider
+
+check: lint types contract test wheel-test
+
+clean:
+	rm -rf $(VENV) $(WHEEL_VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

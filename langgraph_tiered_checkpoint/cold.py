@@ -1,0 +1,245 @@
+"""Statements over the cold tables: what is written, added to what cold_read.py reads. No I/O.
+
+Whoever changes rows of a thread locks its row in `tiered_threads` first, so flushes, structural operations and
+deletes of one thread exclude each other. Bodies are written for READ COMMITTED; under a stricter default they can
+fail with a serialization failure, and may be repeated.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
+
+from langgraph_tiered_checkpoint.cold_read import ColdAnswer, ColdReader, ColdStatus, ListedCheckpoint, describe
+from langgraph_tiered_checkpoint.errors import ColdTierError, ConfigurationError
+from langgraph_tiered_checkpoint.records import BlobRow, CheckpointRow, Origin, Outline, ThreadBatch, WriteRow
+from langgraph_tiered_checkpoint.steps import Statements, Tx
+
+__all__ = ["Cold", "ColdAnswer", "ColdStatus", "Decide", "ListedCheckpoint", "describe"]
+
+Decide = Callable[[list[Outline]], Collection[tuple[str, str]]]
+"""From the outline of a thread to the (namespace, checkpoint id) pairs that go. Pure: it may be called again."""
+
+_CLAIM_ATTEMPTS = 10
+
+
+class Cold(ColdReader):
+    """Statements over the cold tables. No I/O.
+
+    Args:
+        schema: where the tables are; None for the connection's search path.
+
+    Raises:
+        ConfigurationError: not a possible name of a schema.
+    """
+
+    def adopt(self, thread_id: str, fresh_incarnation: str) -> Tx[Origin | None]:
+        """The origin of a thread; one that only the official saver has written gets its row first.
+
+        The reply is None if Postgres has nothing of the thread.
+        """
+        return Tx("adopt", thread_id, partial(self._adopt, thread_id, fresh_incarnation))
+
+    def _adopt(self, thread_id: str, incarnation: str) -> Statements[Origin | None]:
+        origin = yield from self._origin(thread_id)
+        if origin is not None:
+            return origin
+        for row in (yield self._q("adopt", thread=thread_id, incarnation=incarnation, flushed=f"0.{incarnation}")):
+            return Origin(*row)
+        return (yield from self._origin(thread_id))
+
+    def claim(self, thread_id: str, incarnation: str, reason: str) -> Tx[Origin]:
+        """Make sure that the thread has a row, and reply with the row as it stands: perhaps of another incarnation."""
+        return Tx("claim", thread_id, partial(self._claim, thread_id, incarnation, reason))
+
+    def _claim(self, thread_id: str, incarnation: str, reason: str) -> Statements[Origin]:
+        for _ in range(_CLAIM_ATTEMPTS):
+            for row in (yield self._q("claim", thread=thread_id, incarnation=incarnation, reason=reason)):
+                return Origin(*row)
+            origin = yield from self._origin(thread_id)
+            if origin is not None:
+                return origin
+        raise ColdTierError(f"thread {thread_id!r}: its row in Postgres came and went while it was claimed. Try again")
+
+    def unclaim(self, thread_id: str, incarnation: str) -> Tx[None]:
+        """Take back the row of a thread that turned out not to exist, unless something was flushed."""
+        return Tx("unclaim", thread_id, partial(self._unclaim, thread_id, incarnation))
+
+    def _unclaim(self, thread_id: str, incarnation: str) -> Statements[None]:
+        yield self._q("unclaim", thread=thread_id, incarnation=incarnation)
+
+    def commit(self, batches: Sequence[ThreadBatch]) -> Tx[frozenset[str]]:
+        """Write one batch per thread. The reply names the threads whose fence held; of the others nothing is written.
+
+        At most five statements, however many rows.
+        """
+        return Tx("commit", ", ".join(batch.thread_id for batch in batches), partial(self._commit, tuple(batches)))
+
+    def _commit(self, batches: Sequence[ThreadBatch]) -> Statements[frozenset[str]]:
+        fences = set((yield self._q("lock", threads=[batch.thread_id for batch in batches])))
+        held = [batch for batch in batches if (batch.thread_id, batch.incarnation, batch.expected) in fences]
+        if not held:
+            return frozenset()
+        yield self._q(
+            "advance",
+            threads=[batch.thread_id for batch in held],
+            flushed=[batch.flushed for batch in held],
+            last_writes=[batch.last_write_ms for batch in held],
+            reasons=[batch.reason for batch in held],
+        )
+        yield from self._insert_checkpoints((b.thread_id, row) for b in held for row in b.checkpoints)
+        yield from self._insert_blobs((b.thread_id, row) for b in held for row in b.blobs)
+        yield from self._insert_writes((b.thread_id, row) for b in held for row in b.writes)
+        return frozenset(batch.thread_id for batch in held)
+
+    # One statement cannot touch a row twice, so of rows with the same key the last one stays.
+
+    def _insert_checkpoints(self, rows: Iterable[tuple[str, CheckpointRow]]) -> Statements[None]:
+        unique = list({(thread, row.ns, row.checkpoint_id): (thread, row) for thread, row in rows}.values())
+        if unique:
+            exact = [row.exact_metadata or (None, None) for _, row in unique]
+            yield self._q(
+                "insert_checkpoints",
+                threads=[thread for thread, _ in unique],
+                spaces=[row.ns for _, row in unique],
+                ids=[row.checkpoint_id for _, row in unique],
+                parents=[row.parent_id or None for _, row in unique],
+                checkpoints=[row.checkpoint.decode() for _, row in unique],
+                metadata=[row.metadata.decode() for _, row in unique],
+                exact_types=[type_ for type_, _ in exact],
+                exact=[data for _, data in exact],
+            )
+
+    def _insert_blobs(self, rows: Iterable[tuple[str, BlobRow]]) -> Statements[None]:
+        unique = list({(thread, row.ns, row.channel, row.version): (thread, row) for thread, row in rows}.values())
+        if unique:
+            yield self._q(
+                "insert_blobs",
+                threads=[thread for thread, _ in unique],
+                spaces=[row.ns for _, row in unique],
+                channels=[row.channel for _, row in unique],
+                versions=[row.version for _, row in unique],
+                types=[row.type for _, row in unique],
+                blobs=[row.data for _, row in unique],
+            )
+
+    def _insert_writes(self, rows: Iterable[tuple[str, WriteRow]]) -> Statements[None]:
+        unique = list(
+            {(thread, row.ns, row.checkpoint_id, row.task_id, row.idx): (thread, row) for thread, row in rows}.values()
+        )
+        if unique:
+            yield self._q(
+                "insert_writes",
+                threads=[thread for thread, _ in unique],
+                spaces=[row.ns for _, row in unique],
+                ids=[row.checkpoint_id for _, row in unique],
+                tasks=[row.task_id for _, row in unique],
+                indexes=[row.idx for _, row in unique],
+                channels=[row.channel for _, row in unique],
+                types=[row.type for _, row in unique],
+                blobs=[row.data for _, row in unique],
+                paths=[row.task_path for _, row in unique],
+            )
+
+    def pin(self, thread_id: str, incarnation: str, pinned: bool) -> Tx[bool]:  # noqa: FBT001 - stored as it is
+        """Pin or unpin; the reply is whether the thread is there in this incarnation."""
+        return Tx("pin", thread_id, partial(self._pin, thread_id, incarnation, pinned))
+
+    def _pin(self, thread_id: str, incarnation: str, pinned: bool) -> Statements[bool]:  # noqa: FBT001 - as `pin`
+        return bool((yield self._q("pin", thread=thread_id, incarnation=incarnation, pinned=pinned)))
+
+    def delete(self, thread_id: str) -> Tx[None]:
+        """Delete everything of a thread, in whatever incarnation. Nothing is left behind."""
+        return Tx("delete", thread_id, partial(self._delete, thread_id))
+
+    def _delete(self, thread_id: str) -> Statements[None]:
+        # The fence goes first, which waits for a flush that holds it, and once more last: a reader may have adopted the
+        # thread on the evidence of rows that were not yet deleted.
+        for name in ("delete_origin", "delete_checkpoints", "delete_writes", "delete_blobs", "delete_origin"):
+            yield self._q(name, thread=thread_id, spaces=None)
+
+    def drop(
+        self,
+        thread_id: str,
+        incarnation: str,
+        expected_flushed: str,
+        new_flushed: str,
+        decide: Decide,
+        timeout_ms: int,
+    ) -> Tx[bool]:
+        """Drop the checkpoints that `decide` names, with their writes and the blobs that no kept one references.
+
+        A kept checkpoint whose parent goes has no parent any more. A namespace that loses its last checkpoint loses
+        its leftover writes and blobs too. A thread of which nothing is left loses its row.
+        The reply is whether the fence held; if not, nothing was done.
+        """
+        body = partial(self._drop, thread_id, incarnation, expected_flushed, new_flushed, decide)
+        return Tx("drop", thread_id, body, timeout_ms)
+
+    def _drop(self, thread_id: str, incarnation: str, expected: str, flushed: str, decide: Decide) -> Statements[bool]:
+        if (thread_id, incarnation, expected) not in (yield self._q("lock", threads=[thread_id])):
+            return False
+        outline = yield from self.outline(thread_id)
+        named = set(decide(outline))
+        kept = [line for line in outline if (line.ns, line.checkpoint_id) not in named]
+        dropped: dict[str, list[str]] = defaultdict(list)
+        for line in outline:
+            if (line.ns, line.checkpoint_id) in named:
+                dropped[line.ns].append(line.checkpoint_id)
+        gone = sorted(dropped.keys() - {line.ns for line in kept})
+        if gone:
+            for name in ("delete_checkpoints", "delete_writes", "delete_blobs"):
+                yield self._q(name, thread=thread_id, spaces=gone)
+        for ns, ids in dropped.items():
+            if ns not in gone:
+                lost = set(ids)
+                orphans = [line.checkpoint_id for line in kept if line.ns == ns and line.parent_id in lost]
+                yield from self._thin(thread_id, ns, ids, orphans)
+        if not kept and (yield self._q("delete_empty_origin", thread=thread_id)):
+            yield self._q("delete_blobs", thread=thread_id, spaces=None)
+            return True
+        yield self._q("advance", threads=[thread_id], flushed=[flushed], last_writes=[0], reasons=[""])
+        return True
+
+    def _thin(self, thread_id: str, ns: str, ids: list[str], orphans: list[str]) -> Statements[None]:
+        """Drop some checkpoints of a namespace that keeps others."""
+        freed = yield self._q("drop_checkpoints", thread=thread_id, ns=ns, ids=ids)
+        yield self._q("drop_writes", thread=thread_id, ns=ns, ids=ids)
+        if orphans:
+            yield self._q("orphan", thread=thread_id, ns=ns, ids=orphans)
+        garbage = defaultdict(list)
+        channels, versions = [channel for channel, _ in freed], [version for _, version in freed]
+        for channel, version in (
+            yield self._q("unreferenced", thread=thread_id, ns=ns, channels=channels, versions=versions)
+        ):
+            garbage[channel].append(version)
+        for channel, unused in garbage.items():
+            yield self._q("drop_blobs", thread=thread_id, ns=ns, channel=channel, versions=unused)
+
+    def copy(self, source: str, target: str, target_incarnation: str, flushed: str) -> Tx[int]:
+        """Copy all rows of a thread to a new one; the reply is the number of checkpoints.
+
+        Nothing is written if the source has neither checkpoints nor writes.
+
+        Raises:
+            ConfigurationError: the target exists.
+        """
+        return Tx("copy", f"{source} -> {target}", partial(self._copy, source, target, target_incarnation, flushed))
+
+    def _copy(self, source: str, target: str, incarnation: str, flushed: str) -> Statements[int]:
+        exists = ConfigurationError(
+            f"thread {target!r} already exists. Copy {source!r} to an id that is not in use, or delete the thread first"
+        )
+        yield self._q("share", thread=source)
+        [(any_source, any_target)] = yield self._q("has_rows", source=source, target=target)
+        if any_target:
+            raise exists
+        if not any_source:
+            return 0
+        if not (yield self._q("copy_origin", source=source, target=target, incarnation=incarnation, flushed=flushed)):
+            raise exists
+        [(copied,)] = yield self._q("copy_checkpoints", source=source, target=target)
+        yield self._q("copy_blobs", source=source, target=target)
+        yield self._q("copy_writes", source=source, target=target)
+        return int(copied)

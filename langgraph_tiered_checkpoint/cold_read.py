@@ -1,0 +1,298 @@
+"""Statements that read the cold tables, and how their rows become records. No I/O."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import datetime
+from functools import partial
+from typing import Any, NamedTuple
+
+from langgraph.checkpoint.serde.types import TASKS
+
+from langgraph_tiered_checkpoint.codec import delta_depth
+from langgraph_tiered_checkpoint.cold_schema import ColdSchema
+from langgraph_tiered_checkpoint.records import (
+    BlobRow,
+    CheckpointRow,
+    DeltaAncestor,
+    DeltaPage,
+    Origin,
+    Outline,
+    StoredCheckpoint,
+    Typed,
+    WriteRow,
+)
+from langgraph_tiered_checkpoint.steps import Statements, Tx
+
+Row = tuple[Any, ...]
+ListedCheckpoint = tuple[str, StoredCheckpoint, list[Typed]]
+"""The thread id, the checkpoint, and the pending sends of its parent if it is older than format v4."""
+
+_RUN_ID_INDEX_CHARS = 64
+
+
+class ColdAnswer(NamedTuple):
+    """What Postgres knows of one checkpoint and its thread."""
+
+    origin: Origin | None
+    """None also for a thread that only the official saver has written: see `heads_exist`."""
+    stored: StoredCheckpoint | None
+    sends: list[Typed]
+    """Pending sends of the parent, in order, for a checkpoint that is older than format v4."""
+    heads_exist: bool
+    """Whether the thread has any checkpoint or pending write at all."""
+
+
+class ColdStatus(NamedTuple):
+    """What `explain` says of a thread's cold side."""
+
+    origin: Origin
+    """Of empty texts for a thread that only the official saver has written."""
+    checkpoints: int
+    promoted_at: datetime | None
+    last_write_at: datetime | None
+    reason: str
+
+
+class ColdReader(ColdSchema):
+    """What can be asked of the cold tables."""
+
+    def fetch(self, thread_id: str, ns: str, checkpoint_id: str | None) -> Tx[ColdAnswer]:
+        """One checkpoint, or the latest of the namespace. One statement."""
+        return Tx("fetch", thread_id, partial(self._fetch, thread_id, ns, checkpoint_id))
+
+    def _fetch(self, thread_id: str, ns: str, checkpoint_id: str | None) -> Statements[ColdAnswer]:
+        row: CheckpointRow | None = None
+        origin: Origin | None = None
+        blobs: list[BlobRow] = []
+        writes: list[Row] = []
+        sends: list[Row] = []
+        heads_exist = False
+        for kind, a, b, c, d, e, number, data in (yield self._q("fetch", thread=thread_id, ns=ns, id=checkpoint_id)):
+            match kind:
+                case "checkpoint":
+                    row = describe(ns, a, b, c, d, None if e is None else (e, data))
+                case "blob":
+                    blobs.append(BlobRow(ns, a, b, c, data))
+                case "write":
+                    writes.append((a, number, b, c, data, d))
+                case "send":
+                    sends.append((d, a, number, c, data))
+                case "origin":
+                    origin = Origin(a, b, bool(number))
+                case _:
+                    heads_exist = True
+        stored = None
+        if row is not None:
+            stored = StoredCheckpoint(row, blobs, [WriteRow(ns, row.checkpoint_id, *write) for write in writes])
+        return ColdAnswer(origin, stored, _ordered(sends), heads_exist)
+
+    def page(
+        self,
+        thread_id: str | None,
+        ns: str | None,
+        *,
+        before: tuple[str, ...] | None,
+        checkpoint_id: str | None,
+        before_id: str | None,
+        limit: int,
+        thread_prefix: str = "",
+    ) -> Tx[list[ListedCheckpoint]]:
+        """A page of checkpoints, by id and namespace, both descending; of all threads by thread id first, ascending.
+
+        At most five statements, however long the page. Blobs that checkpoints share are fetched once.
+
+        Args:
+            thread_id: None for all threads.
+            ns: None for all namespaces.
+            before: where the last page ended: (checkpoint id, namespace), for all threads with the thread id in front.
+            checkpoint_id: only this one.
+            before_id: only checkpoints with a smaller id.
+            limit: how many.
+            thread_prefix: only threads whose id starts with exactly this, when all are listed.
+        """
+        filters = {"ns": ns, "id": checkpoint_id, "before_id": before_id}
+        body = partial(self._page, thread_id, before, limit, thread_prefix, filters)
+        return Tx("page", thread_prefix if thread_id is None else thread_id, body)
+
+    def _page(
+        self,
+        thread_id: str | None,
+        before: tuple[str, ...] | None,
+        limit: int,
+        prefix: str,
+        filters: dict[str, str | None],
+    ) -> Statements[list[ListedCheckpoint]]:
+        rows: list[Row] = []
+        current = thread_id
+        if thread_id is None and before is not None:
+            current, before = before[0], before[1:]
+        if current is not None:
+            name = "page_of_thread" if filters["ns"] is None or thread_id is None else "page_of_namespace"
+            after_id, after_ns = before or (None, None)
+            rows = yield self._q(name, thread=current, after_id=after_id, after_ns=after_ns, limit=limit, **filters)
+        if thread_id is None and len(rows) < limit:
+            rows += yield self._q(
+                "page_of_all",
+                after_thread=current or "",
+                prefix=prefix or None,
+                prefix_end=_after_prefix(prefix),
+                limit=limit - len(rows),
+                **filters,
+            )
+        return (yield from self._complete(rows))
+
+    def _complete(self, rows: list[Row]) -> Statements[list[ListedCheckpoint]]:
+        """Fetch the blobs, writes and sends that belong to rows of a page."""
+        if not rows:
+            return []
+        described = [(row[0], _described(row)) for row in rows]
+        refs = list({(thread, row.ns, *ref): None for thread, row in described for ref in row.refs})
+        blobs: dict[tuple[str, ...], BlobRow] = {}
+        if refs:
+            threads, spaces, channels, versions = map(list, zip(*refs, strict=True))
+            for thread, *blob in (
+                yield self._q("blobs_of", threads=threads, spaces=spaces, channels=channels, versions=versions)
+            ):
+                blobs[thread, blob[0], blob[1], blob[2]] = BlobRow(*blob)
+        writes = yield from self._writes_of([(thread, row.ns, row.checkpoint_id) for thread, row in described], None)
+        parents = [(row[0], row[1], row[3]) for row in rows if row[8] and row[3]]
+        sends = (yield from self._writes_of(parents, TASKS)) if parents else {}
+        page = []
+        for (thread, row), raw in zip(described, rows, strict=True):
+            own = [found for ref in row.refs if (found := blobs.get((thread, row.ns, *ref)))]
+            stored = StoredCheckpoint(row, own, writes.get((thread, row.ns, row.checkpoint_id), []))
+            of_parent = sends.get((thread, row.ns, row.parent_id), []) if raw[8] else []
+            page.append(
+                (thread, stored, _ordered([(w.task_path, w.task_id, w.idx, w.type, w.data) for w in of_parent]))
+            )
+        return page
+
+    def _writes_of(
+        self, keys: list[tuple[str, str, str]], channel: str | None
+    ) -> Statements[dict[tuple[str, str, str], list[WriteRow]]]:
+        threads, spaces, ids = map(list, zip(*dict.fromkeys(keys), strict=True))
+        found = defaultdict(list)
+        for thread, *write in (yield self._q("writes_of", threads=threads, spaces=spaces, ids=ids, channel=channel)):
+            found[thread, write[0], write[1]].append(WriteRow(*write))
+        return found
+
+    def outline(self, thread_id: str) -> Statements[list[Outline]]:
+        """Every checkpoint of a thread without its contents, in no particular order. For use inside another body."""
+        return [Outline(*row) for row in (yield self._q("outline", thread=thread_id))]
+
+    def delta_history(self, thread_id: str, ns: str, checkpoint_id: str, channels: Sequence[str]) -> Tx[DeltaPage]:
+        """Follow the parents from `checkpoint_id`, itself included, until each channel met a stored value.
+
+        One statement. An ancestor carries the writes to channels that had not met theirs before it.
+        """
+        return Tx("delta_history", thread_id, partial(self._delta, thread_id, ns, checkpoint_id, list(channels)))
+
+    def _delta(self, thread_id: str, ns: str, checkpoint_id: str, channels: list[str]) -> Statements[DeltaPage]:
+        ids: dict[int, str] = {}
+        inline: dict[int, dict[str, Typed]] = defaultdict(dict)
+        blobs: dict[int, dict[str, Typed]] = defaultdict(dict)
+        writes: dict[int, list[Row]] = defaultdict(list)
+        query = self._q("delta_history", thread=thread_id, ns=ns, id=checkpoint_id, channels=channels)
+        for kind, distance, name, type_, task_id, task_path, idx, data in (yield query):
+            match kind:
+                case "ancestor":
+                    ids[distance] = name
+                case "inline":
+                    inline[distance][name] = (type_, data)
+                case "blob":
+                    blobs[distance][name] = (type_, data)
+                case _:
+                    writes[distance].append((task_id, idx, name, type_, data, task_path))
+        ancestors = [
+            DeltaAncestor(id_, inline[n] | blobs[n], [WriteRow(ns, id_, *write) for write in writes[n]])
+            for n, id_ in sorted(ids.items())
+        ]
+        return DeltaPage(ancestors, "")
+
+    def status(self, thread_id: str) -> Tx[ColdStatus | None]:
+        """What `explain` says; None if Postgres has nothing of the thread."""
+        return Tx("status", thread_id, partial(self._status, thread_id))
+
+    def _status(self, thread_id: str) -> Statements[ColdStatus | None]:
+        for incarnation, flushed, pinned, *rest in (yield self._q("status", thread=thread_id)):
+            return ColdStatus(Origin(incarnation, flushed, pinned), *rest)
+        return None
+
+    def count_threads(self) -> Tx[int]:
+        """How many threads this package has promoted or adopted. Counts rows of one small table."""
+        return Tx("count_threads", "*", self._count)
+
+    def _count(self) -> Statements[int]:
+        [(count,)] = yield self._q("count_threads")
+        return int(count)
+
+    def thread_ids(self, after: str, prefix: str, limit: int) -> Tx[list[str]]:
+        """A page of the threads that have checkpoints, whoever wrote them, in bytewise order after `after`."""
+        return Tx("thread_ids", prefix, partial(self._thread_ids, after, prefix, limit))
+
+    def _thread_ids(self, after: str, prefix: str, limit: int) -> Statements[list[str]]:
+        rows = yield self._q("thread_ids", after=after, prefix=prefix or None, limit=limit)
+        return [thread_id for (thread_id,) in rows]
+
+    def threads_of_runs(self, run_ids: Sequence[str], prefix: str) -> Tx[list[str]]:
+        """The threads with checkpoints of these runs, in bytewise order."""
+        return Tx("threads_of_runs", prefix, partial(self._threads_of_runs, list(run_ids), prefix))
+
+    def _threads_of_runs(self, run_ids: list[str], prefix: str) -> Statements[list[str]]:
+        cut = [run_id[:_RUN_ID_INDEX_CHARS] for run_id in run_ids]
+        rows = yield self._q("threads_of_runs", cut=cut, runs=run_ids, prefix=prefix or None)
+        return sorted(thread_id for (thread_id,) in rows)
+
+    def _origin(self, thread_id: str) -> Statements[Origin | None]:
+        for row in (yield self._q("origin", thread=thread_id)):
+            return Origin(*row)
+        return None
+
+
+def describe(
+    ns: str, checkpoint_id: str, parent_id: str, checkpoint_json: str, metadata_json: str, exact: Typed | None
+) -> CheckpointRow:
+    """A row of `checkpoints` as a record. Numbers keep the text that `jsonb` gives them, as versions are keys."""
+    checkpoint = json.loads(checkpoint_json, parse_int=str, parse_float=str)
+    metadata = json.loads(metadata_json)
+    values = checkpoint.get("channel_values") or {}
+    versions = checkpoint.get("channel_versions") or {}
+    parents = metadata.get("parents") or {}
+    return CheckpointRow(
+        ns=ns,
+        checkpoint_id=checkpoint_id,
+        parent_id=parent_id,
+        checkpoint=checkpoint_json.encode(),
+        metadata=metadata_json.encode(),
+        exact_metadata=exact,
+        # An inline `true` may be the marker of a delta snapshot, whose value is a blob.
+        refs=tuple((channel, str(v)) for channel, v in versions.items() if values.get(channel, True) is True),
+        inline=tuple(values),
+        run_id=str(metadata.get("run_id") or ""),
+        root_id=str(parents.get("", "")) if ns else checkpoint_id,
+        depth=delta_depth(metadata),
+    )
+
+
+def _described(row: Row) -> CheckpointRow:
+    _thread, ns, checkpoint_id, parent_id, checkpoint, metadata, exact_type, exact, _old = row
+    return describe(
+        ns, checkpoint_id, parent_id, checkpoint, metadata, None if exact_type is None else (exact_type, exact)
+    )
+
+
+def _ordered(sends: list[Row]) -> list[Typed]:
+    """The values of rows (task path, task id, idx, type, data), in that order."""
+    return [(type_, data) for *_, type_, data in sorted(sends, key=lambda send: send[:3])]
+
+
+def _after_prefix(prefix: str) -> str | None:
+    """The least text that is bytewise greater than all that start with the prefix; None if there is none."""
+    for end in range(len(prefix), 0, -1):
+        following = ord(prefix[end - 1]) + 1
+        if following <= 0x10FFFF:
+            return prefix[: end - 1] + chr(0xE000 if 0xD800 <= following <= 0xDFFF else following)
+    return None

@@ -1,0 +1,231 @@
+"""The named queries in sql/, and the tables themselves: DDL, setup and the check of what is there. No I/O.
+
+Files are procrastinate's kind: `-- name: x`, a description in comments, one statement. `$schema.` stands for the
+qualification of a table. A line that ends in `-- if x` is left out where the parameter `x` is None.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from langgraph_tiered_checkpoint.errors import ConfigurationError, SchemaError
+from langgraph_tiered_checkpoint.steps import Sql, Statements, Tx
+
+TABLES = (
+    "checkpoint_migrations",
+    "checkpoints",
+    "checkpoint_blobs",
+    "checkpoint_writes",
+    "tiered_migrations",
+    "tiered_threads",
+)
+OFFICIAL_VERSION = 9
+TIERED_VERSION = 1
+
+_INDEXES = {
+    # name: (table, the official migration that makes it, or 0 for ours)
+    "checkpoints_thread_id_idx": ("checkpoints", 6),
+    "checkpoint_blobs_thread_id_idx": ("checkpoint_blobs", 7),
+    "checkpoint_writes_thread_id_idx": ("checkpoint_writes", 8),
+    "tiered_run_id_idx": ("checkpoints", 0),
+    "tiered_order_idx": ("checkpoints", 0),
+}
+_ADDED_COLUMNS = {
+    # The last column that each ALTER TABLE adds
+    "writes_task_path": ("checkpoint_writes", "task_path"),
+    "checkpoints_metadata": ("checkpoints", "tiered_metadata_sha256"),
+}
+_SETUP_KEY = 0x4C47_5449_4552_01
+_INDEX_KEY = 0x4C47_5449_4552_02
+_CONDITION = re.compile(r"^(.*?)\s*-- if (\w+)$")
+_PLACEHOLDER = re.compile(r"%\((\w+)\)s")
+
+
+@cache
+def _read(file: str) -> Mapping[str, str]:
+    source = (files("langgraph_tiered_checkpoint") / "sql" / file).read_text(encoding="utf-8")
+    queries = {}
+    for part in re.split(r"^-- name: ", source, flags=re.MULTILINE)[1:]:
+        name, _, body = part.partition("\n")
+        queries[name.strip()] = "\n".join(line for line in body.splitlines() if not line.startswith("--")).strip()
+    return queries
+
+
+class Queries:
+    """The named queries of some files, for one schema."""
+
+    def __init__(self, schema: str | None, *names: str) -> None:
+        self.prefix = "" if schema is None else f"{_quoted(schema)}."
+        self._texts = {
+            name: text.replace("$schema.", self.prefix) for file in names for name, text in _read(file).items()
+        }
+        self._built: dict[tuple[str, frozenset[str]], tuple[str, list[str]]] = {}
+
+    def text(self, name: str) -> str:
+        """A query that takes no parameters, as it stands in its file."""
+        return self._texts[name]
+
+    def __call__(self, name: str, **params: Any) -> Sql:
+        """A query with its parameters bound by position."""
+        key = name, frozenset(param for param, value in params.items() if value is None)
+        built = self._built.get(key)
+        if built is None:
+            built = self._built[key] = self._build(*key)
+        text, order = built
+        return Sql(text, tuple(params[param] for param in order))
+
+    def _build(self, name: str, absent: frozenset[str]) -> tuple[str, list[str]]:
+        lines = []
+        for line in self._texts[name].splitlines():
+            condition = _CONDITION.match(line)
+            if condition is None:
+                lines.append(line)
+            elif condition[2] not in absent:
+                lines.append(condition[1])
+        text = "\n".join(lines)
+        return _PLACEHOLDER.sub("%s", text), _PLACEHOLDER.findall(text)
+
+
+class ColdSchema:
+    """Makes, upgrades and checks the tables."""
+
+    def __init__(self, schema: str | None) -> None:
+        self._schema = schema
+        self._q = Queries(schema, "schema.sql", "read.sql", "write.sql")
+
+    def ddl(self) -> str:
+        """The whole DDL, for a DBA to run. It can be repeated, and applies to tables of the official saver as well."""
+        names = [*TABLES, "blobs_nullable", *_ADDED_COLUMNS, *_INDEXES, "record_official", "record_tiered"]
+        created = [] if self._schema is None else [f"CREATE SCHEMA IF NOT EXISTS {_quoted(self._schema)};"]
+        note = "-- On tables that are large and in use, build the indexes with CREATE INDEX CONCURRENTLY instead."
+        statements = [note + "\n" + self._q.text(n) if n == next(iter(_INDEXES)) else self._q.text(n) for n in names]
+        return "\n\n".join([*created, *statements]) + "\n"
+
+    def setup_tx(self) -> Tx[list[str]]:
+        """Do what a transaction can; the reply is what it can't, to be run in order, each outside a transaction.
+
+        That is the building of indexes on tables that were there before. Who runs it takes `concurrent_lock` on a
+        connection of its own, then asks `setup_tx` again: another process may have built them meanwhile, and
+        an index that is being built looks like one whose build was interrupted. The statements must come first in their
+        transaction: they set its isolation level.
+
+        Raises:
+            SchemaError: the tables are of a newer version of this package.
+        """
+        return Tx("setup", "*", self._setup)
+
+    def concurrent_lock(self) -> Sql:
+        """Try to become the one who builds indexes: one row, whether it worked. To be polled on an idle connection.
+
+        Waiting for the lock inside Postgres would be a transaction that `CREATE INDEX CONCURRENTLY` waits for.
+        """
+        return self._q("concurrent_lock", key=_INDEX_KEY)
+
+    def concurrent_unlock(self) -> Sql:
+        """Give up what `concurrent_lock` took, on the same connection."""
+        return self._q("concurrent_unlock", key=_INDEX_KEY)
+
+    def check_schema(self) -> Tx[None]:
+        """Check that the tables are there, and of a version that this package works with.
+
+        Raises:
+            SchemaError: they are missing, older or newer. The message says what to do.
+        """
+        return Tx("check_schema", "*", self._check)
+
+    def _check(self) -> Statements[None]:
+        missing = sorted(set(TABLES) - (yield from self._tables()))
+        if missing:
+            raise SchemaError(
+                f"Postgres has no {_listed(missing)}{self._where}. Run setup(), or the DDL it prints, once"
+            )
+        version = yield from self._version()
+        columns = yield from self._columns()
+        absent = [".".join(column) for column in _ADDED_COLUMNS.values() if column not in columns]
+        if version < TIERED_VERSION or absent:
+            raise SchemaError(
+                f"the tables in Postgres{self._where} are of an older version"
+                f"{f' (there is no {_listed(absent)})' if absent else ''}. Run setup(), or the DDL it prints, once"
+            )
+
+    def _setup(self) -> Statements[list[str]]:
+        q = self._q
+        yield q("setup_mode")
+        yield q("setup_lock", key=_SETUP_KEY)
+        if self._schema is not None and not (yield q("schema_exists", schema=self._schema)):
+            yield Sql(f"CREATE SCHEMA {_quoted(self._schema)}")
+        before = yield from self._tables()
+        if "tiered_migrations" in before:
+            yield from self._version()
+        for table in TABLES:
+            if table not in before:
+                yield q(table)
+        [(official,)] = yield q("official_version")
+        if official < 4 and "checkpoint_blobs" in before:
+            yield q("blobs_nullable")
+        columns = yield from self._columns()
+        for statement, column in _ADDED_COLUMNS.items():
+            if column not in columns:
+                yield q(statement)
+        pending = yield from self._index(before, official)
+        yield q("record_tiered")
+        if official < OFFICIAL_VERSION:
+            # What is recorded is not done again, so it is recorded when it has been done.
+            if pending:
+                pending.append(q.text("record_official"))
+            else:
+                yield q("record_official")
+        return pending
+
+    def _index(self, before: set[str], official: int) -> Statements[list[str]]:
+        found: dict[str, bool] = dict((yield self._q("existing_indexes", qualified=self._qualified(TABLES))))
+        pending = []
+        for name, (table, migration) in _INDEXES.items():
+            create = self._q.text(name)
+            concurrently = create.replace("CREATE INDEX", "CREATE INDEX CONCURRENTLY", 1)
+            if found.get(name) is False:
+                pending += [f"DROP INDEX CONCURRENTLY IF EXISTS {self._q.prefix}{name}", concurrently]
+            elif name not in found and table not in before:
+                yield Sql(create)
+            elif name not in found and (migration == 0 or official < migration):
+                pending.append(concurrently)
+        return pending
+
+    def _tables(self) -> Statements[set[str]]:
+        rows = yield self._q("existing_tables", names=list(TABLES), qualified=self._qualified(TABLES))
+        return {name for (name,) in rows}
+
+    def _columns(self) -> Statements[set[tuple[str, str]]]:
+        tables = [table for table, _ in _ADDED_COLUMNS.values()]
+        rows = yield self._q("existing_columns", names=tables, qualified=self._qualified(tables))
+        return {(table, column) for table, column in rows}
+
+    def _version(self) -> Statements[int]:
+        [(version,)] = yield self._q("tiered_version")
+        if version > TIERED_VERSION:
+            raise SchemaError(
+                f"the tables in Postgres{self._where} are of version {version}, and this package knows up to version "
+                f"{TIERED_VERSION}. Upgrade langgraph-tiered-checkpoint"
+            )
+        return int(version)
+
+    def _qualified(self, tables: tuple[str, ...] | list[str]) -> list[str]:
+        return [self._q.prefix + table for table in tables]
+
+    @property
+    def _where(self) -> str:
+        return "" if self._schema is None else f" in schema {self._schema!r}"
+
+
+def _quoted(schema: str) -> str:
+    if not schema or "\0" in schema or "%" in schema or len(schema.encode()) > 63:
+        raise ConfigurationError(f"schema {schema!r} cannot be used: it must have 1 to 63 bytes and neither NUL nor %")
+    return '"' + schema.replace('"', '""') + '"'
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names)

@@ -1,0 +1,291 @@
+"""Keys of the hot tier, and one typed builder per script. No I/O, no clock.
+
+The layout of a thread's hash is described in lua/common.lua; what each script promises, in its own header.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from langgraph_tiered_checkpoint.config import Settings
+from langgraph_tiered_checkpoint.frames import pack_blob, pack_frame, pack_list, pack_write
+from langgraph_tiered_checkpoint.records import BlobRow, CheckpointRow, StoredCheckpoint, WriteRow
+from langgraph_tiered_checkpoint.steps import Lua
+
+BUCKETS = 256
+LEASE_MS = 30_000
+PAGE_BYTES = 4_000_000
+"""How much one page of a flush carries, about."""
+SCAN_FIELDS = 100
+
+
+class Writer(NamedTuple):
+    """Who writes: what every mutation of a thread carries."""
+
+    thread_id: str
+    op: str
+    """Random, and the same when the call is repeated."""
+    incarnation: str
+    confirmed: bool
+    """Whether the thread is known to have existed in this incarnation."""
+    named_ms: int
+    """When the newest checkpoint that the call names was made; 0 if unknown."""
+    promote: str = ""
+    """A reason to promote the thread with this write."""
+
+
+class FoundOrigin(NamedTuple):
+    """What Postgres said of a thread that was not resident, for the script that asked."""
+
+    kind: str
+    """ "new" or "cold"."""
+    token: str
+    flushed: str = ""
+    pinned: bool = False
+
+
+UNKNOWN_ORIGIN = FoundOrigin("", "")
+
+
+class Hot:
+    """Builders of script calls under one prefix and one set of policies."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._prefix = settings.key_prefix
+        self._settings = settings
+        promotion = settings.promotion
+        after = promotion.after
+        self._policy: tuple[int, ...] = (
+            settings.ttl_ms,
+            settings.hot_ttl_ms,
+            -1 if after is None else int(after.total_seconds() * 1000),
+            promotion.checkpoints or 0,
+            promotion.bytes or 0,
+            int(promotion.on_interrupt),
+            int(promotion.before_expiry),
+        )
+        self._interval_ms = int(settings.flush_interval.total_seconds() * 1000)
+        self._cold = "1" if settings.cold else "0"
+        self._refresh = "1" if settings.refresh_on_read else "0"
+
+    # Keys
+
+    def thread_key(self, thread_id: str) -> str:
+        return f"{self._prefix}:{{{bucket_of(thread_id):02x}}}:t:{thread_id}"
+
+    def bucket_key(self, bucket: int, what: str) -> str:
+        return f"{self._prefix}:{{{bucket:02x}}}:{what}"
+
+    def _keys(self, thread_id: str, *lists: str) -> tuple[str, ...]:
+        bucket = bucket_of(thread_id)
+        return (self.thread_key(thread_id), *(self.bucket_key(bucket, name) for name in lists))
+
+    def _call(self, script: str, thread_id: str, lists: Sequence[str], *args: bytes | str | int) -> Lua:
+        return Lua(script, self._keys(thread_id, *lists), args, thread_id)
+
+    # Writing
+
+    def put(
+        self,
+        writer: Writer,
+        row: CheckpointRow,
+        blobs: Iterable[BlobRow],
+        expected: Iterable[tuple[str, str]],
+        origin: FoundOrigin = UNKNOWN_ORIGIN,
+    ) -> Lua:
+        """Store a checkpoint. One round trip."""
+        values: list[bytes | str] = []
+        for blob in blobs:
+            values += (blob.channel, blob.version, pack_blob(blob))
+        flat = [part for pair in expected for part in pair]
+        return self._write(
+            "put",
+            writer,
+            origin,
+            (
+                row.ns,
+                row.checkpoint_id,
+                row.parent_id,
+                pack_frame(row),
+                "0" if row.ns else "1",
+                pack_list(flat),
+                *values,
+            ),
+        )
+
+    def put_writes(
+        self,
+        writer: Writer,
+        ns: str,
+        checkpoint_id: str,
+        task_id: str,
+        writes: Sequence[WriteRow],
+        *,
+        interrupt: bool,
+        origin: FoundOrigin = UNKNOWN_ORIGIN,
+    ) -> Lua:
+        """Store pending writes of one task, any number of them. One round trip."""
+        args: list[bytes | str | int] = [ns, checkpoint_id, task_id, "1" if interrupt else "0"]
+        for write in writes:
+            args += (write.idx, pack_write(write))
+        return self._write("put_writes", writer, origin, args)
+
+    def _write(self, script: str, writer: Writer, origin: FoundOrigin, args: Iterable[bytes | str | int]) -> Lua:
+        head: tuple[bytes | str | int, ...] = (
+            writer.thread_id,
+            writer.op,
+            writer.incarnation,
+            "1" if writer.confirmed else "0",
+            self._cold,
+            writer.named_ms,
+            origin.kind,
+            origin.token,
+            origin.flushed,
+            "1" if origin.pinned else "0",
+            *self._policy,
+            writer.promote,
+            self._interval_ms,
+        )
+        return self._call(script, writer.thread_id, ("due", "threads", "runs", "gone"), *head, *args)
+
+    # Reading
+
+    def get(self, thread_id: str, ns: str, checkpoint_id: str, *, root_id: str, token: str) -> Lua:
+        """One checkpoint, or the latest of a namespace. One round trip."""
+        return self._call("get", thread_id, (), ns, checkpoint_id, self._refresh, root_id, self._cold, token)
+
+    def list(
+        self, thread_id: str, ns: str | None, *, below: str, cursor: tuple[str, str] | None, limit: int, values: bool
+    ) -> Lua:
+        """One page, newest first. One round trip."""
+        at_id, at_ns = cursor or ("", "")
+        one = "0" if ns is None else "1"
+        return self._call("list", thread_id, (), one, ns or "", below, at_id, at_ns, limit, "1" if values else "0")
+
+    def delta(self, thread_id: str, ns: str, checkpoint_id: str, channels: Sequence[str]) -> Lua:
+        """What the ancestors of a checkpoint hold of some channels. One round trip."""
+        return self._call("delta", thread_id, (), ns, checkpoint_id, *channels)
+
+    def fill(
+        self,
+        thread_id: str,
+        token: str,
+        incarnation: str,
+        flushed: str,
+        ns: str,
+        stored: StoredCheckpoint | None,
+        *,
+        pinned: bool = False,
+    ) -> Lua:
+        """Make a checkpoint that Postgres holds resident, or note that there is none."""
+        args: list[bytes | str | int] = [
+            thread_id,
+            token,
+            incarnation,
+            flushed,
+            "1" if pinned else "0",
+            *self._policy[:2],
+            ns,
+        ]
+        if stored is None:
+            args += ("", "", "", pack_list([]))
+        else:
+            row = stored.row
+            writes: list[Any] = []
+            for write in stored.writes:
+                writes += (write.idx, write.task_id, pack_write(write))
+            args += (row.checkpoint_id, row.parent_id, pack_frame(row), pack_list(writes))
+            for blob in stored.blobs:
+                args += (blob.channel, blob.version, pack_blob(blob))
+        return self._call("fill", thread_id, ("threads", "gone"), *args)
+
+    # Promoting
+
+    def claim(self, bucket: int, limit: int) -> Lua:
+        return Lua("claim", (self.bucket_key(bucket, "due"),), (limit, LEASE_MS, "0", 0), f"bucket {bucket:02x}")
+
+    def due(self, bucket: int, rank: int, limit: int) -> Lua:
+        return Lua("claim", (self.bucket_key(bucket, "due"),), (limit, 0, "1", rank), f"bucket {bucket:02x}")
+
+    def peek(self, thread_id: str) -> Lua:
+        return self._call("peek", thread_id, ("due",), thread_id, LEASE_MS)
+
+    def changes(self, thread_id: str, incarnation: str, after: int) -> Lua:
+        return self._call("changes", thread_id, (), incarnation, after, PAGE_BYTES)
+
+    def scan(self, thread_id: str, incarnation: str, cursor: str) -> Lua:
+        return self._call("scan", thread_id, (), incarnation, cursor, SCAN_FIELDS)
+
+    def ack(self, thread_id: str, incarnation: str, through: str) -> Lua:
+        keep = self._settings.hot_checkpoints or 0
+        return self._call("ack", thread_id, ("due", "parked"), thread_id, incarnation, through, self._interval_ms, keep)
+
+    def trim(self, thread_id: str, incarnation: str) -> Lua:
+        return self._call("trim", thread_id, (), incarnation, self._settings.hot_checkpoints or 0)
+
+    def park(self, thread_id: str, incarnation: str, error: str) -> Lua:
+        return self._call("park", thread_id, ("due", "parked"), thread_id, incarnation, error, 1_000, 600_000)
+
+    def rebase(self, thread_id: str, incarnation: str, flushed: str, op: str) -> Lua:
+        return self._call("rebase", thread_id, (), incarnation, flushed, op)
+
+    def promote(self, thread_id: str, reason: str, op: str, *, pin: bool | None = None) -> Lua:
+        return self._call("promote", thread_id, ("due",), thread_id, reason, "" if pin is None else str(int(pin)), op)
+
+    # Structural
+
+    def evict(self, thread_id: str, incarnation: str, flushed: str, *, token: str = "", hold_ms: int = 0) -> Lua:
+        return self._call("evict", thread_id, ("due", "threads"), thread_id, incarnation, flushed, token, hold_ms)
+
+    def reopen(self, thread_id: str, token: str) -> Lua:
+        return self._call("reopen", thread_id, (), token)
+
+    def outline(self, thread_id: str, cursor: str) -> Lua:
+        return self._call("outline", thread_id, (), cursor, 500)
+
+    def drop(self, thread_id: str, incarnation: str, which: Iterable[tuple[str, str]]) -> Lua:
+        return self._call(
+            "drop", thread_id, ("due", "threads"), thread_id, incarnation, *(part for pair in which for part in pair)
+        )
+
+    def orphan(self, thread_id: str, incarnation: str, which: Iterable[tuple[str, str]]) -> Lua:
+        return self._call("orphan", thread_id, (), incarnation, *(part for pair in which for part in pair))
+
+    def delete(self, thread_id: str, op: str) -> Lua:
+        return self._call("delete", thread_id, ("due", "threads", "gone", "parked"), thread_id, op)
+
+    def copy_out(self, thread_id: str) -> Lua:
+        return self._call("copy_out", thread_id, ())
+
+    def land(self, thread_id: str, token: str, incarnation: str, dump: bytes, run_ids: Iterable[str]) -> Lua:
+        return self._call(
+            "land", thread_id, ("threads", "runs"), thread_id, token, incarnation, *self._policy[:2], dump, *run_ids
+        )
+
+    # Looking
+
+    def status(self, thread_id: str) -> Lua:
+        return self._call("status", thread_id, ("due",), thread_id)
+
+    def bucket(self, bucket: int) -> Lua:
+        keys = tuple(self.bucket_key(bucket, what) for what in ("threads", "due", "parked"))
+        return Lua("bucket", keys, (), f"bucket {bucket:02x}")
+
+    def sweep(self, bucket: int, rank: int) -> Lua:
+        keys = tuple(self.bucket_key(bucket, what) for what in ("threads", "due", "parked", "runs", "gone"))
+        return Lua("sweep", keys, (self.bucket_key(bucket, "t:"), rank, 200), f"bucket {bucket:02x}")
+
+    def threads(self, bucket: int, rank: int, limit: int) -> Lua:
+        key = self.bucket_key(bucket, "threads")
+        return Lua("names", (key,), (rank, "threads", limit, ""), f"bucket {bucket:02x}")
+
+    def threads_of_run(self, bucket: int, run_id: str, after: str, limit: int) -> Lua:
+        key = self.bucket_key(bucket, "runs")
+        return Lua("names", (key,), (run_id, "runs", limit, after), f"bucket {bucket:02x}")
+
+
+def bucket_of(thread_id: str) -> int:
+    """The bucket whose hash tag puts the thread and its bookkeeping in one slot."""
+    return zlib.crc32(thread_id.encode()) % BUCKETS

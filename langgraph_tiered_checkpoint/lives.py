@@ -1,0 +1,70 @@
+"""Which incarnation of a thread the current run is talking to. No I/O.
+
+A root read leaves the incarnation here; from the calling context it reaches every write of the run, whichever
+task or OS thread LangGraph makes it from, since both copy the context. That is how a write that comes after a
+delete is told from the first write of a new run on the same thread id.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+REMEMBERED = 64
+"""Threads remembered per context; a program that reads many in one context forgets the ones read longest ago."""
+
+
+@dataclass(slots=True)
+class Life:
+    """One incarnation, shared by all writes of a run.
+
+    Unconfirmed, it is what the thread will be called if the next write creates it; a write that joins a thread
+    which somebody else created meanwhile takes over that one's incarnation.
+    """
+
+    incarnation: str
+    confirmed: bool
+
+    def confirm(self, incarnation: str) -> None:
+        """A write has been stored in this incarnation."""
+        self.incarnation = incarnation
+        self.confirmed = True
+
+
+_lives: ContextVar[Mapping[tuple[int, str], Life] | None] = ContextVar(
+    "langgraph_tiered_checkpoint_lives", default=None
+)
+
+
+def new_id() -> str:
+    """A fresh random id of 64 bits, in hex; safe after fork."""
+    return os.urandom(8).hex()
+
+
+def remember(store: int, thread_id: str, incarnation: str) -> Life:
+    """Note what a root read saw; an empty incarnation stands for no thread."""
+    life = Life(incarnation or new_id(), bool(incarnation))
+    known = _lives.get() or {}
+    key = (store, thread_id)
+    kept = {k: v for k, v in known.items() if k != key}
+    while len(kept) >= REMEMBERED:
+        del kept[next(iter(kept))]
+    kept[key] = life
+    _lives.set(kept)
+    return life
+
+
+def recall(store: int, thread_id: str) -> Life:
+    """The life that this context has read, or a fresh unconfirmed one that is not remembered."""
+    known = _lives.get()
+    life = known.get((store, thread_id)) if known else None
+    return life or Life(new_id(), confirmed=False)
+
+
+def forget(store: int, thread_id: str) -> None:
+    """Let the next write of this context start afresh: it has deleted the thread itself."""
+    known = _lives.get()
+    if known and (store, thread_id) in known:
+        _lives.set({k: v for k, v in known.items() if k != (store, thread_id)})

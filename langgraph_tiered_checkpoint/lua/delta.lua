@@ -1,0 +1,69 @@
+-- delta: follow the parents of a checkpoint and gather what they hold of some channels.
+--
+-- KEYS[1] thread
+-- ARGV[1] namespace  [2] checkpoint id whose ancestors are wanted, "" for the latest  [3...] channels
+-- Reply: {"walk", incarnation, ancestors, next ancestor that is not here or "", its pending writes, channels still open}
+--     with each ancestor {id, {channel, value or false if it is inline, ...}, pending writes of these channels, frame or ""};
+--     {"none", ...} and {"miss", ...} as in get.lua; {"absent"}.
+-- include: common
+local m, x = load()
+if not m then
+  if x and x[1] == 'vacant' and tonumber(x[3]) > now_ms() then return {'none', ''} end
+  return {'absent'}
+end
+local ns, id = ARGV[1], ARGV[2]
+local n = load_ns(ns)
+if id == '' and n and n[2] ~= '' and (m.wh == 1 or n[6] == 1) then id = id_of(n[2]) end
+if id == '' or not n or call('HEXISTS', T, 'c' .. n[1] .. ':' .. id) == 0 then
+  if m.wh == 1 then return {'none', m.i} end
+  return {'miss', m.i, {}, m.fl}
+end
+local open_channels, left = {}, 0
+for i = 3, #ARGV do
+  if not open_channels[ARGV[i]] then left = left + 1 end
+  open_channels[ARGV[i]] = true
+end
+local function of_channels(k)
+  local kept = {}
+  for _, frame in ipairs(writes_of(k)) do
+    if open_channels[header(frame)[3]] then kept[#kept + 1] = frame end
+  end
+  return kept
+end
+local ancestors = {}
+local parent = link(n[1] .. ':' .. id)[5]
+while parent ~= '' and left > 0 do
+  local k = n[1] .. ':' .. parent
+  local frame = hget('c' .. k)
+  if not frame then break end
+  local writes, seeds, needs_frame = of_channels(k), {}, ''
+  local f = header(frame)
+  for i = 1, #f[4], 2 do
+    local channel = f[4][i]
+    if open_channels[channel] then
+      local value = hget('b' .. blob_key(n[1], channel, f[4][i + 1]))
+      if value and string.sub(value, 1, 6) ~= 'empty\0' then
+        seeds[#seeds + 1] = channel
+        seeds[#seeds + 1] = value
+        open_channels[channel] = nil
+        left = left - 1
+      end
+    end
+  end
+  for i = 1, #f[5] do
+    local channel = f[5][i]
+    if open_channels[channel] then
+      seeds[#seeds + 1] = channel
+      seeds[#seeds + 1] = false
+      needs_frame = frame
+      open_channels[channel] = nil
+      left = left - 1
+    end
+  end
+  ancestors[#ancestors + 1] = {parent, seeds, writes, needs_frame}
+  parent = link(k)[5]
+end
+if left == 0 or m.wh == 1 then parent = '' end
+local still = {}
+for channel in pairs(open_channels) do still[#still + 1] = channel end
+return {'walk', m.i, ancestors, parent, parent ~= '' and writes_of(n[1] .. ':' .. parent) or {}, still}

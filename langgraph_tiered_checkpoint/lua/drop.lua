@@ -1,0 +1,37 @@
+-- drop: remove checkpoints of an ephemeral thread, with their writes and the values that only they used.
+-- A checkpoint whose parent goes is left without one; a thread without checkpoints goes whole.
+--
+-- KEYS[1] thread  [2] due  [3] threads
+-- ARGV[1] thread id  [2] incarnation  [3...] namespace, checkpoint id, ...
+-- Reply: {"ok"}, {"promoted"}: not ephemeral any more, nothing changed; {"gone"}
+-- include: common
+local m = load()
+if not m or m.i ~= ARGV[2] then return {'gone'} end
+if m.s ~= 'e' then return {'promoted'} end
+local spaces, dropped = {}, {}
+for i = 3, #ARGV, 2 do
+  local ns = ARGV[i]
+  spaces[ns] = spaces[ns] or load_ns(ns)
+  local n = spaces[ns]
+  local k = n and n[1] .. ':' .. ARGV[i + 1]
+  if k and call('HEXISTS', T, 'c' .. k) == 1 then
+    if #dropped == 0 then call('HDEL', T, 'x') end
+    remove(m, n, k)
+    dropped[#dropped + 1] = k
+    links[k] = nil
+  end
+end
+if m.n == 0 then
+  call('ZREM', KEYS[2], ARGV[1])
+  call('ZREM', KEYS[3], ARGV[1])
+  call('UNLINK', T)
+  return {'ok'}
+end
+local out = {'m', pack(m)}
+for ns, n in pairs(spaces) do
+  out[#out + 1] = 'n' .. ns
+  out[#out + 1] = pack(n)
+end
+hset(out)
+save_links()
+return {'ok'}

@@ -1,0 +1,74 @@
+-- fill: make a checkpoint that was read from Postgres resident, as the latest of its namespace.
+--
+-- KEYS[1] thread  [2] threads  [3] gone
+-- ARGV[1] thread id  [2] token, "" if the thread was already there  [3] incarnation  [4] flushed change id
+--     [5] "1" if pinned  [6] ttl ms  [7] hot ttl ms  [8] namespace  [9] checkpoint id, "" if there is none: then the
+--     thread is absent ("vacant") or the namespace's head here is confirmed as the latest  [10] parent id  [11] frame
+--     [12] packed list of pending writes: idx, task id, frame, ...  [13...] channel, version, value, ...
+-- Reply: {"ok"}, or {"skip"} if the thread has moved on: nothing was changed.
+-- include: common
+local VACANT_MS = 60000
+local TID, INC, ns, id = ARGV[1], ARGV[3], ARGV[8], ARGV[9]
+local m, x = load()
+local now = now_ms()
+local made = false
+if not m then
+  if not x or ARGV[2] == '' or x[2] ~= ARGV[2] or tonumber(x[3]) <= now then return {'skip'} end
+  if INC == '' then
+    hset({'x', pack({'vacant', ARGV[2], now + VACANT_MS})})
+    call('PEXPIRE', T, VACANT_MS)
+    return {'ok'}
+  end
+  if call('ZSCORE', KEYS[3], tomb({TID, INC})) then return {'skip'} end
+  m, made = new_meta(INC, now, tonumber(ARGV[6]), tonumber(ARGV[7])), true
+  m.s, m.fl, m.wh, m.hz, m.pin, m.rs = 'c', ARGV[4], 0, '~', tonumber(ARGV[5]), 'in Postgres before'
+  m.fn = tonumber(string.match(ARGV[4], '^%d+') or 0)
+  m.ch = m.fn
+elseif m.i ~= INC or m.wh == 1 or m.fl ~= ARGV[4] then
+  return {'skip'}
+end
+local known = load_ns(ns)
+if known and known[6] == 1 then return {'ok'} end
+local n = known or need_ns(m, ns)
+if id ~= '' then
+  local k = n[1] .. ':' .. id
+  if call('HEXISTS', T, 'c' .. k) == 0 then
+    local blobs = {}
+    for i = 13, #ARGV do blobs[#blobs + 1] = ARGV[i] end
+    store(m, n, id, ARGV[10], ARGV[11], blobs)
+  end
+  local writes, out = open(ARGV[12]), {}
+  local count = tonumber(hget('y' .. k) or 0)
+  for i = 1, #writes, 3 do
+    local field = 'k' .. k .. ':' .. writes[i] .. ':' .. writes[i + 1]
+    local at = hget(field)
+    if not at then
+      count = count + 1
+      at = count
+    elseif writes[i] < 0 then
+      at = nil
+    end
+    if at then
+      out[#out + 1] = field
+      out[#out + 1] = at
+      out[#out + 1] = 'w' .. k .. ':' .. at
+      out[#out + 1] = writes[i + 2]
+    end
+  end
+  if #out > 0 then
+    out[#out + 1] = 'y' .. k
+    out[#out + 1] = count
+    hset(out)
+  end
+end
+n[5] = id
+n[6] = 1
+if ns == '' and id ~= '' and m.hz == '~' then m.hz = id end
+hset({'n' .. ns, pack(n), 'm', pack(m)})
+save_links()
+if made then
+  call('HDEL', T, 'x')
+  touch_ttl(m)
+  call('ZADD', KEYS[2], now, TID)
+end
+return {'ok'}

@@ -1,0 +1,47 @@
+-- list: one page of checkpoints, newest first.
+--
+-- KEYS[1] thread
+-- ARGV[1] "1" if only one namespace is wanted  [2] that namespace  [3] only ids below this one, or ""
+--     [4] cursor: only below this (id), or ""  [5] and namespace of the cursor
+--     [6] records at most  [7] "1" with values and writes
+-- Reply: {"page", incarnation, "1" if nothing can be elsewhere, floor, records, "1" if there is more}:
+--     every checkpoint of the namespace at or above the floor is in this tier.
+--     {"none", ""}: no such thread in either tier. {"absent"}: nothing is known.
+-- include: common
+local m, x = load()
+if not m then
+  if x and x[1] == 'vacant' and tonumber(x[3]) > now_ms() then return {'none', ''} end
+  return {'absent'}
+end
+local one, ns = ARGV[1] == '1', ARGV[2]
+local n = one and load_ns(ns)
+local whole = m.wh == 1 and '1' or '0'
+if one and not n then return {'page', m.i, whole, '~', {}, '0'} end
+local older = one and 1 or 3
+local cur = one and n[2] or m.th
+local names, nums = {}, {}
+local function name_of(num)
+  if not names[num] then names[num] = hget('N' .. num) end
+  return names[num]
+end
+local function start_at(k)
+  if k and call('HEXISTS', T, 'l' .. k) == 1 then cur = link(k)[older] end
+end
+if ARGV[4] ~= '' then
+  local c = one and n or load_ns(ARGV[5])
+  start_at(c and c[1] .. ':' .. ARGV[4])
+elseif one and ARGV[3] ~= '' then
+  start_at(n[1] .. ':' .. ARGV[3])
+end
+local function below(k)
+  local num, id = split(k)
+  if ARGV[3] ~= '' and not less(id, ARGV[3]) then return false end
+  if ARGV[4] == '' or less(id, ARGV[4]) then return true end
+  return not one and id == ARGV[4] and less(name_of(num), ARGV[5])
+end
+local records, wanted = {}, tonumber(ARGV[6])
+while cur ~= '' and #records < wanted do
+  if below(cur) then records[#records + 1] = record(name_of(split(cur)), cur, ARGV[7] == '1') end
+  cur = link(cur)[older]
+end
+return {'page', m.i, whole, one and (n[5] == '' and '' or n[5]) or '~', records, cur ~= '' and '1' or '0'}

@@ -1,0 +1,22 @@
+-- outline: one page of where a thread's checkpoints stand, newest first.
+--
+-- KEYS[1] thread
+-- ARGV[1] cursor k, "" at first  [2] entries at most
+-- Reply: {"outline", incarnation, state, entries, next cursor or ""}, {"absent"};
+--     an entry is {namespace, id, parent, root id, depth, run id}
+-- include: common
+local m = load()
+if not m then return {'absent'} end
+local cur, entries, names = m.th, {}, {}
+if ARGV[1] ~= '' then
+  if call('HEXISTS', T, 'l' .. ARGV[1]) == 0 then return {'outline', m.i, m.s, {}, '!'} end
+  cur = ARGV[1]
+end
+while cur ~= '' and #entries < tonumber(ARGV[2]) do
+  local num, id = split(cur)
+  names[num] = names[num] or hget('N' .. num)
+  local f = header(hget('c' .. cur))
+  entries[#entries + 1] = {names[num], id, link(cur)[5], f[1], f[2], f[3]}
+  cur = link(cur)[3]
+end
+return {'outline', m.i, m.s, entries, cur}

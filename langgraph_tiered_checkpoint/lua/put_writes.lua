@@ -1,0 +1,45 @@
+-- put_writes: store pending writes of one task. They may arrive before their checkpoint.
+-- The first write of a (task, idx) wins for idx >= 0, the last one for idx < 0.
+--
+-- KEYS, ARGV[1..21]: see write.lua
+-- ARGV[22] task id  [23] "1" if the writes hold an interrupt  [24...] idx, frame, ...
+-- Reply: {"ok", incarnation, state}, or see `admit`.
+-- include: common
+-- include: write
+local now = now_ms()
+local m, refused = admit(now)
+if not m then return refused end
+local ns, id, task = ARGV[20], ARGV[21], ARGV[22]
+local n = need_ns(m, ns)
+local k = n[1] .. ':' .. id
+local keys, seen = {}, {}
+for i = 24, #ARGV, 2 do keys[#keys + 1] = 'k' .. k .. ':' .. ARGV[i] .. ':' .. task end
+local places = #keys > 0 and hmget(keys) or {}
+local count = tonumber(hget('y' .. k) or 0)
+local out, what = {}, {OP, 'w', k}
+for i = 1, #keys do
+  local idx, frame = tonumber(ARGV[22 + 2 * i]), ARGV[23 + 2 * i]
+  local at = seen[keys[i]] or places[i]
+  if not at then
+    count = count + 1
+    at = count
+    out[#out + 1] = keys[i]
+    out[#out + 1] = at
+  elseif idx >= 0 then
+    at = nil
+  end
+  if at then
+    seen[keys[i]] = at
+    m.by = m.by + #frame
+    out[#out + 1] = 'w' .. k .. ':' .. at
+    out[#out + 1] = frame
+    what[#what + 1] = tonumber(at)
+  end
+end
+if #out > 0 then
+  out[#out + 1] = 'y' .. k
+  out[#out + 1] = count
+  hset(out)
+end
+if ARGV[23] == '1' then m.int = 1 end
+return finish(m, ns, n, now, what)

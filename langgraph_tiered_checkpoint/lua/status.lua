@@ -1,0 +1,16 @@
+-- status: what explain() says of a thread's hot copy.
+--
+-- KEYS[1] thread  [2] due
+-- ARGV[1] thread id
+-- Reply: {"thread", meta as packed map, ttl ms (-1 none), due ms or "", memory bytes or -1, now ms,
+--     ms at which a promoter's lease ends, 0 without one},
+--     {"marker", kind}, {"absent"}
+-- include: common
+local m, x = load()
+if not m then
+  if x then return {'marker', x[1]} end
+  return {'absent'}
+end
+local memory = redis.pcall('MEMORY', 'USAGE', T)
+if type(memory) ~= 'number' then memory = -1 end
+return {'thread', hget('m'), call('PTTL', T), call('ZSCORE', KEYS[2], ARGV[1]) or '', memory, now_ms(), tonumber(hget('e') or 0)}

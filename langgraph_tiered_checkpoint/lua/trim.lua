@@ -1,0 +1,14 @@
+-- trim: go on with a trim that ack.lua began.
+--
+-- KEYS[1] thread
+-- ARGV[1] incarnation  [2] root checkpoints to keep
+-- Reply: {"ok", "1" if there is more}
+-- include: common
+-- include: trimming
+local m = load()
+if not m or m.i ~= ARGV[1] or m.fl == '' then return {'ok', '0'} end
+call('HDEL', T, 'x') -- allowed when Redis is full, and lets the rest of the script run
+local more = trim(m, tonumber(ARGV[2]))
+hset({'m', pack(m)})
+save_links()
+return {'ok', more and '1' or '0'}

@@ -1,0 +1,82 @@
+-- Shared by ack.lua and trim.lua: keep the newest root checkpoints, the subgraph calls they started, and what they need.
+
+-- How many drops one script makes, so that none of them holds up Redis for long.
+local MOST = 200
+
+-- What must stay of a namespace below the cutoff: its head, and the head's parents that delta channels may need.
+local function keep_chain(n, kept)
+  local k = n[2]
+  if k == '' then return end
+  kept[k] = true
+  local depth = header(hget('c' .. k))[2]
+  while depth > 0 do
+    local parent = link(k)[5]
+    k = parent ~= '' and n[1] .. ':' .. parent
+    if not k or call('HEXISTS', T, 'l' .. k) == 0 then return end
+    kept[k] = true
+    depth = depth - 1
+  end
+end
+
+-- A call's namespace has its task id after a ":" and goes with the root checkpoint that started it.
+local function is_call(ns)
+  return string.find(ns, ':', 1, true) ~= nil
+end
+
+-- Returns true if there is more to trim. Saves nothing but what it removes: the caller saves m and the links.
+local function trim(m, most)
+  local root = load_ns('')
+  if most == 0 or not root or root[4] <= most then return false end
+  local oldest, spaces, kept, names = root[3], {[''] = root}, {}, {}
+  keep_chain(root, kept)
+  local surplus = root[4] - most
+  local cutoff = oldest
+  for _ = 1, surplus do cutoff = link(cutoff)[2] end
+  local limit = id_of(cutoff)
+  local cur, dropped = m.tt, 0
+  while cur ~= '' and dropped < MOST do
+    local num, id = split(cur)
+    if not less(id, limit) then break end
+    local following = link(cur)[4]
+    names[num] = names[num] or hget('N' .. num)
+    local ns = names[num]
+    if not spaces[ns] then
+      spaces[ns] = load_ns(ns)
+      if not is_call(ns) then keep_chain(spaces[ns], kept) end
+    end
+    local n = spaces[ns]
+    local root_id = ns ~= '' and header(hget('c' .. cur))[1] or ''
+    local stays = kept[cur] or (is_call(ns) and root_id ~= '' and not less(root_id, limit))
+    if not stays then
+      local newer = link(cur)[2]
+      remove(m, n, cur)
+      dropped = dropped + 1
+      if newer ~= '' then
+        if less(n[5], id_of(newer)) then n[5] = id_of(newer) end
+      else
+        n[5] = '~'
+      end
+      if ns == '' and (m.hz == '' or less(m.hz, id)) then m.hz = id end
+      m.wh = 0
+      n[7] = true
+    end
+    cur = following
+  end
+  local out, gone = {}, {}
+  for ns, n in pairs(spaces) do
+    if n[7] then
+      n[7] = nil
+      n[6] = 1
+      if n[4] == 0 and is_call(ns) then
+        gone[#gone + 1] = 'n' .. ns
+        gone[#gone + 1] = 'N' .. n[1]
+      else
+        out[#out + 1] = 'n' .. ns
+        out[#out + 1] = pack(n)
+      end
+    end
+  end
+  if #gone > 0 then hdel(gone) end
+  if #out > 0 then hset(out) end
+  return dropped == MOST
+end

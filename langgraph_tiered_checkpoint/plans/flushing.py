@@ -1,0 +1,269 @@
+"""Plans that bring Postgres up to date: promotion, flush, the barrier. The order is copy, commit, acknowledge.
+
+Every step can be repeated, and any number of workers may flush the same thread at once: the commit is fenced by
+the incarnation and by the change id that Postgres must still hold, and an acknowledgement names what was committed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from langgraph_tiered_checkpoint.cold import Cold
+from langgraph_tiered_checkpoint.errors import ColdRefusedError, ColdTierError, FlushError, NotPromotableError
+from langgraph_tiered_checkpoint.hot import BUCKETS
+from langgraph_tiered_checkpoint.lives import new_id
+from langgraph_tiered_checkpoint.plans.store import Store
+from langgraph_tiered_checkpoint.records import ThreadBatch
+from langgraph_tiered_checkpoint.replies import Changes, Peek, Rows, parse_changes, parse_peek, parse_rows
+from langgraph_tiered_checkpoint.steps import LuaBatch, Plan
+
+BATCH = 32
+"""Threads committed in one transaction."""
+
+_ROUNDS = 10
+
+
+def flush_due(store: Store, thread_ids: Sequence[str]) -> Plan[dict[str, str]]:
+    """Flush threads, many in one transaction; the reply has the error of each that failed for its own reason.
+
+    Such a thread is parked: it stays dirty and is tried again later. An outage is raised instead.
+    """
+    cold = store.need_cold("flushed", ", ".join(thread_ids[:3]))
+    replies = yield LuaBatch(tuple(store.hot.peek(t) for t in thread_ids))
+    simple: list[tuple[str, Peek]] = []
+    alone: list[str] = []
+    for thread_id, reply in zip(thread_ids, replies, strict=True):
+        peek = parse_peek(reply)
+        if peek is None or peek.state != "d":
+            continue
+        if peek.flushed and not peek.rebase:
+            simple.append((thread_id, peek))
+        else:
+            alone.append(thread_id)
+    alone += yield from _flush_together(store, cold, simple)
+    failed = {}
+    for thread_id in alone:
+        try:
+            yield from flush(store, thread_id)
+        except ColdRefusedError as exc:
+            failed[thread_id] = str(exc)
+    return failed
+
+
+def _flush_together(store: Store, cold: Cold, threads: Sequence[tuple[str, Peek]]) -> Plan[list[str]]:
+    """One transaction for the next changes of several threads; the reply names those that need a flush of their own."""
+    if not threads:
+        return []
+    replies = yield LuaBatch(tuple(store.hot.changes(t, p.incarnation, p.flushed_number) for t, p in threads))
+    batches, alone = {}, []
+    for (thread_id, peek), reply in zip(threads, replies, strict=True):
+        changes = parse_changes(reply)
+        if changes is None:
+            continue
+        batches[thread_id] = _batch(thread_id, peek, changes.rows, changes.through)
+        if changes.more:
+            alone.append(thread_id)
+    try:
+        committed = yield cold.commit(list(batches.values()))
+    except ColdRefusedError:
+        return [thread_id for thread_id, _ in threads]
+    acks = [b for t, b in batches.items() if t in committed]
+    replies = yield LuaBatch(tuple(store.hot.ack(b.thread_id, b.incarnation, b.flushed) for b in acks))
+    for batch, reply in zip(acks, replies, strict=True):
+        if reply[1] == b"1":
+            yield from _trim(store, batch.thread_id, batch.incarnation)
+    return alone + [t for t in batches if t not in committed and t not in alone]
+
+
+def flush(store: Store, thread_id: str) -> Plan[None]:
+    """Bring Postgres up to what the thread held when the flush began.
+
+    Raises:
+        ColdTierError: Postgres did not answer. The thread stays dirty.
+        ColdRefusedError: Postgres refused this thread's rows. The thread is parked.
+    """
+    cold = store.need_cold("flushed", thread_id)
+    goal: tuple[str, int] | None = None
+    for attempt in range(_ROUNDS):
+        peek = parse_peek((yield store.hot.peek(thread_id)))
+        if peek is None or peek.state != "d":
+            return
+        if goal is None:
+            goal = (peek.incarnation, peek.last_number)
+        if peek.incarnation != goal[0] or (peek.flushed_number >= goal[1] and not peek.rebase):
+            return
+        try:
+            yield from _flush_once(store, cold, thread_id, peek, last_chance=attempt >= _ROUNDS // 2)
+        except ColdRefusedError as exc:
+            yield store.hot.park(thread_id, peek.incarnation, str(exc))
+            raise
+    raise ColdTierError(f"thread {thread_id!r}: the flush lost every race against other workers; it stays due")
+
+
+def _flush_once(store: Store, cold: Cold, thread_id: str, peek: Peek, *, last_chance: bool) -> Plan[None]:
+    if not peek.flushed and not (yield from _claim(cold, thread_id, peek)):
+        yield from _reconcile(store, cold, thread_id, peek, last_chance=last_chance)
+        return
+    fenced = True
+    if not peek.flushed or peek.rebase:
+        fenced = yield from _copy_base(store, cold, thread_id, peek)
+    if fenced and not (yield from _copy_changes(store, cold, thread_id, peek)):
+        yield from _reconcile(store, cold, thread_id, peek, last_chance=last_chance)
+
+
+def _claim(cold: Cold, thread_id: str, peek: Peek) -> Plan[bool]:
+    """Make sure of the thread's row before anything is read. False: somebody else has flushed the thread already."""
+    origin = yield cold.claim(thread_id, peek.incarnation, peek.reason)
+    if origin.incarnation != peek.incarnation:
+        raise ColdRefusedError(
+            f"thread {thread_id!r}: Postgres holds another thread of that id (incarnation {origin.incarnation}, "
+            f"not {peek.incarnation}), left by a delete that failed. Repeat delete_thread, then try again"
+        )
+    return not origin.flushed
+
+
+def _copy_changes(store: Store, cold: Cold, thread_id: str, peek: Peek) -> Plan[bool]:
+    """Replay the log into Postgres, a page and an acknowledgement at a time. False: the fence did not hold."""
+    expected, number = peek.flushed, peek.flushed_number
+    while True:
+        changes: Changes | None = parse_changes((yield store.hot.changes(thread_id, peek.incarnation, number)))
+        if changes is None:
+            if not expected:
+                yield cold.unclaim(thread_id, peek.incarnation)
+            return True
+        batch = _batch(thread_id, peek, changes.rows, changes.through, expected)
+        if not (yield cold.commit([batch])):
+            return False
+        verdict, more = yield store.hot.ack(thread_id, peek.incarnation, changes.through)
+        if more == b"1":
+            yield from _trim(store, thread_id, peek.incarnation)
+        if verdict not in (b"clean", b"dirty") or not changes.more:
+            break
+        expected, number = changes.through, changes.number
+    if peek.rebase and verdict == b"clean":
+        yield store.hot.evict(thread_id, peek.incarnation, changes.through)
+    return True
+
+
+def _copy_base(store: Store, cold: Cold, thread_id: str, peek: Peek) -> Plan[bool]:
+    """Copy everything the thread holds, without moving the fence. What changes meanwhile is in the log."""
+    cursor = "0"
+    while True:
+        reply = yield store.hot.scan(thread_id, peek.incarnation, cursor)
+        if reply[0] != b"scan":
+            if not peek.flushed:
+                yield cold.unclaim(thread_id, peek.incarnation)
+            return False
+        rows = parse_rows(reply[2])
+        if rows.checkpoints or rows.blobs or rows.writes:
+            batch = _batch(thread_id, peek, rows, peek.flushed)
+            if not (yield cold.commit([batch])):
+                return False
+        cursor = reply[1].decode()
+        if cursor == "0":
+            return True
+
+
+def _reconcile(store: Store, cold: Cold, thread_id: str, peek: Peek, *, last_chance: bool) -> Plan[None]:
+    """The fence did not hold: find out what Postgres has, and acknowledge it or upload everything again."""
+    answer = yield cold.status(thread_id)
+    if answer is None:
+        again = parse_peek((yield store.hot.peek(thread_id)))
+        if again is not None and again.incarnation == peek.incarnation and peek.flushed:
+            raise ColdRefusedError(
+                f"thread {thread_id!r}: its row in tiered_threads is gone although nobody deleted the thread here. "
+                "Restore the row, or delete the thread"
+            )
+        return
+    origin = answer.origin
+    if origin.incarnation != peek.incarnation:
+        raise ColdRefusedError(f"thread {thread_id!r}: Postgres holds another incarnation; delete the thread")
+    if not origin.flushed:
+        return
+    verdict, _ = yield store.hot.ack(thread_id, peek.incarnation, origin.flushed)
+    if verdict == b"diverged" or (verdict == b"stale" and last_chance):
+        yield store.hot.rebase(thread_id, peek.incarnation, origin.flushed, new_id())
+
+
+def _trim(store: Store, thread_id: str, incarnation: str) -> Plan[None]:
+    more = b"1"
+    while more == b"1":
+        _, more = yield store.hot.trim(thread_id, incarnation)
+
+
+def _batch(thread_id: str, peek: Peek, rows: Rows, through: str, expected: str | None = None) -> ThreadBatch:
+    return ThreadBatch(
+        thread_id,
+        peek.incarnation,
+        peek.flushed if expected is None else expected,
+        through,
+        *rows,
+        peek.last_write_ms,
+        peek.reason,
+    )
+
+
+def promote(store: Store, thread_id: str, reason: str, *, pin: bool | None = None) -> Plan[None]:
+    """Promote a thread now: when this returns, Postgres holds it.
+
+    Raises:
+        NotPromotableError: there is no such thread, or no cold tier.
+    """
+    cold = store.need_cold("promoted", thread_id)
+    reply = yield store.hot.promote(thread_id, reason, new_id(), pin=pin)
+    if reply[0] == b"ok":
+        incarnation = reply[1].decode()
+        yield from flush(store, thread_id)
+    else:
+        origin = yield cold.adopt(thread_id, new_id())
+        if origin is None:
+            raise NotPromotableError(f"thread {thread_id!r} does not exist in either tier, or has expired")
+        incarnation = origin.incarnation
+    if pin is not None:
+        yield cold.pin(thread_id, incarnation, pin)
+
+
+def due_threads(store: Store) -> Plan[list[str]]:
+    """Every thread that is due or dirty, whether or not a worker has it in hand."""
+    found: list[str] = []
+    ranks = dict.fromkeys(range(BUCKETS), 0)
+    while ranks:
+        replies = yield LuaBatch(tuple(store.hot.due(b, rank, 500) for b, rank in ranks.items()))
+        following = {}
+        for (bucket, rank), names in zip(ranks.items(), replies, strict=True):
+            found += [name.decode() for name in names]
+            if len(names) == 500:
+                following[bucket] = rank + 500
+        ranks = following
+    return found
+
+
+def flush_all(store: Store, prefix: str = "") -> Plan[None]:
+    """The barrier: when this returns, Postgres holds everything promoted that was written before the call.
+
+    Raises:
+        FlushError: some threads failed for a reason of their own; the message names them.
+        ColdTierError: Postgres did not answer.
+    """
+    due = yield from due_threads(store)
+    names = [name for name in due if name.startswith(prefix)]
+    failed: dict[str, str] = {}
+    for start in range(0, len(names), BATCH):
+        failed.update((yield from flush_due(store, names[start : start + BATCH])))
+    if failed:
+        listed = "; ".join(f"{name!r}: {error}" for name, error in list(failed.items())[:5])
+        raise FlushError(f"{len(failed)} of {len(names)} threads could not be flushed and stay in Redis: {listed}")
+
+
+def claim_due(store: Store, buckets: Sequence[int], limit: int) -> Plan[list[str]]:
+    """Lease what is due in some buckets: one request."""
+    replies = yield LuaBatch(tuple(store.hot.claim(bucket, limit) for bucket in buckets))
+    return [name.decode() for names in replies for name in names]
+
+
+def sweep(store: Store) -> Plan[None]:
+    """Remove bookkeeping that belongs to absent threads, in all buckets."""
+    ranks = dict.fromkeys(range(BUCKETS), 0)
+    while ranks:
+        replies = yield LuaBatch(tuple(store.hot.sweep(bucket, rank) for bucket, rank in ranks.items()))
+        ranks = {bucket: rank for bucket, rank in zip(ranks, replies, strict=True) if rank}

@@ -1,0 +1,100 @@
+"""Plans that look without touching: explain, stats."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import msgpack
+
+from langgraph_tiered_checkpoint.hot import BUCKETS
+from langgraph_tiered_checkpoint.plans.store import Store
+from langgraph_tiered_checkpoint.records import ThreadStatus, TierStats
+from langgraph_tiered_checkpoint.steps import LuaBatch, Plan
+
+_STATES = {"e": "ephemeral", "d": "dirty", "c": "clean"}
+
+
+def explain(store: Store, stored_id: str, thread_id: str) -> Plan[ThreadStatus]:
+    """Where a thread is, and why. One round trip per tier; the TTL is not refreshed."""
+    reply = yield store.hot.status(stored_id)
+    cold = None
+    if store.cold is not None:
+        cold = yield store.cold.status(stored_id)
+    in_cold = cold is not None and (cold.checkpoints > 0 or bool(cold.origin.flushed))
+    cold_count = cold.checkpoints if cold is not None else 0
+    if reply[0] != b"thread":
+        if not in_cold or cold is None:
+            return ThreadStatus(
+                thread_id=thread_id,
+                tier=None,
+                state="absent",
+                why="no tier holds it: it was never written, was deleted, or has expired",
+            )
+        return ThreadStatus(
+            thread_id=thread_id,
+            tier="cold",
+            state="cold",
+            why=f"promoted ({cold.reason or 'written by another saver'}); its hot copy has lapsed",
+            incarnation=cold.origin.incarnation,
+            cold_checkpoints=cold_count,
+            last_write_at=cold.last_write_at,
+            pinned=cold.origin.pinned,
+        )
+    _, packed, ttl_ms, due, memory, now_ms, lease_ms = reply
+    meta = msgpack.unpackb(packed)
+    due_ms = float(due) if due else None
+    return ThreadStatus(
+        thread_id=thread_id,
+        tier="both" if in_cold else "hot",
+        state=_STATES[meta["s"]],  # type: ignore[arg-type]  # the three literals of ThreadStatus.state
+        why=_why(meta, ttl_ms),
+        incarnation=meta["i"],
+        hot_checkpoints=meta["n"],
+        cold_checkpoints=cold_count,
+        hot_bytes=max(memory, 0),
+        expires_at=_at(now_ms + ttl_ms) if ttl_ms > 0 else None,
+        created_at=_at(meta["ct"]),
+        last_write_at=_at(meta["lw"]),
+        unflushed_age=timedelta(milliseconds=now_ms - meta["du"]) if meta["s"] == "d" else None,
+        due_at=_at(due_ms) if due_ms is not None else None,
+        lease=lease_ms > now_ms,
+        pinned=bool(meta["pin"]),
+        interrupted=bool(meta["int"]),
+        last_error=meta["er"] or None,
+    )
+
+
+def _why(meta: dict[str, Any], ttl_ms: int) -> str:
+    match meta["s"]:
+        case "e" if ttl_ms > 0:
+            return f"not promoted; it is deleted {ttl_ms / 1000:.0f} s from now unless it is used again"
+        case "e":
+            return "not promoted, and kept for ever: ttl=None"
+        case "d" if meta["er"]:
+            return f"promoted ({meta['rs']}); its last flush failed {meta['bk']} times and will be tried again"
+        case "d":
+            return f"promoted ({meta['rs']}); it holds changes that Postgres has not committed yet"
+        case _:
+            return f"promoted ({meta['rs']}); Postgres holds everything, the hot copy may lapse at any time"
+
+
+def _at(ms: float) -> datetime:
+    return datetime.fromtimestamp(ms / 1000, tz=timezone.utc)
+
+
+def stats(store: Store) -> Plan[TierStats]:
+    """Figures of the whole store: one request to Redis, one to Postgres."""
+    replies = yield LuaBatch(tuple(store.hot.bucket(bucket) for bucket in range(BUCKETS)))
+    cold_threads = None
+    if store.cold is not None:
+        cold_threads = yield store.cold.count_threads()
+    oldest_ms = max(reply[3] for reply in replies)
+    return TierStats(
+        hot_threads=sum(reply[0] for reply in replies),
+        due_threads=sum(reply[1] for reply in replies),
+        overdue_threads=sum(reply[2] for reply in replies),
+        oldest_due_age=timedelta(milliseconds=oldest_ms) if oldest_ms >= 0 else None,
+        parked_threads=tuple(name.decode() for reply in replies for name in reply[4]),
+        cold_threads=cold_threads,
+    )

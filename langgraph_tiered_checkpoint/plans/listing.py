@@ -1,0 +1,178 @@
+"""Listing checkpoints newest first, from both tiers at once, a page at a time."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from langgraph_tiered_checkpoint.hot import BUCKETS
+from langgraph_tiered_checkpoint.plans.reading import merge_writes
+from langgraph_tiered_checkpoint.plans.store import Store
+from langgraph_tiered_checkpoint.records import StoredCheckpoint, Typed
+from langgraph_tiered_checkpoint.replies import parse_get, parse_list
+from langgraph_tiered_checkpoint.steps import LuaBatch, Plan
+
+PAGE = 50
+THREAD_PAGE = 500
+
+
+class Listed(NamedTuple):
+    """One checkpoint of a listing."""
+
+    thread_id: str
+    stored: StoredCheckpoint
+    sends: list[Typed]
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Where it stands within its thread: listings go from high to low."""
+        return self.stored.row.checkpoint_id, self.stored.row.ns
+
+
+class ThreadListing:
+    """The checkpoints of one thread, in pages. Between pages it holds neither a connection nor a lock.
+
+    What the hot tier knows to be complete comes from it alone; below that the tiers are merged, and what both
+    hold comes from the hot one.
+    """
+
+    def __init__(self, store: Store, thread_id: str, ns: str | None, below: str, page: int = PAGE) -> None:
+        self._store = store
+        self._thread_id = thread_id
+        self._ns = ns
+        self._below = below
+        self._page = page
+        self._hot: list[Listed] = []
+        self._cold: list[Listed] = []
+        self._hot_cursor: tuple[str, str] | None = None
+        self._cold_cursor: tuple[str, str] | None = None
+        self._hot_done = False
+        self._cold_done = store.cold is None
+        self._resident = False
+        self._floor = "~"
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left in either tier."""
+        return self._hot_done and self._cold_done and not self._hot and not self._cold
+
+    def next_page(self) -> Plan[list[Listed]]:
+        """The next checkpoints; possibly none although the listing is not `done`."""
+        if not self._hot and not self._hot_done:
+            yield from self._fetch_hot()
+        if self._sure():
+            page, self._hot = self._take_sure()
+            return page
+        if not self._cold and not self._cold_done:
+            yield from self._fetch_cold()
+        page = []
+        from_cold = []
+        while self._hot or self._cold:
+            if (not self._hot and not self._hot_done) or (not self._cold and not self._cold_done):
+                break
+            if self._hot and (not self._cold or self._hot[0].place >= self._cold[0].place):
+                taken = self._hot.pop(0)
+                if self._cold and self._cold[0].place == taken.place:
+                    self._cold.pop(0)
+            else:
+                taken = self._cold.pop(0)
+                from_cold.append(len(page))
+            page.append(taken)
+        if from_cold and self._resident:
+            yield from self._add_hot_writes(page, from_cold)
+        return page
+
+    def _sure(self) -> bool:
+        return bool(self._hot) and (self._cold_done or self._hot[0].place[0] >= self._floor) and not self._cold
+
+    def _take_sure(self) -> tuple[list[Listed], list[Listed]]:
+        if self._cold_done:
+            return self._hot, []
+        cut = next((i for i, item in enumerate(self._hot) if item.place[0] < self._floor), len(self._hot))
+        return self._hot[:cut], self._hot[cut:]
+
+    def _fetch_hot(self) -> Plan[None]:
+        reply = yield self._store.hot.list(
+            self._thread_id, self._ns, below=self._below, cursor=self._hot_cursor, limit=self._page, values=True
+        )
+        page = parse_list(reply)
+        self._hot = [Listed(self._thread_id, record, []) for record in page.records]
+        self._hot_done = not page.more
+        self._cold_done = self._cold_done or page.whole
+        self._resident = self._resident or page.kind == "page"
+        self._floor = page.floor
+        if self._hot:
+            self._hot_cursor = self._hot[-1].place
+
+    def _fetch_cold(self) -> Plan[None]:
+        if self._store.cold is None:
+            return
+        rows = yield self._store.cold.page(
+            self._thread_id,
+            self._ns,
+            before=self._cold_cursor,
+            checkpoint_id=None,
+            before_id=self._below or None,
+            limit=self._page,
+        )
+        self._cold = [Listed(*row) for row in rows]
+        self._cold_done = len(rows) < self._page
+        if self._cold:
+            self._cold_cursor = self._cold[-1].place
+
+    def _add_hot_writes(self, page: list[Listed], positions: list[int]) -> Plan[None]:
+        """Writes to a checkpoint that is not resident wait in the hot tier until they are flushed."""
+        hot = self._store.hot
+        calls = tuple(
+            hot.get(self._thread_id, page[i].place[1], page[i].place[0], root_id="", token="") for i in positions
+        )
+        replies = yield LuaBatch(calls)
+        for i, reply in zip(positions, replies, strict=True):
+            found = parse_get(page[i].place[1], page[i].place[0], reply)
+            if found.writes:
+                stored = page[i].stored
+                merged = stored._replace(writes=merge_writes(stored.writes, found.writes))
+                page[i] = page[i]._replace(stored=merged)
+
+
+class ThreadIds:
+    """The ids of all threads that begin with a prefix, in order, in pages."""
+
+    def __init__(self, store: Store, prefix: str) -> None:
+        self._store = store
+        self._prefix = prefix
+        self._hot: list[str] | None = None
+        self._after = ""
+        self._cold_done = store.cold is None
+        self.done = False
+
+    def next_page(self) -> Plan[list[str]]:
+        """The next ids. Ids only in the hot tier are gathered once, with the first page."""
+        if self._hot is None:
+            self._hot = yield from hot_thread_ids(self._store, self._prefix)
+        cold: list[str] = []
+        if self._store.cold is not None and not self._cold_done:
+            cold = yield self._store.cold.thread_ids(self._after, self._prefix, THREAD_PAGE)
+            self._cold_done = len(cold) < THREAD_PAGE
+        if self._cold_done:
+            page = sorted({*cold, *self._hot})
+            self.done = True
+        else:
+            self._after = cold[-1]
+            page = sorted({*cold, *(t for t in self._hot if t <= self._after)})
+            self._hot = [t for t in self._hot if t > self._after]
+        return page
+
+
+def hot_thread_ids(store: Store, prefix: str = "") -> Plan[list[str]]:
+    """All threads in the hot tier whose ids begin with a prefix, sorted. One request per 1,000 threads of a bucket."""
+    found: set[str] = set()
+    ranks = dict.fromkeys(range(BUCKETS), 0)
+    while ranks:
+        replies = yield LuaBatch(tuple(store.hot.threads(b, rank, 1_000) for b, rank in ranks.items()))
+        following = {}
+        for (bucket, rank), names in zip(ranks.items(), replies, strict=True):
+            found.update(text for text in map(bytes.decode, names) if text.startswith(prefix))
+            if len(names) == 1_000:
+                following[bucket] = rank + 1_000
+        ranks = following
+    return sorted(found)

@@ -1,0 +1,113 @@
+"""Plans that read: one checkpoint, a listing, the history of delta channels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from langgraph_tiered_checkpoint.cold import Cold
+from langgraph_tiered_checkpoint.lives import new_id
+from langgraph_tiered_checkpoint.plans.store import Store
+from langgraph_tiered_checkpoint.records import DeltaAncestor, StoredCheckpoint, Typed, WriteRow
+from langgraph_tiered_checkpoint.replies import Found, parse_delta, parse_get
+from langgraph_tiered_checkpoint.steps import Plan
+
+ROUNDS = 3
+"""How often a read starts over when the thread moves between tiers under it, before it answers from what it has."""
+
+
+class Answer(NamedTuple):
+    """One checkpoint, if there is one, and the incarnation of its thread ("" without a thread)."""
+
+    stored: StoredCheckpoint | None
+    sends: list[Typed]
+    incarnation: str
+
+
+def get(store: Store, thread_id: str, ns: str, checkpoint_id: str, root_id: str = "") -> Plan[Answer]:
+    """One checkpoint, or the latest of a namespace. Resident: one round trip.
+
+    Not resident: one more to Postgres, and one to make the head of the namespace resident.
+    """
+    for attempt in range(ROUNDS):
+        token = "" if checkpoint_id else new_id()
+        reply = yield store.hot.get(thread_id, ns, checkpoint_id, root_id=root_id, token=token)
+        found = parse_get(ns, checkpoint_id, reply)
+        if found.kind in ("hit", "none") or store.cold is None:
+            return Answer(found.stored, [], found.incarnation)
+        answer, again = yield from _consult(store, store.cold, thread_id, ns, checkpoint_id, found)
+        if not again or attempt == ROUNDS - 1:
+            return answer
+    raise AssertionError("unreachable")
+
+
+def _consult(
+    store: Store, cold: Cold, thread_id: str, ns: str, checkpoint_id: str, found: Found
+) -> Plan[tuple[Answer, bool]]:
+    """Ask Postgres for what the hot tier does not answer for. True: it should now, ask it again."""
+    answer = yield cold.fetch(thread_id, ns, checkpoint_id or None)
+    origin = answer.origin
+    if origin is None and answer.heads_exist:
+        origin = yield cold.adopt(thread_id, new_id())
+    incarnation = origin.incarnation if origin else found.incarnation
+    stored: StoredCheckpoint | None = answer.stored
+    if found.stored and (stored is None or stored.row.checkpoint_id <= found.stored.row.checkpoint_id):
+        stored = found.stored
+    fillable = not checkpoint_id and not answer.sends and found.kind != "busy"
+    resident = found.kind in ("miss", "unsure")
+    if fillable and (found.token or resident):
+        yield store.hot.fill(
+            thread_id,
+            found.token,
+            origin.incarnation if origin else "",
+            origin.flushed if origin else "",
+            ns,
+            answer.stored,
+            pinned=bool(origin and origin.pinned),
+        )
+    if stored and found.writes:
+        stored = stored._replace(writes=merge_writes(stored.writes, found.writes))
+    return Answer(stored, answer.sends, incarnation), resident and fillable
+
+
+def merge_writes(cold: Iterable[WriteRow], hot: Iterable[WriteRow]) -> list[WriteRow]:
+    """Pending writes of one checkpoint from both tiers: the first wins for idx >= 0, the last for idx < 0."""
+    merged = {(w.task_id, w.idx): w for w in cold}
+    for write in hot:
+        key = (write.task_id, write.idx)
+        if write.idx < 0 or key not in merged:
+            merged[key] = write
+    return list(merged.values())
+
+
+def delta_history(
+    store: Store, thread_id: str, ns: str, checkpoint_id: str, channels: Sequence[str]
+) -> Plan[list[DeltaAncestor]]:
+    """The ancestors of a checkpoint, newest first, as far as the channels need them.
+
+    At most two round trips per tier.
+    """
+    if not checkpoint_id:
+        latest = yield from get(store, thread_id, ns, "")
+        if latest.stored is None:
+            return []
+        checkpoint_id = latest.stored.row.checkpoint_id
+    reply = yield store.hot.delta(thread_id, ns, checkpoint_id, channels)
+    walk = parse_delta(ns, reply)
+    if walk.kind == "none" or (walk.kind == "walk" and not walk.cursor) or store.cold is None:
+        return walk.ancestors
+    if walk.kind == "walk":
+        cursor, still = walk.cursor, walk.open_channels
+    else:
+        answer = yield store.cold.fetch(thread_id, ns, checkpoint_id)
+        if answer.stored is None:
+            return []
+        cursor, still = answer.stored.row.parent_id, list(channels)
+        if not cursor:
+            return []
+    page = yield store.cold.delta_history(thread_id, ns, cursor, still)
+    ancestors = list(page.ancestors)
+    if ancestors and walk.cursor_writes:
+        wanted = [w for w in walk.cursor_writes if w.channel in still]
+        ancestors[0] = ancestors[0]._replace(writes=merge_writes(ancestors[0].writes, wanted))
+    return [*walk.ancestors, *ancestors]

@@ -1,0 +1,41 @@
+"""The two tiers as plans see them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import count
+
+from langgraph_tiered_checkpoint.cold import Cold
+from langgraph_tiered_checkpoint.config import Settings
+from langgraph_tiered_checkpoint.errors import NotPromotableError
+from langgraph_tiered_checkpoint.hot import Hot
+
+_numbers = count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Builders of both tiers. Shared by reference between the clones of a saver."""
+
+    settings: Settings
+    hot: Hot
+    cold: Cold | None
+    number: int = field(default_factory=lambda: next(_numbers))
+    """Tells apart the stores of one process."""
+
+    @classmethod
+    def of(cls, settings: Settings) -> Store:
+        """The tiers that some settings describe."""
+        return cls(settings, Hot(settings), Cold(settings.schema) if settings.cold else None)
+
+    def need_cold(self, what: str, thread_id: str) -> Cold:
+        """The cold tier.
+
+        Raises:
+            NotPromotableError: there is none.
+        """
+        if self.cold is None:
+            raise NotPromotableError(
+                f"thread {thread_id!r} cannot be {what}: this saver has no cold tier. Pass a postgres_url"
+            )
+        return self.cold

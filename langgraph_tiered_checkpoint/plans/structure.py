@@ -1,0 +1,228 @@
+"""Plans that change what a thread consists of: delete, prune, delete_for_runs, copy, evict.
+
+On a promoted thread such an operation flushes, swaps the hot copy for a marker that holds writers off, works in one
+Postgres transaction behind the fence, and takes the marker away. On an ephemeral one it works in the hot tier alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
+
+from langgraph_tiered_checkpoint import retention
+from langgraph_tiered_checkpoint.cold import Cold
+from langgraph_tiered_checkpoint.errors import (
+    ConfigurationError,
+    NotPromotableError,
+    ThreadBusyError,
+    TieredCheckpointError,
+)
+from langgraph_tiered_checkpoint.hot import BUCKETS
+from langgraph_tiered_checkpoint.lives import new_id
+from langgraph_tiered_checkpoint.plans.flushing import flush
+from langgraph_tiered_checkpoint.plans.store import Store
+from langgraph_tiered_checkpoint.records import Outline
+from langgraph_tiered_checkpoint.replies import parse_outline, parse_peek
+from langgraph_tiered_checkpoint.steps import LuaBatch, Pause, Plan
+
+Decide = Callable[[list[Outline]], set[retention.Place]]
+
+HOLD_MS = 30_000
+_TX_MS = 20_000
+_ROUNDS = 50
+_PAUSE_S = 0.02
+_DROPS = 200
+
+
+def delete(store: Store, thread_id: str) -> Plan[None]:
+    """Remove a thread from both tiers for good. One round trip, and one transaction unless it was ephemeral.
+
+    Repeating it completes a delete that failed half-way.
+    """
+    _, maybe_cold = yield store.hot.delete(thread_id, new_id())
+    if store.cold is not None and maybe_cold == b"1":
+        yield store.cold.delete(thread_id)
+
+
+def prune(store: Store, thread_id: str) -> Plan[None]:
+    """Keep the latest checkpoint of each namespace and what it needs."""
+    yield from _restructure(store, thread_id, retention.all_but_latest)
+
+
+def delete_runs(store: Store, thread_id: str, run_ids: frozenset[str]) -> Plan[None]:
+    """Remove what some runs wrote to one thread. The head may move back."""
+    yield from _restructure(store, thread_id, lambda outlines: retention.of_runs(run_ids, outlines))
+
+
+def threads_of_runs(store: Store, run_ids: Sequence[str], prefix: str) -> Plan[list[str]]:
+    """The threads that some runs wrote to, in either tier."""
+    found: set[str] = set()
+    for run_id in run_ids:
+        after = dict.fromkeys(range(BUCKETS), "")
+        while after:
+            calls = tuple(store.hot.threads_of_run(b, run_id, last, 500) for b, last in after.items())
+            replies = yield LuaBatch(calls)
+            following = {}
+            for bucket, names in zip(after, replies, strict=True):
+                found.update(name.decode() for name in names)
+                if len(names) == 500:
+                    following[bucket] = names[-1].decode()
+            after = following
+    if store.cold is not None:
+        found.update((yield store.cold.threads_of_runs(run_ids, prefix)))
+    return sorted(name for name in found if name.startswith(prefix))
+
+
+def _restructure(store: Store, thread_id: str, decide: Decide) -> Plan[None]:
+    for _ in range(_ROUNDS):
+        peek = parse_peek((yield store.hot.peek(thread_id)))
+        if peek is not None and peek.state == "e":
+            done = yield from _drop_hot(store, thread_id, peek.incarnation, decide)
+        elif store.cold is None:
+            return
+        else:
+            done = yield from _drop_cold(store, store.cold, thread_id, decide)
+        if done:
+            return
+        yield Pause(_PAUSE_S)
+    raise ThreadBusyError(f"thread {thread_id!r} is being written too fast to be changed; nothing was lost, try again")
+
+
+def _drop_hot(store: Store, thread_id: str, incarnation: str, decide: Decide) -> Plan[bool]:
+    outlines = yield from _outline(store, thread_id, incarnation)
+    if outlines is None:
+        return False
+    dropped = decide(outlines)
+    pending = iter(sorted(dropped, key=lambda place: place[1]))
+    while page := list(islice(pending, _DROPS)):
+        reply = yield store.hot.drop(thread_id, incarnation, page)
+        if reply[0] != b"ok":
+            return bool(reply[0] == b"gone")
+    orphans = retention.orphaned(outlines, dropped)
+    if orphans:
+        yield store.hot.orphan(thread_id, incarnation, orphans)
+    return True
+
+
+def _outline(store: Store, thread_id: str, incarnation: str) -> Plan[list[Outline] | None]:
+    """Where all checkpoints of a hot thread stand; None if the thread changed its life under the reader."""
+    outlines: list[Outline] = []
+    cursor = ""
+    while True:
+        reply = yield store.hot.outline(thread_id, cursor)
+        if reply[0] != b"outline" or reply[1].decode() != incarnation or reply[4] == b"!":
+            return None
+        outlines += parse_outline(reply[3])
+        cursor = reply[4].decode()
+        if not cursor:
+            return outlines
+
+
+def _drop_cold(store: Store, cold: Cold, thread_id: str, decide: Decide) -> Plan[bool]:
+    yield from flush(store, thread_id)
+    peek = parse_peek((yield store.hot.peek(thread_id)))
+    if peek is None:
+        origin = yield cold.adopt(thread_id, new_id())
+        if origin is None:
+            return True
+        incarnation, flushed = origin.incarnation, origin.flushed
+    else:
+        incarnation, flushed = peek.incarnation, peek.flushed
+    token = new_id()
+    reply = yield store.hot.evict(thread_id, incarnation, flushed, token=token, hold_ms=HOLD_MS)
+    if reply[0] != b"ok":
+        return False
+    try:
+        done = yield cold.drop(thread_id, incarnation, flushed, _next_change(flushed), decide, _TX_MS)
+    except TieredCheckpointError:
+        yield store.hot.reopen(thread_id, token)
+        raise
+    yield store.hot.reopen(thread_id, token)
+    return bool(done)
+
+
+def _next_change(flushed: str) -> str:
+    number = int(flushed.partition(".")[0] or 0)
+    return f"{number + 1}.{new_id()}"
+
+
+def copy(store: Store, source: str, target: str) -> Plan[None]:
+    """Copy a thread, with all its history, to an id that is free. The copy has a life of its own.
+
+    Raises:
+        ConfigurationError: the target exists.
+        ThreadBusyError: the source changed tiers all the time.
+    """
+    for _ in range(_ROUNDS):
+        token = new_id()
+        held = yield store.hot.evict(target, "", "", token=token, hold_ms=HOLD_MS)
+        if held[0] != b"ok":
+            raise _taken(source, target)
+        try:
+            if store.cold is not None and (yield store.cold.adopt(target, new_id())) is not None:
+                raise _taken(source, target)
+            done = yield from _copy_to(store, source, target, token)
+        except TieredCheckpointError:
+            yield store.hot.reopen(target, token)
+            raise
+        yield store.hot.reopen(target, token)
+        if done:
+            return
+        yield Pause(_PAUSE_S)
+    raise ThreadBusyError(f"thread {source!r} could not be copied to {target!r}: it changes tiers all the time")
+
+
+def _copy_to(store: Store, source: str, target: str, token: str) -> Plan[bool]:
+    reply = yield store.hot.copy_out(source)
+    if reply[0] == b"thread" and reply[1] == b"e":
+        runs = yield from _runs_of(store, source)
+        landed = yield store.hot.land(target, token, new_id(), reply[2], runs)
+        return bool(landed[0] == b"ok")
+    if store.cold is None:
+        return True
+    if reply[0] == b"thread":
+        yield from flush(store, source)
+    yield store.cold.copy(source, target, new_id(), f"1.{new_id()}")
+    return True
+
+
+def _runs_of(store: Store, thread_id: str) -> Plan[Iterable[str]]:
+    runs: set[str] = set()
+    cursor = ""
+    while True:
+        reply = yield store.hot.outline(thread_id, cursor)
+        if reply[0] != b"outline":
+            return runs
+        runs.update(o.run_id for o in parse_outline(reply[3]) if o.run_id)
+        cursor = reply[4].decode()
+        if cursor in ("", "!"):
+            return runs
+
+
+def _taken(source: str, target: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"thread {source!r} cannot be copied to {target!r}: that thread exists. Delete it first, or choose another id"
+    )
+
+
+def evict(store: Store, thread_id: str) -> Plan[None]:
+    """Take a promoted thread out of the hot tier, flushing first. The next read brings it back.
+
+    Raises:
+        NotPromotableError: the thread is ephemeral: its hot copy is all there is.
+    """
+    store.need_cold("evicted", thread_id)
+    for _ in range(_ROUNDS):
+        yield from flush(store, thread_id)
+        peek = parse_peek((yield store.hot.peek(thread_id)))
+        if peek is None:
+            return
+        if peek.state == "e":
+            raise NotPromotableError(
+                f"thread {thread_id!r} is ephemeral: its hot copy is all there is. promote() it first, or delete it"
+            )
+        reply = yield store.hot.evict(thread_id, peek.incarnation, peek.flushed)
+        if reply[0] != b"dirty":
+            return
+        yield Pause(_PAUSE_S)
+    raise ThreadBusyError(f"thread {thread_id!r} is being written too fast to be evicted; try again")

@@ -1,0 +1,137 @@
+"""Plans that write: a checkpoint, pending writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from langgraph_tiered_checkpoint.errors import ThreadBusyError, ThreadDeletedError
+from langgraph_tiered_checkpoint.hot import UNKNOWN_ORIGIN, FoundOrigin, Writer
+from langgraph_tiered_checkpoint.lives import Life, new_id
+from langgraph_tiered_checkpoint.plans.store import Store
+from langgraph_tiered_checkpoint.records import BlobRow, CheckpointRow, WriteRow
+from langgraph_tiered_checkpoint.steps import Lua, Pause, Plan
+
+_ROUNDS = 8
+"""How often a write asks Postgres for the thread's origin before it gives up: each time it lost a race."""
+
+_PAUSE_S = 0.02
+
+
+def put(
+    store: Store,
+    life: Life,
+    thread_id: str,
+    row: CheckpointRow,
+    blobs: Sequence[BlobRow],
+    expected: Sequence[tuple[str, str]],
+    *,
+    named_ms: int,
+    promote: str,
+    supply: Callable[[Sequence[tuple[str, str]]], Sequence[BlobRow]],
+) -> Plan[str]:
+    """Store a checkpoint; the reply is the thread's state. Resident: one round trip.
+
+    `expected` are (channel, version) of values stored with earlier checkpoints; `supply` serializes those of them
+    that turn out not to be resident, and the call is then sent again with them.
+
+    Raises:
+        ThreadDeletedError: the incarnation that the run has read is gone.
+        ThreadBusyError: a structural operation held the thread for too long.
+    """
+    sent, awaited = list(blobs), list(expected)
+
+    def build(writer: Writer, origin: FoundOrigin) -> Lua:
+        return store.hot.put(writer, row, sent, awaited, origin)
+
+    def resend(positions: Sequence[int]) -> None:
+        sent.extend(supply([awaited[i] for i in positions]))
+        absent = set(positions)
+        awaited[:] = [pair for i, pair in enumerate(awaited) if i not in absent]
+
+    return (yield from _write(store, life, thread_id, named_ms, promote, build, resend))
+
+
+def put_writes(
+    store: Store,
+    life: Life,
+    thread_id: str,
+    ns: str,
+    checkpoint_id: str,
+    task_id: str,
+    writes: Sequence[WriteRow],
+    *,
+    interrupt: bool,
+    named_ms: int,
+) -> Plan[str]:
+    """Store pending writes of one task; the reply is the thread's state. Resident: one round trip.
+
+    Raises:
+        ThreadDeletedError, ThreadBusyError: as for `put`.
+    """
+
+    def build(writer: Writer, origin: FoundOrigin) -> Lua:
+        return store.hot.put_writes(writer, ns, checkpoint_id, task_id, writes, interrupt=interrupt, origin=origin)
+
+    return (yield from _write(store, life, thread_id, named_ms, "", build, lambda _: None))
+
+
+def _write(
+    store: Store,
+    life: Life,
+    thread_id: str,
+    named_ms: int,
+    promote: str,
+    build: Callable[[Writer, FoundOrigin], Lua],
+    resend: Callable[[Sequence[int]], None],
+) -> Plan[str]:
+    op = new_id()
+    origin, incarnation = UNKNOWN_ORIGIN, ""
+    waited_s, rounds = 0.0, 0
+    while True:
+        writer = Writer(thread_id, op, incarnation or life.incarnation, life.confirmed, named_ms, promote)
+        reply: list[Any] = yield build(writer, origin)
+        match reply[0]:
+            case b"ok":
+                life.confirm(reply[1].decode())
+                return str(reply[2].decode())
+            case b"missing":
+                resend(reply[1])
+            case b"origin":
+                rounds += 1
+                if rounds > _ROUNDS:
+                    raise _busy(thread_id)
+                origin, incarnation = yield from _find_origin(store, life, thread_id, reply[1].decode())
+            case b"closed":
+                if waited_s >= store.settings.timeouts.busy.total_seconds():
+                    raise _busy(thread_id)
+                origin, incarnation = UNKNOWN_ORIGIN, ""
+                yield Pause(_PAUSE_S)
+                waited_s += _PAUSE_S
+            case _:
+                raise _deleted(thread_id)
+
+
+def _find_origin(store: Store, life: Life, thread_id: str, token: str) -> Plan[tuple[FoundOrigin, str]]:
+    """Where a thread that is not resident comes from, and its incarnation."""
+    cold = store.need_cold("looked up", thread_id)
+    origin = yield cold.adopt(thread_id, new_id())
+    if life.confirmed and (origin is None or origin.incarnation != life.incarnation):
+        yield store.hot.reopen(thread_id, token)
+        raise _deleted(thread_id)
+    if origin is None:
+        return FoundOrigin("new", token), ""
+    return FoundOrigin("cold", token, origin.flushed, origin.pinned), origin.incarnation
+
+
+def _busy(thread_id: str) -> ThreadBusyError:
+    return ThreadBusyError(
+        f"thread {thread_id!r}: a prune, copy or delete held it for too long; nothing was stored, try again"
+    )
+
+
+def _deleted(thread_id: str) -> ThreadDeletedError:
+    return ThreadDeletedError(
+        f"thread {thread_id!r} was deleted, or has expired, after this run read it; nothing was stored. "
+        "Start a new run: it begins with an empty thread"
+    )

@@ -1,0 +1,216 @@
+"""Transactions in Postgres for the tasks of one event loop: the async twin of what is in postgres_ports.py."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import time
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg.abc import PQGen
+from psycopg.pq import TransactionStatus
+from psycopg.rows import tuple_row
+
+from langgraph_tiered_checkpoint.faults import is_transient, may_repeat
+from langgraph_tiered_checkpoint.postgres_ports import (
+    IDLE_S,
+    LOCK_POLL_S,
+    Repeat,
+    can_roll_back,
+    dedicated_settings,
+    need,
+    next_statement,
+    opening_of,
+    took_too_long,
+    within,
+)
+from langgraph_tiered_checkpoint.steps import Sql, Tx
+from langgraph_tiered_checkpoint.targets import ColdTarget
+
+T = TypeVar("T")
+
+
+class _AsyncConnection(psycopg.AsyncConnection[Any]):
+    """A connection of our own."""
+
+    patience_s: float | None = None
+    used_at = 0.0
+
+    async def wait(self, gen: PQGen[T], *args: Any, **kwargs: Any) -> T:
+        return await super().wait(within(gen, self.patience_s), *args, **kwargs)
+
+    def __del__(self, *_: Any) -> None:
+        """Say nothing, as the sync one."""
+
+
+class AsyncPostgres:
+    """Connections for the tasks of one event loop."""
+
+    def __init__(self, target: ColdTarget) -> None:
+        self._target = target
+        self._idle: list[_AsyncConnection] = []
+        self._slots: asyncio.Queue[None] = asyncio.Queue()
+        for _ in range(target.max_size):
+            self._slots.put_nowait(None)
+
+    async def transact(self, step: Tx[T]) -> T:
+        """Run a transaction; a second time if its connection is lost or Postgres asks for it.
+
+        Raises:
+            psycopg.Error: it failed. What the body itself raises goes through.
+        """
+        try:
+            return await self._attempt(step)
+        except Repeat as first:
+            if not first.transient:
+                await self._drop_idle()
+        try:
+            return await self._attempt(step)
+        except Repeat as second:
+            raise second.error from None
+
+    async def run_concurrent(self, lock: Sql, unlock: Sql, pending: Tx[list[str]]) -> None:
+        """Poll `lock` until it answers true, run the statements that `pending` then gives one by one, and `unlock`.
+
+        All on one connection in autocommit mode that waits for as long as a statement takes.
+        """
+        connection = await self._dedicated()
+        try:
+            while not await _answer(connection, lock):  # noqa: ASYNC110 - another process has it
+                await asyncio.sleep(LOCK_POLL_S)
+            try:
+                for statement in await self.transact(pending):
+                    await connection.execute(statement)
+            finally:
+                if not connection.closed:
+                    await connection.execute(unlock.text, unlock.params)
+        finally:
+            await connection.close()
+
+    async def close(self) -> None:
+        """Close the connections that are not in use."""
+        while self._idle:
+            await self._idle.pop().close()
+
+    async def _attempt(self, step: Tx[T]) -> T:
+        connection = await self._take()
+        try:
+            return await _transaction(connection, step)
+        except psycopg.Error as exc:
+            if may_repeat(exc, closed=connection.closed):
+                if not is_transient(exc):
+                    await connection.close()
+                raise Repeat(exc) from exc
+            raise
+        finally:
+            await self._give(connection)
+
+    async def _take(self) -> Any:
+        if self._target.url is None:
+            return await need(self._target.async_pool, "a sync", "async").getconn(timeout=self._target.timeout_s)
+        if self._slots.empty():
+            try:
+                await asyncio.wait_for(self._slots.get(), self._target.timeout_s)
+            except asyncio.TimeoutError:
+                raise took_too_long(self._target) from None
+        else:
+            self._slots.get_nowait()
+        try:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                return await self._connect(self._target.timeout_s)
+            if time.monotonic() - connection.used_at < IDLE_S:
+                return connection
+            await connection.close()
+            return await self._connect(self._target.timeout_s)
+        except BaseException:
+            self._slots.put_nowait(None)
+            raise
+
+    async def _give(self, connection: Any) -> None:
+        if self._target.url is None:
+            await need(self._target.async_pool, "a sync", "async").putconn(connection)
+            return
+        if not connection.closed:
+            connection.used_at = time.monotonic()
+            self._idle.append(connection)
+        self._slots.put_nowait(None)
+        if self._idle and time.monotonic() - self._idle[0].used_at > IDLE_S:
+            await self._idle.pop(0).close()
+
+    async def _drop_idle(self) -> None:
+        if self._target.url is None:
+            await need(self._target.async_pool, "a sync", "async").check()
+        else:
+            await self.close()
+
+    async def _connect(self, patience_s: float | None) -> _AsyncConnection:
+        connection = await _AsyncConnection.connect(self._target.url or "", **self._target.connection_settings)
+        connection.patience_s = patience_s
+        return connection
+
+    async def _dedicated(self) -> Any:
+        if self._target.url is not None:
+            return await self._connect(None)
+        pool = need(self._target.async_pool, "a sync", "async")
+        info = await _resolved(pool.conninfo)
+        settings = await _resolved(pool.kwargs)
+        return await pool.connection_class.connect(info or "", **dedicated_settings(settings))
+
+
+async def _transaction(connection: Any, step: Tx[T]) -> T:
+    """Run `step` in a transaction of its own: two round trips for a single statement, as BEGIN goes with the first."""
+    body = step.body()
+    try:
+        statement, result = next_statement(body, None)
+        if statement is None:
+            return result  # type: ignore[no-any-return]
+        opening = opening_of(step, begin=connection.autocommit)
+        cursor = connection.cursor(row_factory=tuple_row)
+        await _open(connection, opening, cursor, statement)
+        while True:
+            statement, result = next_statement(body, await cursor.fetchall() if cursor.description else [])
+            if statement is None:
+                break
+            await cursor.execute(*statement)
+        await connection.commit()
+    except Exception as exc:
+        if can_roll_back(connection, exc):
+            with contextlib.suppress(psycopg.Error):
+                await connection.rollback()
+        if connection.info.transaction_status != TransactionStatus.IDLE:
+            await connection.close()
+        raise
+    except BaseException:
+        await connection.close()
+        raise
+    finally:
+        body.close()
+    return result  # type: ignore[no-any-return]
+
+
+async def _answer(connection: Any, question: Sql) -> Any:
+    cursor = await connection.execute(*question)
+    return (await cursor.fetchone())[0]
+
+
+async def _resolved(given: Any) -> Any:
+    value = given() if callable(given) else given
+    return await value if inspect.isawaitable(value) else value
+
+
+async def _open(connection: Any, opening: list[str], cursor: Any, statement: Sql) -> None:
+    """Execute the first statement of a transaction, and what goes before it, in one round trip if libpq can."""
+    if opening and psycopg.Pipeline.is_supported():
+        async with connection.pipeline() as pipeline:
+            for text in opening:
+                await connection.execute(text)
+            await cursor.execute(*statement)
+            await pipeline.sync()
+    else:
+        for text in opening:
+            await connection.execute(text)
+        await cursor.execute(*statement)

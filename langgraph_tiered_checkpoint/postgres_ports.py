@@ -1,0 +1,270 @@
+"""Transactions in Postgres, connections, retries, deadlines. Sync, and what both kinds share.
+
+For a URL the connections are pooled here: bounded, made by whoever needs one (so that a failure to connect is
+that caller's error, with its reason), without threads or tasks in the background that would have to survive a fork or
+the end of an event loop. Given psycopg_pool pools are used as they are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from typing import Any, Final, TypeVar
+
+import psycopg
+import psycopg_pool
+from psycopg.abc import PQGen
+from psycopg.pq import TransactionStatus
+from psycopg.rows import tuple_row
+
+from langgraph_tiered_checkpoint.errors import ConfigurationError
+from langgraph_tiered_checkpoint.faults import StatementTimeoutError, is_transient, may_repeat
+from langgraph_tiered_checkpoint.steps import Sql, Statements, Tx
+from langgraph_tiered_checkpoint.targets import ColdTarget
+
+T = TypeVar("T")
+
+IDLE_S: Final = 600.0
+"""Connections unused for so long are closed: something on the way may have forgotten them."""
+
+LOCK_POLL_S: Final = 0.05
+
+
+def within(gen: PQGen[T], patience_s: float | None) -> PQGen[T]:
+    """`gen`, ended by an error when the server has sent nothing for too long."""
+    if patience_s is None:
+        return (yield from gen)
+    deadline = time.monotonic() + patience_s
+    try:
+        ready = yield next(gen)
+        while True:
+            if ready:
+                deadline = time.monotonic() + patience_s
+            elif time.monotonic() > deadline:
+                raise StatementTimeoutError(f"nothing received for {patience_s} s")
+            ready = yield gen.send(ready)
+    except StopIteration as done:
+        result: T = done.value
+        return result
+
+
+class _Connection(psycopg.Connection[Any]):
+    """A connection of our own."""
+
+    patience_s: float | None = None
+    used_at = 0.0
+
+    def wait(self, gen: PQGen[T], *args: Any, **kwargs: Any) -> T:
+        return super().wait(within(gen, self.patience_s), *args, **kwargs)
+
+    def __del__(self, *_: Any) -> None:
+        """Say nothing: it went with its saver, or its fork. libpq's part closes itself in the process that made it."""
+
+
+class Repeat(Exception):  # noqa: N818 - a signal, not an error
+    """The transaction is worth a second run."""
+
+    def __init__(self, error: psycopg.Error) -> None:
+        self.error = error
+        self.transient = is_transient(error)
+
+
+def opening_of(step: Tx[Any], *, begin: bool) -> list[str]:
+    """What goes before the first statement."""
+    statements = ["BEGIN"] if begin else []
+    if step.timeout_ms is not None:
+        statements.append(f"SET LOCAL statement_timeout = {int(step.timeout_ms)}")
+    return statements
+
+
+def next_statement(body: Statements[T], rows: list[tuple[Any, ...]] | None) -> tuple[Sql | None, Any]:
+    """The next statement, or None and the result."""
+    try:
+        return (next(body) if rows is None else body.send(rows)), None
+    except StopIteration as done:
+        return None, done.value
+
+
+def can_roll_back(connection: Any, exc: Exception) -> bool:
+    """Whether the connection that failed with `exc` still listens."""
+    return not (connection.closed or isinstance(exc, StatementTimeoutError))
+
+
+def took_too_long(target: ColdTarget) -> psycopg_pool.PoolTimeout:
+    """No connection became free, in the words of psycopg_pool."""
+    return psycopg_pool.PoolTimeout(f"all {target.max_size} were in use for {target.timeout_s} s")
+
+
+def need(pool: object, given: str, methods: str) -> Any:
+    """The pool for these methods.
+
+    Raises:
+        ConfigurationError: only the `given` kind is there.
+    """
+    if pool is None:
+        raise ConfigurationError(
+            f"postgres: only {given} pool was given, so the {methods} methods cannot be used; pass a URL, or a pair of "
+            "a ConnectionPool and an AsyncConnectionPool"
+        )
+    return pool
+
+
+def dedicated_settings(settings: dict[str, Any] | None) -> dict[str, Any]:
+    """A pool's settings, for a connection of our own outside of it."""
+    return {**(settings or {}), "autocommit": True, "row_factory": tuple_row}
+
+
+class SyncPostgres:
+    """Connections for any number of threads."""
+
+    def __init__(self, target: ColdTarget) -> None:
+        self._target = target
+        self._idle: list[_Connection] = []
+        self._slots = threading.Semaphore(target.max_size)
+
+    def transact(self, step: Tx[T]) -> T:
+        """Run a transaction; a second time if its connection is lost or Postgres asks for it.
+
+        Raises:
+            psycopg.Error: it failed. What the body itself raises goes through.
+        """
+        try:
+            return self._attempt(step)
+        except Repeat as first:
+            if not first.transient:
+                self._drop_idle()
+        try:
+            return self._attempt(step)
+        except Repeat as second:
+            raise second.error from None
+
+    def run_concurrent(self, lock: Sql, unlock: Sql, pending: Tx[list[str]]) -> None:
+        """Poll `lock` until it answers true, run the statements that `pending` then gives one by one, and `unlock`.
+
+        All on one connection in autocommit mode that waits for as long as a statement takes.
+        """
+        connection = self._dedicated()
+        try:
+            while not connection.execute(lock.text, lock.params).fetchone()[0]:
+                time.sleep(LOCK_POLL_S)
+            try:
+                for statement in self.transact(pending):
+                    connection.execute(statement)
+            finally:
+                if not connection.closed:
+                    connection.execute(unlock.text, unlock.params)
+        finally:
+            connection.close()
+
+    def close(self) -> None:
+        """Close the connections that are not in use."""
+        while self._idle:
+            self._idle.pop().close()
+
+    def _attempt(self, step: Tx[T]) -> T:
+        connection = self._take()
+        try:
+            return _transaction(connection, step)
+        except psycopg.Error as exc:
+            if may_repeat(exc, closed=connection.closed):
+                if not is_transient(exc):
+                    connection.close()
+                raise Repeat(exc) from exc
+            raise
+        finally:
+            self._give(connection)
+
+    def _take(self) -> Any:
+        if self._target.url is None:
+            return need(self._target.sync_pool, "an async", "sync").getconn(timeout=self._target.timeout_s)
+        if not self._slots.acquire(timeout=self._target.timeout_s):
+            raise took_too_long(self._target)
+        try:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                return self._connect(self._target.timeout_s)
+            if time.monotonic() - connection.used_at < IDLE_S:
+                return connection
+            connection.close()
+            return self._connect(self._target.timeout_s)
+        except BaseException:
+            self._slots.release()
+            raise
+
+    def _give(self, connection: Any) -> None:
+        if self._target.url is None:
+            need(self._target.sync_pool, "an async", "sync").putconn(connection)
+            return
+        if not connection.closed:
+            connection.used_at = time.monotonic()
+            self._idle.append(connection)
+        self._slots.release()
+        with contextlib.suppress(IndexError):  # another thread may take it first
+            if time.monotonic() - self._idle[0].used_at > IDLE_S:
+                self._idle.pop(0).close()
+
+    def _drop_idle(self) -> None:
+        if self._target.url is None:
+            need(self._target.sync_pool, "an async", "sync").check()
+        else:
+            self.close()
+
+    def _connect(self, patience_s: float | None) -> _Connection:
+        connection = _Connection.connect(self._target.url or "", **self._target.connection_settings)
+        connection.patience_s = patience_s
+        return connection
+
+    def _dedicated(self) -> Any:
+        if self._target.url is not None:
+            return self._connect(None)
+        pool = need(self._target.sync_pool, "an async", "sync")
+        info = pool.conninfo() if callable(pool.conninfo) else pool.conninfo
+        settings = pool.kwargs() if callable(pool.kwargs) else pool.kwargs
+        return pool.connection_class.connect(info or "", **dedicated_settings(settings))
+
+
+def _transaction(connection: Any, step: Tx[T]) -> T:
+    """Run `step` in a transaction of its own: two round trips for a single statement, as BEGIN goes with the first."""
+    body = step.body()
+    try:
+        statement, result = next_statement(body, None)
+        if statement is None:
+            return result  # type: ignore[no-any-return]
+        opening = opening_of(step, begin=connection.autocommit)
+        cursor = connection.cursor(row_factory=tuple_row)
+        _open(connection, opening, cursor, statement)
+        while True:
+            statement, result = next_statement(body, cursor.fetchall() if cursor.description else [])
+            if statement is None:
+                break
+            cursor.execute(*statement)
+        connection.commit()
+    except Exception as exc:
+        if can_roll_back(connection, exc):
+            with contextlib.suppress(psycopg.Error):
+                connection.rollback()
+        if connection.info.transaction_status != TransactionStatus.IDLE:
+            connection.close()
+        raise
+    except BaseException:
+        connection.close()
+        raise
+    finally:
+        body.close()
+    return result  # type: ignore[no-any-return]
+
+
+def _open(connection: Any, opening: list[str], cursor: Any, statement: Sql) -> None:
+    """Execute the first statement of a transaction, and what goes before it, in one round trip if libpq can."""
+    if opening and psycopg.Pipeline.is_supported():
+        with connection.pipeline() as pipeline:
+            for text in opening:
+                connection.execute(text)
+            cursor.execute(*statement)
+            pipeline.sync()
+    else:
+        for text in opening:
+            connection.execute(text)
+        cursor.execute(*statement)

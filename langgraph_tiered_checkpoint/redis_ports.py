@@ -1,0 +1,284 @@
+"""Conversations with Redis: what is said (generators, shared), and the sync and async connections that carry it.
+
+redis-py makes the connections, so that TLS, authentication, Sentinel and RESP versions are its business. What
+follows is ours, because its clients spend several times as long on a command as the network does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from typing import Any, Final, Protocol, cast
+
+import hiredis
+import redis
+from redis.backoff import NoBackoff
+from redis.client import NEVER_DECODE
+from redis.exceptions import NoScriptError, ReadOnlyError
+
+from langgraph_tiered_checkpoint.errors import ConfigurationError
+from langgraph_tiered_checkpoint.hot import BUCKETS
+from langgraph_tiered_checkpoint.scripts import script
+from langgraph_tiered_checkpoint.steps import Lua
+from langgraph_tiered_checkpoint.targets import HotTarget
+
+LAYOUT: Final = f"1:{BUCKETS}".encode()
+"""Version of the key layout, and number of buckets: what `<prefix>:layout` must say."""
+
+MIN_VERSION: Final = (6, 2)
+
+_IDLE_CONNECTIONS = 64
+"""Sync connections kept for reuse. More are made when more threads need them at once."""
+
+Words = tuple[bytes | str | int, ...]
+"""One command."""
+
+Conversation = Generator[Sequence[Words], list[Any], list[Any]]
+"""Yields commands to send together, is sent their replies; an error reply is an exception among them."""
+
+
+def invoke(calls: Sequence[Lua], *, one_server: bool = True) -> Conversation:
+    """Run scripts; those that the server does not know yet are sent again with their text, which loads them.
+
+    Args:
+        calls: what to run.
+        one_server: commands arrive at one server, and in order; so each text is sent once.
+
+    Raises:
+        redis.ResponseError: the first error among the replies.
+    """
+    replies = yield [("EVALSHA", script(c.script).sha, len(c.keys), *c.keys, *c.args) for c in calls]
+    unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+    if unknown:
+        for i, reply in zip(unknown, (yield list(_with_text([calls[i] for i in unknown], one_server))), strict=True):
+            replies[i] = reply
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise reply
+    return replies
+
+
+def _with_text(calls: Sequence[Lua], one_server: bool) -> Iterator[Words]:  # noqa: FBT001 - private
+    loaded = set()
+    for c in calls:
+        text, sha = script(c.script)
+        known = one_server and c.script in loaded
+        loaded.add(c.script)
+        yield ("EVALSHA" if known else "EVAL", sha if known else text, len(c.keys), *c.keys, *c.args)
+
+
+def packed(commands: Sequence[Words]) -> list[bytes]:
+    """Commands as they go over the wire."""
+    return [hiredis.pack_command(cast("tuple[Any]", words)) for words in commands]
+
+
+def check_server(target: HotTarget) -> Conversation:
+    """Make sure that the server can be used: its version, and the layout of what it holds. One round trip.
+
+    Raises:
+        ConfigurationError: it is too old, or holds another layout under this prefix.
+        redis.ResponseError: there is no layout yet, and none can be written.
+    """
+    key = f"{target.key_prefix}:layout"
+    info, written, layout = yield [("INFO", "server"), ("SET", key, LAYOUT, "NX"), ("GET", key)]
+    found = _version(info)
+    if found and tuple(int(part) for part in found.split(".")[:2] if part.isdigit()) < MIN_VERSION:
+        raise ConfigurationError(
+            f"Redis at {target.place} is version {found}; 6.2 or newer is needed (or Valkey 7.2). Upgrade it"
+        )
+    layout = layout.encode() if isinstance(layout, str) else layout
+    if layout == LAYOUT:  # even if a full server has refused the SET
+        return []
+    for reply in (written, layout):
+        if isinstance(reply, Exception):
+            raise reply
+    raise ConfigurationError(
+        f"Redis at {target.place} holds layout {layout!r} under the prefix {target.key_prefix!r}, and this version "
+        f"of langgraph-tiered-checkpoint uses {LAYOUT!r}. Choose another key_prefix, or use the version that wrote it"
+    )
+
+
+def _version(info: object) -> str:
+    """The version in a reply to INFO; empty where the command is forbidden."""
+    match info:
+        case {"redis_version": version}:
+            return str(version)
+        case dict():  # of a cluster: by node
+            return next((_version(of_node) for of_node in info.values()), "")
+        case bytes():
+            lines = dict(line.split(":", 1) for line in info.decode(errors="replace").split() if ":" in line)
+            return lines.get("redis_version", "")
+        case _:
+            return ""
+
+
+class ServerCheck:
+    """Remembers, for both kinds of port, that a target's server has passed `check_server`."""
+
+    def __init__(self) -> None:
+        self.passed = False
+
+
+class _Connection(Protocol):
+    """What we use of redis-py's sync connections."""
+
+    def connect(self) -> None: ...
+    def disconnect(self) -> None: ...
+    def send_packed_command(self, command: list[bytes], check_health: bool) -> None: ...  # noqa: FBT001 - redis-py's
+    def read_response(self, disable_decoding: bool) -> Any: ...  # noqa: FBT001 - redis-py's
+
+
+def connection_settings(pool: Any, timeout_s: float, no_retry: object) -> dict[str, Any]:
+    """Keyword arguments for a connection as the pool would make it, but bounded in time; retries are our business."""
+    settings: dict[str, Any] = dict(pool.connection_kwargs)
+    for name in ("socket_timeout", "socket_connect_timeout"):
+        own = settings.get(name)
+        settings[name] = timeout_s if own is None else min(own, timeout_s)
+    settings |= {"retry": no_retry, "health_check_interval": 0}
+    return settings
+
+
+def is_stale(replies: Sequence[Any]) -> bool:
+    """Whether the server said that it is not the one to talk to (any more, or yet)."""
+    return any(
+        isinstance(reply, ReadOnlyError | redis.ConnectionError)
+        or (isinstance(reply, redis.ResponseError) and "-READONLY" in str(reply))
+        for reply in replies
+    )
+
+
+class SyncRedis:
+    """Sync connections to one server, for any number of threads.
+
+    A request is sent again once if its connection turns out to be lost: scripts can be repeated.
+    """
+
+    def __init__(self, target: HotTarget, check: ServerCheck) -> None:
+        self._target = target
+        self._check = check
+        self._idle: list[_Connection] = []
+
+    def run(self, calls: Sequence[Lua]) -> list[Any]:
+        """Run scripts, pipelined; their replies.
+
+        Raises:
+            redis.RedisError: the server did not answer, or with an error.
+        """
+        conversation = invoke(calls)
+        commands = next(conversation)
+        try:
+            while True:
+                commands = conversation.send(self._exchange(commands))
+        except StopIteration as done:
+            return cast("list[Any]", done.value)
+
+    def check(self) -> None:
+        """Make sure that the server is there and can be used.
+
+        Raises:
+            ConfigurationError: it cannot.
+            redis.RedisError: it did not answer.
+        """
+        self._idle.append(self._connect())
+
+    def close(self) -> None:
+        """Close the connections that are not in use."""
+        while self._idle:
+            self._idle.pop().disconnect()
+
+    def _exchange(self, commands: Sequence[Words]) -> list[Any]:
+        data = packed(commands)
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            connection = self._connect()
+        try:
+            replies = self._attempt(connection, data)
+            if not is_stale(replies):
+                return replies
+        except redis.TimeoutError:
+            raise
+        except redis.ConnectionError:
+            pass
+        self.close()
+        return self._attempt(self._connect(), data)
+
+    def _attempt(self, connection: _Connection, data: list[bytes]) -> list[Any]:
+        replies: list[Any] = []
+        try:
+            connection.send_packed_command(data, check_health=False)
+            for _ in data:
+                try:
+                    replies.append(connection.read_response(disable_decoding=True))
+                except redis.ResponseError as refusal:
+                    replies.append(refusal)
+        except BaseException:
+            connection.disconnect()
+            raise
+        if is_stale(replies) or len(self._idle) >= _IDLE_CONNECTIONS:
+            connection.disconnect()
+        else:
+            self._idle.append(connection)
+        return replies
+
+    def _connect(self) -> _Connection:
+        pool: Any = self._target.sync_pool
+        no_retry = redis.retry.Retry(NoBackoff(), 0)
+        connection: _Connection = pool.connection_class(**connection_settings(pool, self._target.timeout_s, no_retry))
+        connection.connect()
+        if not self._check.passed:
+            conversation = check_server(self._target)
+            replies = self._attempt(connection, packed(next(conversation)))
+            _finish(conversation, replies)
+            self._check.passed = True
+            connection = self._idle.pop()
+        return connection
+
+
+def _finish(conversation: Conversation, replies: list[Any]) -> None:
+    try:
+        conversation.send(replies)
+    except StopIteration:
+        return
+    raise AssertionError("the check of the server takes one round trip")
+
+
+class SyncCluster:
+    """A given `redis.RedisCluster`, which has its own connections and retries."""
+
+    def __init__(self, client: redis.RedisCluster, target: HotTarget, check: ServerCheck) -> None:
+        self._client: Any = client
+        self._target = target
+        self._check = check
+
+    def run(self, calls: Sequence[Lua]) -> list[Any]:
+        """Run scripts one by one, each on its node; their replies."""
+        if not self._check.passed:
+            self.check()
+        return self._carry(invoke(calls, one_server=False))
+
+    def check(self) -> None:
+        """Make sure that the cluster is there and can be used."""
+        self._carry(check_server(self._target))
+        self._check.passed = True
+
+    def close(self) -> None:
+        """The client is the caller's."""
+
+    def _carry(self, conversation: Conversation) -> list[Any]:
+        try:
+            commands = next(conversation)
+            while True:
+                commands = conversation.send([self._execute(words) for words in commands])
+        except StopIteration as done:
+            return cast("list[Any]", done.value)
+
+    def _execute(self, words: Words) -> Any:
+        try:
+            return self._client.execute_command(*words, **raw(words))
+        except redis.ResponseError as refusal:
+            return refusal
+
+
+def raw(words: Words) -> dict[str, Any]:
+    """Options that keep a cluster client from decoding a reply. INFO has to be: it comes as a dict anyway."""
+    return {} if words[0] == "INFO" else {NEVER_DECODE: True}

@@ -1,0 +1,200 @@
+"""What the scripts of the hot tier reply, parsed. No I/O."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from langgraph_tiered_checkpoint.frames import unpack_frame, unpack_typed, unpack_write
+from langgraph_tiered_checkpoint.records import (
+    BlobRow,
+    CheckpointRow,
+    DeltaAncestor,
+    Outline,
+    StoredCheckpoint,
+    Typed,
+    WriteRow,
+)
+
+
+class Found(NamedTuple):
+    """What the hot tier knows of one checkpoint."""
+
+    kind: str
+    """hit, unsure, none, miss, absent or busy: see get.lua."""
+    incarnation: str
+    stored: StoredCheckpoint | None
+    writes: list[WriteRow]
+    """On a miss: pending writes of the checkpoint that only this tier has."""
+    flushed: str
+    token: str
+
+
+class Page(NamedTuple):
+    """One page of a list."""
+
+    kind: str
+    """page, none or absent: see list.lua."""
+    incarnation: str
+    whole: bool
+    floor: str
+    records: list[StoredCheckpoint]
+    more: bool
+
+
+class Walk(NamedTuple):
+    """A stretch of a parent chain."""
+
+    kind: str
+    """walk, none, miss or absent: see delta.lua."""
+    incarnation: str
+    ancestors: list[DeltaAncestor]
+    cursor: str
+    cursor_writes: list[WriteRow]
+    open_channels: list[str]
+
+
+class Peek(NamedTuple):
+    """A thread as a promoter sees it before a flush."""
+
+    incarnation: str
+    state: str
+    flushed: str
+    flushed_number: int
+    last_number: int
+    last_write_ms: int
+    reason: str
+    rebase: bool
+    pinned: bool
+
+
+class Rows(NamedTuple):
+    """Rows on their way to Postgres."""
+
+    checkpoints: list[CheckpointRow]
+    blobs: list[BlobRow]
+    writes: list[WriteRow]
+
+
+class Changes(NamedTuple):
+    """What a stretch of changes touched."""
+
+    through: str
+    number: int
+    rows: Rows
+    more: bool
+
+
+def _record(reply: Sequence[Any]) -> StoredCheckpoint:
+    ns, checkpoint_id, parent, frame, values, writes = reply
+    row = unpack_frame(ns, checkpoint_id, parent, frame)
+    blobs = [
+        BlobRow(row.ns, channel, version, *unpack_typed(value))
+        for (channel, version), value in zip(row.refs, values, strict=False)
+        if value is not None
+    ]
+    return StoredCheckpoint(row, blobs, [unpack_write(row.ns, row.checkpoint_id, w) for w in writes])
+
+
+def parse_get(ns: str, checkpoint_id: str, reply: Sequence[Any]) -> Found:
+    kind = reply[0].decode()
+    match kind:
+        case "hit" | "unsure":
+            return Found(kind, reply[1].decode(), _record(reply[2]), [], "", "")
+        case "miss":
+            writes = [unpack_write(ns, checkpoint_id, w) for w in reply[2]]
+            return Found(kind, reply[1].decode(), None, writes, reply[3].decode(), "")
+        case "none":
+            return Found(kind, reply[1].decode(), None, [], "", "")
+        case "absent":
+            return Found(kind, "", None, [], "", reply[1].decode())
+        case _:
+            return Found(kind, "", None, [], "", "")
+
+
+def parse_list(reply: Sequence[Any]) -> Page:
+    kind = reply[0].decode()
+    if kind != "page":
+        return Page(kind, "", kind == "none", "", [], more=False)
+    _, incarnation, whole, floor, records, more = reply
+    return Page(kind, incarnation.decode(), whole == b"1", floor.decode(), [_record(r) for r in records], more == b"1")
+
+
+def parse_delta(ns: str, reply: Sequence[Any]) -> Walk:
+    kind = reply[0].decode()
+    if kind != "walk":
+        return Walk(kind, reply[1].decode() if len(reply) > 1 else "", [], "", [], [])
+    _, incarnation, ancestors, cursor, cursor_writes, still = reply
+    found = []
+    for checkpoint_id, seeds, writes, frame in ancestors:
+        name = checkpoint_id.decode()
+        values: dict[str, Typed] = {}
+        for channel, value in zip(seeds[::2], seeds[1::2], strict=True):
+            channel_name = channel.decode()
+            values[channel_name] = (
+                unpack_typed(value)
+                if value is not None
+                else inline_value(unpack_frame(b"", b"", b"", frame).checkpoint, channel_name)
+            )
+        found.append(DeltaAncestor(name, values, [unpack_write(ns, name, w) for w in writes]))
+    at = cursor.decode()
+    return Walk(
+        kind,
+        incarnation.decode(),
+        found,
+        at,
+        [unpack_write(ns, at, w) for w in cursor_writes],
+        [c.decode() for c in still],
+    )
+
+
+def parse_peek(reply: Sequence[Any]) -> Peek | None:
+    if reply[0] != b"thread":
+        return None
+    _, incarnation, state, flushed, number, last, last_write_ms, reason, rebase, pinned = reply
+    return Peek(
+        incarnation.decode(),
+        state.decode(),
+        flushed.decode(),
+        number,
+        last,
+        last_write_ms,
+        reason.decode(),
+        bool(rebase),
+        bool(pinned),
+    )
+
+
+def parse_rows(rows: Iterable[Sequence[Any]]) -> Rows:
+    parsed = Rows([], [], [])
+    for kind, *row in rows:
+        match kind:
+            case b"c":
+                parsed.checkpoints.append(unpack_frame(*row))
+            case b"b":
+                ns, channel, version, value = row
+                parsed.blobs.append(BlobRow(ns.decode(), channel.decode(), version.decode(), *unpack_typed(value)))
+            case _:
+                ns, checkpoint_id, frame = row
+                parsed.writes.append(unpack_write(ns.decode(), checkpoint_id.decode(), frame))
+    return parsed
+
+
+def parse_changes(reply: Sequence[Any]) -> Changes | None:
+    if reply[0] != b"changes":
+        return None
+    _, through, number, rows, more = reply
+    return Changes(through.decode(), number, parse_rows(rows), more == b"1")
+
+
+def parse_outline(entries: Iterable[Sequence[Any]]) -> list[Outline]:
+    return [
+        Outline(ns.decode(), id_.decode(), parent.decode(), root.decode(), depth, run.decode())
+        for ns, id_, parent, root, depth, run in entries
+    ]
+
+
+def inline_value(checkpoint: bytes, channel: str) -> Typed:
+    """The value of a channel that is inline in a checkpoint's JSON, as JSON."""
+    return "json", json.dumps(json.loads(checkpoint)["channel_values"][channel]).encode()

@@ -1,0 +1,306 @@
+"""What a caller asks for, as plans: checks arguments, encodes and decodes, and keeps track of the run's incarnation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, cast
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import (
+    ChannelVersions,
+    Checkpoint,
+    CheckpointMetadata,
+    CheckpointTuple,
+    DeltaChannelHistory,
+)
+from langgraph.checkpoint.serde.base import SerializerProtocol
+
+from langgraph_tiered_checkpoint import lives
+from langgraph_tiered_checkpoint.codec import CheckpointKey, Codec, check_text, interrupts, matches, uuid6_time_ms
+from langgraph_tiered_checkpoint.errors import ConfigurationError
+from langgraph_tiered_checkpoint.plans import flushing, inspection, reading, structure, writing
+from langgraph_tiered_checkpoint.plans.listing import PAGE, Listed, ThreadIds, ThreadListing
+from langgraph_tiered_checkpoint.plans.store import Store
+from langgraph_tiered_checkpoint.policy import Candidate
+from langgraph_tiered_checkpoint.records import BlobRow, ThreadStatus, TierStats
+from langgraph_tiered_checkpoint.steps import Plan
+from langgraph_tiered_checkpoint.tenancy import Scope
+
+_FILTERED_PAGE = 200
+
+
+class Target(NamedTuple):
+    """Which checkpoint a config points at."""
+
+    thread_id: str
+    """As the caller knows it."""
+    stored_id: str
+    ns: str
+    checkpoint_id: str
+    """Empty for the latest."""
+    root_id: str
+    """The root checkpoint that a subgraph call runs under, or empty."""
+
+
+class Requests(NamedTuple):
+    """Plans for one saver: its store, its serde, its tenant."""
+
+    store: Store
+    serde: SerializerProtocol
+    scope: Scope
+    on_dirty: Callable[[str], None]
+    """Told the stored id of each thread that a write has left dirty."""
+
+    def target(self, config: RunnableConfig) -> Target:
+        """Read a config.
+
+        Raises:
+            InvalidThreadError: no thread id, or one that cannot be used.
+        """
+        configurable = config.get("configurable") or {}
+        thread_id = configurable.get("thread_id")
+        stored = self.scope.stored(thread_id)
+        ns = configurable.get("checkpoint_ns") or ""
+        check_text(thread_id, "checkpoint_ns", ns)
+        checkpoint_id = configurable.get("checkpoint_id") or ""
+        if checkpoint_id:
+            check_text(thread_id, "checkpoint_id", checkpoint_id)
+        root_id = (configurable.get("checkpoint_map") or {}).get("") or ""
+        return Target(str(thread_id), stored, ns, checkpoint_id, root_id)
+
+    # The checkpointer contract
+
+    def get_tuple(self, config: RunnableConfig) -> Plan[CheckpointTuple | None]:
+        at = self.target(config)
+        answer = yield from reading.get(self.store, at.stored_id, at.ns, at.checkpoint_id, at.root_id)
+        if at.ns == "":
+            lives.remember(self.store.number, at.stored_id, answer.incarnation)
+        if answer.stored is None:
+            return None
+        return Codec(self.serde).decode_tuple(at.thread_id, answer.stored, answer.sends)
+
+    def put(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> Plan[RunnableConfig]:
+        at = self.target(config)
+        codec = Codec(self.serde)
+        key = CheckpointKey.of(at.stored_id, at.ns, checkpoint["id"], at.checkpoint_id)
+        encoded = codec.encode_checkpoint(config, key, checkpoint, metadata, new_versions)
+        when = self.store.settings.promotion.when
+        promote = "when" if when and when(Candidate(at.thread_id, checkpoint, metadata)) else ""
+
+        def supply(wanted: Sequence[tuple[str, str]]) -> list[BlobRow]:
+            values = checkpoint["channel_values"]
+            return [codec.encode_blob(key, channel, version, values[channel]) for channel, version in wanted]
+
+        state = yield from writing.put(
+            self.store,
+            lives.recall(self.store.number, at.stored_id),
+            at.stored_id,
+            encoded.row,
+            encoded.blobs,
+            encoded.expected,
+            named_ms=uuid6_time_ms(at.checkpoint_id or checkpoint["id"]),
+            promote=promote,
+            supply=supply,
+        )
+        yield from self._settle(at.stored_id, state)
+        stored = {"thread_id": at.thread_id, "checkpoint_ns": at.ns, "checkpoint_id": checkpoint["id"]}
+        return {"configurable": stored}
+
+    def put_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str
+    ) -> Plan[None]:
+        at = self.target(config)
+        key = CheckpointKey.of(at.stored_id, at.ns, at.checkpoint_id)
+        rows = Codec(self.serde).encode_writes(key, writes, task_id, task_path)
+        if not rows:
+            return
+        state = yield from writing.put_writes(
+            self.store,
+            lives.recall(self.store.number, at.stored_id),
+            at.stored_id,
+            at.ns,
+            at.checkpoint_id,
+            task_id,
+            rows,
+            interrupt=interrupts(rows),
+            named_ms=uuid6_time_ms(at.checkpoint_id),
+        )
+        yield from self._settle(at.stored_id, state)
+
+    def _settle(self, stored_id: str, state: str) -> Plan[None]:
+        if state == "d":
+            if self.store.settings.cold_writes == "through":
+                yield from flushing.flush(self.store, stored_id)
+            else:
+                self.on_dirty(stored_id)
+
+    def get_delta_channel_history(
+        self, config: RunnableConfig, channels: Sequence[str]
+    ) -> Plan[Mapping[str, DeltaChannelHistory]]:
+        if not channels:
+            return {}
+        at = self.target(config)
+        ancestors = yield from reading.delta_history(self.store, at.stored_id, at.ns, at.checkpoint_id, channels)
+        return Codec(self.serde).decode_delta_history(channels, ancestors)
+
+    def delete_thread(self, thread_id: str) -> Plan[None]:
+        stored = self.scope.stored(thread_id)
+        yield from structure.delete(self.store, stored)
+        lives.forget(self.store.number, stored)
+
+    def delete_for_runs(self, run_ids: Sequence[str]) -> Plan[None]:
+        if isinstance(run_ids, str):
+            raise ConfigurationError("delete_for_runs takes a sequence of run ids, not one string")
+        wanted = frozenset(str(run_id) for run_id in run_ids)
+        for run_id in wanted:
+            if not run_id:
+                raise ConfigurationError("a run id must not be empty")
+            check_text(run_id, "a run id", run_id)
+        if wanted:
+            for stored in (yield from structure.threads_of_runs(self.store, sorted(wanted), self.scope.prefix)):
+                yield from structure.delete_runs(self.store, stored, wanted)
+
+    def copy_thread(self, source_thread_id: str, target_thread_id: str) -> Plan[None]:
+        source, target = self.scope.stored(source_thread_id), self.scope.stored(target_thread_id)
+        yield from structure.copy(self.store, source, target)
+
+    def prune(self, thread_ids: Sequence[str], strategy: str) -> Plan[None]:
+        if isinstance(thread_ids, str):
+            raise TypeError("thread_ids must be a sequence of thread ids, not one string")
+        if strategy not in ("keep_latest", "delete", "delete_all"):
+            raise ValueError(f'unknown prune strategy {strategy!r}: choose "keep_latest" or "delete"')
+        for stored in [self.scope.stored(thread_id) for thread_id in thread_ids]:
+            if strategy == "keep_latest":
+                yield from structure.prune(self.store, stored)
+            else:
+                yield from structure.delete(self.store, stored)
+                lives.forget(self.store.number, stored)
+
+    # Tier operations
+
+    def promote(self, thread_id: str) -> Plan[None]:
+        yield from flushing.promote(self.store, self.scope.stored(thread_id), "promote()")
+
+    def pin(self, thread_id: str, *, pinned: bool) -> Plan[None]:
+        yield from flushing.promote(self.store, self.scope.stored(thread_id), "pin()", pin=pinned)
+
+    def flush(self, thread_id: str | None) -> Plan[None]:
+        if self.store.cold is None:
+            return
+        if thread_id is None:
+            yield from flushing.flush_all(self.store, self.scope.prefix)
+        else:
+            yield from flushing.flush(self.store, self.scope.stored(thread_id))
+
+    def evict(self, thread_id: str) -> Plan[None]:
+        yield from structure.evict(self.store, self.scope.stored(thread_id))
+
+    def explain(self, thread_id: str) -> Plan[ThreadStatus]:
+        return (yield from inspection.explain(self.store, self.scope.stored(thread_id), str(thread_id)))
+
+    def stats(self) -> Plan[TierStats]:
+        return (yield from inspection.stats(self.store))
+
+    def thread_ids(self, prefix: str) -> ThreadIdPages:
+        return ThreadIdPages(self.store, self.scope, prefix)
+
+    def listing(
+        self,
+        config: RunnableConfig | None,
+        filter_: Mapping[str, Any] | None,
+        before: RunnableConfig | None,
+        limit: int | None,
+    ) -> Listing:
+        return Listing(self, config, filter_, before, limit)
+
+
+class ThreadIdPages:
+    """Thread ids as the caller knows them, in pages."""
+
+    def __init__(self, store: Store, scope: Scope, prefix: str) -> None:
+        self._scope = scope
+        self._ids = ThreadIds(store, scope.prefix + prefix)
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left."""
+        return self._ids.done
+
+    def next_page(self) -> Plan[list[str]]:
+        """The next ids."""
+        return [self._scope.plain(stored) for stored in (yield from self._ids.next_page())]
+
+
+class Listing:
+    """What `list` was asked for, in pages of tuples. Holds nothing between pages."""
+
+    def __init__(
+        self,
+        requests: Requests,
+        config: RunnableConfig | None,
+        filter_: Mapping[str, Any] | None,
+        before: RunnableConfig | None,
+        limit: int | None,
+    ) -> None:
+        self._requests = requests
+        self._codec = Codec(requests.serde)
+        self._filter = filter_
+        self._left = limit
+        self._ns: str | None = None
+        self._only = ""
+        self._below = ""
+        self._threads: list[str] = []
+        self._all: ThreadIds | None = None
+        self._current: ThreadListing | None = None
+        if config is None:
+            self._all = ThreadIds(requests.store, requests.scope.prefix)
+        else:
+            at = requests.target(config)
+            self._ns = at.ns if (config["configurable"].get("checkpoint_ns")) is not None else None
+            self._only = at.checkpoint_id
+            self._threads = [at.stored_id]
+        if before is not None:
+            self._below = (before.get("configurable") or {}).get("checkpoint_id") or ""
+            if self._below:
+                check_text("", "the checkpoint_id of `before`", self._below)
+
+    @property
+    def done(self) -> bool:
+        """Whether the limit is reached, or nothing is left."""
+        if self._left is not None and self._left <= 0:
+            return True
+        return self._current is None and not self._threads and (self._all is None or self._all.done)
+
+    def next_page(self) -> Plan[list[CheckpointTuple]]:
+        """The next tuples; possibly none although the listing is not `done`."""
+        if self._current is None:
+            if not self._threads and self._all is not None:
+                self._threads = yield from self._all.next_page()
+                return []
+            size = min(self._left or PAGE, PAGE) if not self._filter else _FILTERED_PAGE
+            store = self._requests.store
+            self._current = ThreadListing(store, self._threads.pop(0), self._ns, self._below, size)
+        listed = yield from self._current.next_page()
+        if self._current.done or (self._only and listed and listed[-1].place[0] < self._only):
+            self._current = None
+        tuples = [self._tuple(item) for item in listed if self._wanted(item)]
+        if self._left is not None:
+            tuples = tuples[: self._left]
+            self._left -= len(tuples)
+        return tuples
+
+    def _wanted(self, item: Listed) -> bool:
+        if self._only and item.place[0] != self._only:
+            return False
+        metadata = cast("Mapping[str, Any]", self._codec.decode_metadata(item.stored.row)) if self._filter else {}
+        return matches(metadata, self._filter)
+
+    def _tuple(self, item: Listed) -> CheckpointTuple:
+        thread_id = self._requests.scope.plain(item.thread_id)
+        return self._codec.decode_tuple(thread_id, item.stored, item.sends)

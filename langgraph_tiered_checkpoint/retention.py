@@ -1,0 +1,65 @@
+"""What a prune keeps. Pure: decides on outlines, in either tier."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from langgraph_tiered_checkpoint.records import Outline
+
+Place = tuple[str, str]
+"""(namespace, checkpoint id)"""
+
+
+def is_call(ns: str) -> bool:
+    """Whether the namespace belongs to one call of a subgraph: its task id stands after a ":"."""
+    return ":" in ns
+
+
+def all_but_latest(outlines: Iterable[Outline]) -> set[Place]:
+    """What "keep_latest" drops.
+
+    Kept is the latest checkpoint of each namespace, with the ancestors that its delta channels are rebuilt from.
+    A subgraph call goes with the root checkpoint that it started from, once that one is saved; a
+    `checkpointer=True` subgraph outlives its calls.
+    """
+    spaces: dict[str, dict[str, Outline]] = {}
+    for outline in outlines:
+        spaces.setdefault(outline.ns, {})[outline.checkpoint_id] = outline
+    roots = spaces.get("", {})
+    kept_roots = _latest_with_ancestors(roots) if roots else set()
+    dropped: set[Place] = set()
+    for ns, checkpoints in spaces.items():
+        started_from = checkpoints[max(checkpoints)].root_id
+        if is_call(ns) and started_from in roots and started_from not in kept_roots:
+            kept: set[str] = set()
+        else:
+            kept = kept_roots if ns == "" else _latest_with_ancestors(checkpoints)
+        dropped |= {(ns, checkpoint_id) for checkpoint_id in checkpoints if checkpoint_id not in kept}
+    return dropped
+
+
+def of_runs(run_ids: Collection[str], outlines: Iterable[Outline]) -> set[Place]:
+    """The checkpoints that some runs wrote."""
+    return {(o.ns, o.checkpoint_id) for o in outlines if o.run_id in run_ids}
+
+
+def orphaned(outlines: Iterable[Outline], dropped: Collection[Place]) -> list[Place]:
+    """Kept checkpoints whose parent is dropped."""
+    return [
+        (o.ns, o.checkpoint_id)
+        for o in outlines
+        if (o.ns, o.checkpoint_id) not in dropped and (o.ns, o.parent_id) in dropped
+    ]
+
+
+def _latest_with_ancestors(checkpoints: dict[str, Outline]) -> set[str]:
+    at = checkpoints.get(max(checkpoints))
+    kept: set[str] = set()
+    depth = at.depth if at else 0
+    while at is not None:
+        kept.add(at.checkpoint_id)
+        if depth <= 0:
+            break
+        depth -= 1
+        at = checkpoints.get(at.parent_id)
+    return kept

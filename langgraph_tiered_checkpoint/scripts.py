@@ -1,0 +1,35 @@
+"""The Lua scripts as Redis knows them: text with its includes, and SHA-1. Reads package files, nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from functools import cache
+from importlib.resources import files
+from typing import NamedTuple
+
+_INCLUDE = re.compile(r"^-- include: (\w+)[ \t]*$", re.MULTILINE)
+
+
+class Script(NamedTuple):
+    """One script, ready for EVAL and EVALSHA."""
+
+    text: bytes
+    sha: str
+    """The name by which EVALSHA calls it."""
+
+
+@cache
+def script(name: str) -> Script:
+    """The script in lua/`name`.lua, with each line `-- include: other` replaced by the text of lua/other.lua.
+
+    Raises:
+        FileNotFoundError: there is no such script.
+    """
+    text = _text(name).encode()
+    return Script(text, hashlib.sha1(text, usedforsecurity=False).hexdigest())
+
+
+def _text(name: str) -> str:
+    text = (files(__package__) / "lua" / f"{name}.lua").read_text(encoding="utf-8")
+    return _INCLUDE.sub(lambda match: _text(match.group(1)).rstrip("\n"), text)

@@ -1,0 +1,258 @@
+-- What is read. `OFFSET 0` keeps the planner from turning a look-up by primary key per row into a join of two
+-- sets of a thread's rows, which it would plan from per-thread estimates and can get quadratically wrong.
+--
+-- Ids within a namespace are compared in the default collation, as the official saver does and the primary key
+-- can: they are UUIDs, which every collation orders alike. Lists over several namespaces or threads are bytewise.
+
+-- name: fetch
+-- One checkpoint, or the latest of its namespace, with all that is needed to rebuild it, and the thread's origin.
+-- Rows of several kinds: checkpoint, blob, write, send, origin, rows (the thread has some).
+WITH c AS MATERIALIZED (
+    SELECT * FROM $schema.checkpoints
+    WHERE thread_id = %(thread)s AND checkpoint_ns = %(ns)s
+    AND checkpoint_id = %(id)s -- if id
+    ORDER BY checkpoint_id DESC
+    LIMIT 1
+)
+SELECT 'checkpoint'::text, checkpoint_id, coalesce(parent_checkpoint_id, ''), checkpoint::text, metadata::text,
+    CASE WHEN tiered_metadata_sha256 = sha256(convert_to(metadata::text, 'UTF8')) THEN tiered_metadata_type END,
+    NULL::integer, tiered_metadata
+FROM c
+UNION ALL
+SELECT 'blob', v.key, v.value, b.type, NULL, NULL, NULL, coalesce(b.blob, '')
+FROM c
+CROSS JOIN LATERAL jsonb_each_text(c.checkpoint -> 'channel_versions') AS v
+CROSS JOIN LATERAL (
+    SELECT type, blob FROM $schema.checkpoint_blobs
+    WHERE thread_id = c.thread_id AND checkpoint_ns = c.checkpoint_ns AND channel = v.key AND version = v.value
+    OFFSET 0
+) AS b
+UNION ALL
+SELECT 'write', w.task_id, w.channel, coalesce(w.type, ''), w.task_path, NULL, w.idx, w.blob
+FROM c
+CROSS JOIN LATERAL (
+    SELECT * FROM $schema.checkpoint_writes
+    WHERE thread_id = c.thread_id AND checkpoint_ns = c.checkpoint_ns AND checkpoint_id = c.checkpoint_id
+    OFFSET 0
+) AS w
+UNION ALL
+SELECT 'send', w.task_id, NULL, coalesce(w.type, ''), w.task_path, NULL, w.idx, w.blob
+FROM c
+CROSS JOIN LATERAL (
+    SELECT * FROM $schema.checkpoint_writes
+    WHERE thread_id = c.thread_id AND checkpoint_ns = c.checkpoint_ns AND checkpoint_id = c.parent_checkpoint_id
+    AND channel = '__pregel_tasks'
+    OFFSET 0
+) AS w
+WHERE coalesce((c.checkpoint ->> 'v')::numeric, 1) < 4
+UNION ALL
+SELECT 'origin', incarnation, flushed, NULL, NULL, NULL, pinned::integer, NULL
+FROM $schema.tiered_threads WHERE thread_id = %(thread)s
+UNION ALL
+SELECT 'rows', NULL, NULL, NULL, NULL, NULL, NULL, NULL
+WHERE EXISTS (SELECT 1 FROM $schema.checkpoints WHERE thread_id = %(thread)s)
+OR EXISTS (SELECT 1 FROM $schema.checkpoint_writes WHERE thread_id = %(thread)s)
+
+-- name: page_of_namespace
+-- A page of one namespace, newest first.
+SELECT thread_id, checkpoint_ns, checkpoint_id, coalesce(parent_checkpoint_id, ''), checkpoint::text, metadata::text,
+    CASE WHEN tiered_metadata_sha256 = sha256(convert_to(metadata::text, 'UTF8')) THEN tiered_metadata_type END,
+    tiered_metadata, coalesce((checkpoint ->> 'v')::numeric, 1) < 4
+FROM (
+    SELECT * FROM $schema.checkpoints
+    WHERE thread_id = %(thread)s AND checkpoint_ns = %(ns)s
+    AND checkpoint_id = %(id)s -- if id
+    AND checkpoint_id < %(before_id)s -- if before_id
+    AND (checkpoint_id, checkpoint_ns) < (%(after_id)s, %(after_ns)s) -- if after_id
+    ORDER BY checkpoint_id DESC
+    LIMIT %(limit)s
+) AS p
+
+-- name: page_of_thread
+-- A page of all namespaces of one thread, newest first.
+SELECT thread_id, checkpoint_ns, checkpoint_id, coalesce(parent_checkpoint_id, ''), checkpoint::text, metadata::text,
+    CASE WHEN tiered_metadata_sha256 = sha256(convert_to(metadata::text, 'UTF8')) THEN tiered_metadata_type END,
+    tiered_metadata, coalesce((checkpoint ->> 'v')::numeric, 1) < 4
+FROM (
+    SELECT * FROM $schema.checkpoints
+    WHERE thread_id COLLATE "C" = %(thread)s
+    AND checkpoint_ns = %(ns)s -- if ns
+    AND checkpoint_id COLLATE "C" = %(id)s -- if id
+    AND checkpoint_id COLLATE "C" < %(before_id)s -- if before_id
+    AND (checkpoint_id COLLATE "C", checkpoint_ns COLLATE "C") < (%(after_id)s, %(after_ns)s) -- if after_id
+    ORDER BY checkpoint_id COLLATE "C" DESC, checkpoint_ns COLLATE "C" DESC
+    LIMIT %(limit)s
+) AS p
+
+-- name: page_of_all
+-- A page of the threads after one, in bytewise order, and newest first within each.
+SELECT thread_id, checkpoint_ns, checkpoint_id, coalesce(parent_checkpoint_id, ''), checkpoint::text, metadata::text,
+    CASE WHEN tiered_metadata_sha256 = sha256(convert_to(metadata::text, 'UTF8')) THEN tiered_metadata_type END,
+    tiered_metadata, coalesce((checkpoint ->> 'v')::numeric, 1) < 4
+FROM (
+    SELECT * FROM $schema.checkpoints
+    WHERE thread_id COLLATE "C" > %(after_thread)s
+    AND starts_with(thread_id, %(prefix)s) AND thread_id COLLATE "C" >= %(prefix)s -- if prefix
+    AND thread_id COLLATE "C" < %(prefix_end)s -- if prefix_end
+    AND checkpoint_ns = %(ns)s -- if ns
+    AND checkpoint_id COLLATE "C" = %(id)s -- if id
+    AND checkpoint_id COLLATE "C" < %(before_id)s -- if before_id
+    ORDER BY thread_id COLLATE "C", checkpoint_id COLLATE "C" DESC, checkpoint_ns COLLATE "C" DESC
+    LIMIT %(limit)s
+) AS p
+
+-- name: blobs_of
+-- The blobs of these keys, each once. Reply: (thread, ns, channel, version, type, blob).
+SELECT k.thread_id, k.ns, k.channel, k.version, b.type, coalesce(b.blob, '')
+FROM unnest(%(threads)s::text[], %(spaces)s::text[], %(channels)s::text[], %(versions)s::text[])
+    AS k (thread_id, ns, channel, version)
+CROSS JOIN LATERAL (
+    SELECT type, blob FROM $schema.checkpoint_blobs
+    WHERE thread_id = k.thread_id AND checkpoint_ns = k.ns AND channel = k.channel AND version = k.version
+    OFFSET 0
+) AS b
+
+-- name: writes_of
+-- The pending writes of these checkpoints. Reply: (thread, ns, checkpoint, task, idx, channel, type, blob, path).
+SELECT k.thread_id, k.ns, k.id, w.task_id, w.idx, w.channel, coalesce(w.type, ''), w.blob, w.task_path
+FROM unnest(%(threads)s::text[], %(spaces)s::text[], %(ids)s::text[]) AS k (thread_id, ns, id)
+CROSS JOIN LATERAL (
+    SELECT * FROM $schema.checkpoint_writes
+    WHERE thread_id = k.thread_id AND checkpoint_ns = k.ns AND checkpoint_id = k.id
+    AND channel = %(channel)s -- if channel
+    OFFSET 0
+) AS w
+
+-- name: outline
+-- Where each checkpoint of a thread stands among the others, in no particular order.
+SELECT checkpoint_ns, checkpoint_id, coalesce(parent_checkpoint_id, ''),
+    CASE WHEN checkpoint_ns = '' THEN checkpoint_id ELSE coalesce(metadata -> 'parents' ->> '', '') END,
+    coalesce((
+        SELECT max((counter.value ->> 1)::integer)
+        FROM jsonb_each(CASE WHEN jsonb_typeof(metadata -> 'counters_since_delta_snapshot') = 'object'
+                             THEN metadata -> 'counters_since_delta_snapshot' END) AS counter
+    ), 0),
+    coalesce(metadata ->> 'run_id', '')
+FROM $schema.checkpoints
+WHERE thread_id = %(thread)s
+
+-- name: delta_history
+-- From one checkpoint up its parents, until each channel has met a stored value: a blob, or a value inline (of
+-- which `true` is only a marker where there is a blob as well).
+-- Rows of several kinds, each with its distance: ancestor, blob and inline (seeds), write.
+WITH RECURSIVE walk AS (
+    SELECT 0 AS distance, first.*, %(channels)s::text[] AS sought, ARRAY(
+        SELECT channel FROM unnest(%(channels)s::text[]) AS channel
+        WHERE first.inline ? channel OR EXISTS (
+            SELECT 1 FROM $schema.checkpoint_blobs b
+            WHERE b.thread_id = %(thread)s AND b.checkpoint_ns = %(ns)s AND b.channel = channel.channel
+            AND b.version = first.versions ->> channel.channel AND b.type <> 'empty'
+        )
+    ) AS met
+    FROM (
+        SELECT checkpoint_id, parent_checkpoint_id AS parent_id,
+            checkpoint -> 'channel_versions' AS versions, checkpoint -> 'channel_values' AS inline
+        FROM $schema.checkpoints
+        WHERE thread_id = %(thread)s AND checkpoint_ns = %(ns)s AND checkpoint_id = %(id)s
+    ) AS first
+    UNION ALL
+    SELECT walk.distance + 1, parent.*, open.channels, ARRAY(
+        SELECT channel FROM unnest(open.channels) AS channel
+        WHERE parent.inline ? channel OR EXISTS (
+            SELECT 1 FROM $schema.checkpoint_blobs b
+            WHERE b.thread_id = %(thread)s AND b.checkpoint_ns = %(ns)s AND b.channel = channel.channel
+            AND b.version = parent.versions ->> channel.channel AND b.type <> 'empty'
+        )
+    )
+    FROM walk
+    CROSS JOIN LATERAL (
+        SELECT ARRAY(SELECT unnest(walk.sought) EXCEPT SELECT unnest(walk.met)) AS channels
+        OFFSET 0
+    ) AS open
+    CROSS JOIN LATERAL (
+        SELECT checkpoint_id, parent_checkpoint_id,
+            checkpoint -> 'channel_versions' AS versions, checkpoint -> 'channel_values' AS inline
+        FROM $schema.checkpoints
+        WHERE thread_id = %(thread)s AND checkpoint_ns = %(ns)s AND checkpoint_id = walk.parent_id
+        AND checkpoint_id <> walk.checkpoint_id
+        OFFSET 0
+    ) AS parent
+    WHERE open.channels <> '{}'
+)
+SELECT 'ancestor'::text, distance, checkpoint_id, NULL::text, NULL::text, NULL::text, NULL::integer, NULL::bytea
+FROM walk
+UNION ALL
+SELECT 'inline', distance, channel, 'json', NULL, NULL, NULL, convert_to((inline -> channel)::text, 'UTF8')
+FROM walk CROSS JOIN LATERAL unnest(met) AS channel
+WHERE inline ? channel
+UNION ALL
+SELECT 'blob', distance, channel, b.type, NULL, NULL, NULL, coalesce(b.blob, '')
+FROM walk
+CROSS JOIN LATERAL unnest(met) AS channel
+CROSS JOIN LATERAL (
+    SELECT type, blob FROM $schema.checkpoint_blobs
+    WHERE thread_id = %(thread)s AND checkpoint_ns = %(ns)s AND channel = channel.channel
+    AND version = versions ->> channel.channel AND type <> 'empty'
+    OFFSET 0
+) AS b
+UNION ALL
+SELECT 'write', distance, w.channel, coalesce(w.type, ''), w.task_id, w.task_path, w.idx, w.blob
+FROM walk
+CROSS JOIN LATERAL (
+    SELECT * FROM $schema.checkpoint_writes
+    WHERE thread_id = %(thread)s AND checkpoint_ns = %(ns)s AND checkpoint_id = walk.checkpoint_id
+    AND channel = ANY (walk.sought)
+    OFFSET 0
+) AS w
+
+-- name: origin
+-- The fence of a thread. Reply: (incarnation, flushed, pinned).
+SELECT incarnation, flushed, pinned FROM $schema.tiered_threads WHERE thread_id = %(thread)s
+
+-- name: status
+-- What `explain` says of a thread, one row if Postgres has anything of it.
+SELECT coalesce(t.incarnation, ''), coalesce(t.flushed, ''), coalesce(t.pinned, false),
+    (SELECT count(*) FROM $schema.checkpoints WHERE thread_id = %(thread)s),
+    t.promoted_at, t.last_write_at, coalesce(t.reason, '')
+FROM (SELECT 1) AS one
+LEFT JOIN $schema.tiered_threads AS t ON t.thread_id = %(thread)s
+WHERE t.thread_id IS NOT NULL
+OR EXISTS (SELECT 1 FROM $schema.checkpoints WHERE thread_id = %(thread)s)
+OR EXISTS (SELECT 1 FROM $schema.checkpoint_writes WHERE thread_id = %(thread)s)
+
+-- name: count_threads
+-- How many threads this package has promoted or adopted.
+SELECT count(*) FROM $schema.tiered_threads
+
+-- name: thread_ids
+-- A page of the threads that have checkpoints, in bytewise order: one index look-up per thread, not per checkpoint.
+WITH RECURSIVE ids AS (
+    (
+        SELECT thread_id FROM $schema.checkpoints
+        WHERE thread_id COLLATE "C" > %(after)s
+        AND thread_id COLLATE "C" >= %(prefix)s -- if prefix
+        ORDER BY thread_id COLLATE "C"
+        LIMIT 1
+    )
+    UNION ALL
+    SELECT (
+        SELECT c.thread_id FROM $schema.checkpoints c
+        WHERE c.thread_id COLLATE "C" > ids.thread_id
+        ORDER BY c.thread_id COLLATE "C"
+        LIMIT 1
+    )
+    FROM ids
+    WHERE ids.thread_id IS NOT NULL
+    AND starts_with(ids.thread_id, %(prefix)s) -- if prefix
+)
+SELECT thread_id FROM ids
+WHERE thread_id IS NOT NULL
+AND starts_with(thread_id, %(prefix)s) -- if prefix
+LIMIT %(limit)s
+
+-- name: threads_of_runs
+-- The threads that these runs have written to. The cut-off run ids are for the index.
+SELECT DISTINCT thread_id FROM $schema.checkpoints
+WHERE left(metadata ->> 'run_id', 64) = ANY (%(cut)s::text[])
+AND metadata ->> 'run_id' = ANY (%(runs)s::text[])
+AND starts_with(thread_id, %(prefix)s) -- if prefix

@@ -1,0 +1,162 @@
+-- Tables, columns and indexes, and what setup() asks the catalog. The official tables are those of
+-- langgraph-checkpoint-postgres 3.2 after its migrations 0 to 9; whatever is called tiered_* is ours.
+
+-- name: checkpoint_migrations
+-- Official: which migrations have been applied.
+CREATE TABLE IF NOT EXISTS $schema.checkpoint_migrations (
+    v INTEGER PRIMARY KEY
+);
+
+-- name: checkpoints
+-- Official, with our nullable columns: the metadata that JSON would not carry faithfully, and the digest of
+-- the plain metadata that it stands for.
+CREATE TABLE IF NOT EXISTS $schema.checkpoints (
+    thread_id TEXT NOT NULL,
+    checkpoint_ns TEXT NOT NULL DEFAULT '',
+    checkpoint_id TEXT NOT NULL,
+    parent_checkpoint_id TEXT,
+    type TEXT,
+    checkpoint JSONB NOT NULL,
+    metadata JSONB NOT NULL DEFAULT '{}',
+    tiered_metadata_type TEXT,
+    tiered_metadata BYTEA,
+    tiered_metadata_sha256 BYTEA,
+    PRIMARY KEY (thread_id, checkpoint_ns, checkpoint_id)
+);
+
+-- name: checkpoint_blobs
+-- Official: one channel value per version, shared between checkpoints.
+CREATE TABLE IF NOT EXISTS $schema.checkpoint_blobs (
+    thread_id TEXT NOT NULL,
+    checkpoint_ns TEXT NOT NULL DEFAULT '',
+    channel TEXT NOT NULL,
+    version TEXT NOT NULL,
+    type TEXT NOT NULL,
+    blob BYTEA,
+    PRIMARY KEY (thread_id, checkpoint_ns, channel, version)
+);
+
+-- name: checkpoint_writes
+-- Official: pending writes.
+CREATE TABLE IF NOT EXISTS $schema.checkpoint_writes (
+    thread_id TEXT NOT NULL,
+    checkpoint_ns TEXT NOT NULL DEFAULT '',
+    checkpoint_id TEXT NOT NULL,
+    task_id TEXT NOT NULL,
+    idx INTEGER NOT NULL,
+    channel TEXT NOT NULL,
+    type TEXT,
+    blob BYTEA NOT NULL,
+    task_path TEXT NOT NULL DEFAULT '',
+    PRIMARY KEY (thread_id, checkpoint_ns, checkpoint_id, task_id, idx)
+);
+
+-- name: tiered_migrations
+-- Ours: which versions of our additions have been applied.
+CREATE TABLE IF NOT EXISTS $schema.tiered_migrations (
+    v INTEGER PRIMARY KEY
+);
+
+-- name: tiered_threads
+-- Ours: the fence of each promoted thread, and why it is here.
+CREATE TABLE IF NOT EXISTS $schema.tiered_threads (
+    thread_id TEXT PRIMARY KEY,
+    incarnation TEXT NOT NULL,
+    flushed TEXT NOT NULL DEFAULT '',
+    promoted_at TIMESTAMPTZ NOT NULL DEFAULT now(),
+    last_write_at TIMESTAMPTZ,
+    reason TEXT NOT NULL DEFAULT '',
+    pinned BOOLEAN NOT NULL DEFAULT false
+);
+
+-- name: blobs_nullable
+-- Official migration 4, for tables that are older.
+ALTER TABLE $schema.checkpoint_blobs ALTER COLUMN blob DROP NOT NULL;
+
+-- name: writes_task_path
+-- Official migration 9, for tables that are older.
+ALTER TABLE $schema.checkpoint_writes ADD COLUMN IF NOT EXISTS task_path TEXT NOT NULL DEFAULT '';
+
+-- name: checkpoints_metadata
+-- Our columns, for tables that the official saver made.
+ALTER TABLE $schema.checkpoints
+    ADD COLUMN IF NOT EXISTS tiered_metadata_type TEXT,
+    ADD COLUMN IF NOT EXISTS tiered_metadata BYTEA,
+    ADD COLUMN IF NOT EXISTS tiered_metadata_sha256 BYTEA;
+
+-- name: checkpoints_thread_id_idx
+-- Official migration 6.
+CREATE INDEX IF NOT EXISTS checkpoints_thread_id_idx ON $schema.checkpoints (thread_id);
+
+-- name: checkpoint_blobs_thread_id_idx
+-- Official migration 7.
+CREATE INDEX IF NOT EXISTS checkpoint_blobs_thread_id_idx ON $schema.checkpoint_blobs (thread_id);
+
+-- name: checkpoint_writes_thread_id_idx
+-- Official migration 8.
+CREATE INDEX IF NOT EXISTS checkpoint_writes_thread_id_idx ON $schema.checkpoint_writes (thread_id);
+
+-- name: tiered_run_id_idx
+-- Ours, for delete_for_runs. Cut off, because a B-tree refuses the row of a very long value.
+CREATE INDEX IF NOT EXISTS tiered_run_id_idx ON $schema.checkpoints (left(metadata ->> 'run_id', 64));
+
+-- name: tiered_order_idx
+-- Ours: the order of lists across namespaces and threads. Bytewise, as the hot tier orders, whatever the
+-- collation of the database; an index of the default collation serves no COLLATE "C", not even where that is C.
+CREATE INDEX IF NOT EXISTS tiered_order_idx ON $schema.checkpoints
+    (thread_id COLLATE "C", checkpoint_id COLLATE "C" DESC, checkpoint_ns COLLATE "C" DESC);
+
+-- name: record_official
+-- Says that the official migrations have been applied.
+INSERT INTO $schema.checkpoint_migrations (v) SELECT generate_series(0, 9) ON CONFLICT DO NOTHING;
+
+-- name: record_tiered
+-- Says that ours have been applied.
+INSERT INTO $schema.tiered_migrations (v) VALUES (1) ON CONFLICT DO NOTHING;
+
+-- name: setup_mode
+-- What setup() needs whatever the defaults of the database are: each statement sees what others committed.
+SET TRANSACTION ISOLATION LEVEL READ COMMITTED READ WRITE
+
+-- name: setup_lock
+-- One setup() at a time, until the end of the transaction.
+SELECT pg_advisory_xact_lock(%(key)s::bigint)
+
+-- name: concurrent_lock
+-- One builder of indexes at a time, on one connection. Reply: whether this is the one.
+SELECT pg_try_advisory_lock(%(key)s::bigint)
+
+-- name: concurrent_unlock
+-- Lets the next builder of indexes begin.
+SELECT pg_advisory_unlock(%(key)s::bigint)
+
+-- name: schema_exists
+-- CREATE SCHEMA IF NOT EXISTS would want the privilege to create even where there is nothing to do.
+SELECT 1 FROM pg_namespace WHERE nspname = %(schema)s
+
+-- name: existing_tables
+-- Reply: those of the names that are tables here.
+SELECT name
+FROM unnest(%(names)s::text[], %(qualified)s::text[]) AS t (name, qualified)
+WHERE to_regclass(qualified) IS NOT NULL
+
+-- name: existing_columns
+-- Reply: (table, column) of those tables.
+SELECT name, a.attname::text
+FROM unnest(%(names)s::text[], %(qualified)s::text[]) AS t (name, qualified)
+JOIN pg_attribute a ON a.attrelid = to_regclass(qualified) AND a.attnum > 0 AND NOT a.attisdropped
+
+-- name: existing_indexes
+-- Reply: (index, whether it is usable) of those tables; an interrupted concurrent build leaves an unusable one.
+SELECT i.relname::text, x.indisvalid
+FROM unnest(%(qualified)s::text[]) AS t (qualified)
+JOIN pg_index x ON x.indrelid = to_regclass(qualified)
+JOIN pg_class i ON i.oid = x.indexrelid
+
+-- name: official_version
+-- Reply: the last official migration, -1 without any.
+SELECT coalesce(max(v), -1) FROM $schema.checkpoint_migrations
+
+-- name: tiered_version
+-- Reply: the last migration of ours, 0 without any.
+SELECT coalesce(max(v), 0) FROM $schema.tiered_migrations

@@ -1,0 +1,208 @@
+-- What is written. Whoever changes rows of a thread locks its row in tiered_threads first; several threads in id order.
+
+-- name: claim
+-- The row of a thread that is about to be promoted. Reply: the new row; nothing if there is one already.
+INSERT INTO $schema.tiered_threads (thread_id, incarnation, reason)
+VALUES (%(thread)s, %(incarnation)s, %(reason)s)
+ON CONFLICT (thread_id) DO NOTHING
+RETURNING incarnation, flushed, pinned
+
+-- name: unclaim
+-- Takes the row back if nothing was ever flushed.
+DELETE FROM $schema.tiered_threads WHERE thread_id = %(thread)s AND incarnation = %(incarnation)s AND flushed = ''
+
+-- name: adopt
+-- A row for a thread that only the official saver has written. The evidence is locked until the row is
+-- committed: a concurrent delete of the thread waits, and then sees the row.
+WITH of_checkpoints AS (
+    SELECT 1 FROM $schema.checkpoints WHERE thread_id = %(thread)s LIMIT 1 FOR KEY SHARE
+), of_writes AS (
+    SELECT 1 FROM $schema.checkpoint_writes WHERE thread_id = %(thread)s LIMIT 1 FOR KEY SHARE
+)
+INSERT INTO $schema.tiered_threads (thread_id, incarnation, flushed, reason)
+SELECT %(thread)s, %(incarnation)s, %(flushed)s, 'adopted'
+WHERE EXISTS (SELECT 1 FROM of_checkpoints) OR EXISTS (SELECT 1 FROM of_writes)
+ON CONFLICT (thread_id) DO NOTHING
+RETURNING incarnation, flushed, pinned
+
+-- name: lock
+-- Locks the rows of these threads in id order. Reply: (thread, incarnation, flushed).
+SELECT thread_id, incarnation, flushed FROM $schema.tiered_threads
+WHERE thread_id = ANY (%(threads)s::text[])
+ORDER BY thread_id
+FOR UPDATE
+
+-- name: advance
+-- What was flushed last, after the fence was checked under its lock.
+UPDATE $schema.tiered_threads AS t
+SET flushed = n.flushed,
+    last_write_at = greatest(t.last_write_at, to_timestamp(nullif(n.last_write_ms, 0) / 1000.0)),
+    reason = coalesce(nullif(n.reason, ''), t.reason)
+FROM unnest(%(threads)s::text[], %(flushed)s::text[], %(last_writes)s::bigint[], %(reasons)s::text[])
+    AS n (thread_id, flushed, last_write_ms, reason)
+WHERE t.thread_id = n.thread_id
+
+-- name: insert_checkpoints
+-- A repeated put replaces the checkpoint.
+INSERT INTO $schema.checkpoints AS c (
+    thread_id, checkpoint_ns, checkpoint_id, parent_checkpoint_id, checkpoint, metadata,
+    tiered_metadata_type, tiered_metadata, tiered_metadata_sha256
+)
+SELECT thread_id, ns, id, parent_id, checkpoint::jsonb, metadata::jsonb, exact_type, exact,
+    CASE WHEN exact_type IS NOT NULL THEN sha256(convert_to(metadata::jsonb::text, 'UTF8')) END
+FROM unnest(
+    %(threads)s::text[], %(spaces)s::text[], %(ids)s::text[], %(parents)s::text[],
+    %(checkpoints)s::text[], %(metadata)s::text[], %(exact_types)s::text[], %(exact)s::bytea[]
+) AS n (thread_id, ns, id, parent_id, checkpoint, metadata, exact_type, exact)
+ON CONFLICT (thread_id, checkpoint_ns, checkpoint_id) DO UPDATE SET
+    parent_checkpoint_id = excluded.parent_checkpoint_id,
+    checkpoint = excluded.checkpoint,
+    metadata = excluded.metadata,
+    tiered_metadata_type = excluded.tiered_metadata_type,
+    tiered_metadata = excluded.tiered_metadata,
+    tiered_metadata_sha256 = excluded.tiered_metadata_sha256
+WHERE (c.parent_checkpoint_id, c.checkpoint::text, c.metadata::text,
+       c.tiered_metadata_type, c.tiered_metadata, c.tiered_metadata_sha256)
+IS DISTINCT FROM (excluded.parent_checkpoint_id, excluded.checkpoint::text, excluded.metadata::text,
+       excluded.tiered_metadata_type, excluded.tiered_metadata, excluded.tiered_metadata_sha256)
+
+-- name: insert_blobs
+-- A blob that is there already is not written again, unless a repeated put changed it.
+INSERT INTO $schema.checkpoint_blobs AS b (thread_id, checkpoint_ns, channel, version, type, blob)
+SELECT * FROM unnest(
+    %(threads)s::text[], %(spaces)s::text[], %(channels)s::text[], %(versions)s::text[],
+    %(types)s::text[], %(blobs)s::bytea[]
+)
+ON CONFLICT (thread_id, checkpoint_ns, channel, version) DO UPDATE SET type = excluded.type, blob = excluded.blob
+WHERE (b.type, b.blob) IS DISTINCT FROM (excluded.type, excluded.blob)
+
+-- name: insert_writes
+-- The first write of an ordinary index wins, the last of a special (negative) one.
+INSERT INTO $schema.checkpoint_writes AS w (
+    thread_id, checkpoint_ns, checkpoint_id, task_id, idx, channel, type, blob, task_path
+)
+SELECT * FROM unnest(
+    %(threads)s::text[], %(spaces)s::text[], %(ids)s::text[], %(tasks)s::text[], %(indexes)s::integer[],
+    %(channels)s::text[], %(types)s::text[], %(blobs)s::bytea[], %(paths)s::text[]
+)
+ON CONFLICT (thread_id, checkpoint_ns, checkpoint_id, task_id, idx) DO UPDATE SET
+    channel = excluded.channel, type = excluded.type, blob = excluded.blob, task_path = excluded.task_path
+WHERE w.idx < 0
+AND (w.channel, w.type, w.blob, w.task_path)
+IS DISTINCT FROM (excluded.channel, excluded.type, excluded.blob, excluded.task_path)
+
+-- name: pin
+-- Reply: a row if the thread is in this incarnation.
+UPDATE $schema.tiered_threads SET pinned = %(pinned)s
+WHERE thread_id = %(thread)s AND incarnation = %(incarnation)s
+RETURNING 1
+
+-- name: delete_origin
+-- The fence of a thread.
+DELETE FROM $schema.tiered_threads WHERE thread_id = %(thread)s
+
+-- name: delete_checkpoints
+-- All checkpoints of a thread, or of some of its namespaces.
+DELETE FROM $schema.checkpoints WHERE thread_id = %(thread)s
+AND checkpoint_ns = ANY (%(spaces)s::text[]) -- if spaces
+
+-- name: delete_writes
+-- All pending writes of a thread, or of some of its namespaces.
+DELETE FROM $schema.checkpoint_writes WHERE thread_id = %(thread)s
+AND checkpoint_ns = ANY (%(spaces)s::text[]) -- if spaces
+
+-- name: delete_blobs
+-- All blobs of a thread, or of some of its namespaces.
+DELETE FROM $schema.checkpoint_blobs WHERE thread_id = %(thread)s
+AND checkpoint_ns = ANY (%(spaces)s::text[]) -- if spaces
+
+-- name: drop_checkpoints
+-- Some checkpoints of a namespace. Reply: the (channel, version) pairs that they referenced.
+WITH dropped AS (
+    DELETE FROM $schema.checkpoints
+    WHERE thread_id = %(thread)s AND checkpoint_ns = %(ns)s AND checkpoint_id = ANY (%(ids)s::text[])
+    RETURNING checkpoint -> 'channel_versions' AS versions
+)
+SELECT DISTINCT v.key, v.value FROM dropped CROSS JOIN LATERAL jsonb_each_text(dropped.versions) AS v
+
+-- name: unreferenced
+-- Those (channel, version) pairs that no checkpoint of the namespace references.
+SELECT * FROM unnest(%(channels)s::text[], %(versions)s::text[])
+EXCEPT
+SELECT v.key, v.value
+FROM $schema.checkpoints c CROSS JOIN LATERAL jsonb_each_text(c.checkpoint -> 'channel_versions') AS v
+WHERE c.thread_id = %(thread)s AND c.checkpoint_ns = %(ns)s
+
+-- name: drop_writes
+-- The pending writes of some checkpoints of a namespace.
+DELETE FROM $schema.checkpoint_writes
+WHERE thread_id = %(thread)s AND checkpoint_ns = %(ns)s AND checkpoint_id = ANY (%(ids)s::text[])
+
+-- name: drop_blobs
+-- Some versions of one channel.
+DELETE FROM $schema.checkpoint_blobs
+WHERE thread_id = %(thread)s AND checkpoint_ns = %(ns)s AND channel = %(channel)s
+AND version = ANY (%(versions)s::text[])
+
+-- name: orphan
+-- These checkpoints have lost their parent.
+UPDATE $schema.checkpoints SET parent_checkpoint_id = NULL
+WHERE thread_id = %(thread)s AND checkpoint_ns = %(ns)s AND checkpoint_id = ANY (%(ids)s::text[])
+
+-- name: delete_empty_origin
+-- The fence of a thread that has no rows left. Reply: a row if that was so.
+DELETE FROM $schema.tiered_threads
+WHERE thread_id = %(thread)s
+AND NOT EXISTS (SELECT 1 FROM $schema.checkpoints WHERE thread_id = %(thread)s)
+AND NOT EXISTS (SELECT 1 FROM $schema.checkpoint_writes WHERE thread_id = %(thread)s)
+RETURNING 1
+
+-- name: share
+-- Keeps a thread as it is until the end of the transaction.
+SELECT 1 FROM $schema.tiered_threads WHERE thread_id = %(thread)s FOR SHARE
+
+-- name: has_rows
+-- Reply: (the source has checkpoints or writes, the target has any row).
+SELECT
+    EXISTS (SELECT 1 FROM $schema.checkpoints WHERE thread_id = %(source)s)
+    OR EXISTS (SELECT 1 FROM $schema.checkpoint_writes WHERE thread_id = %(source)s),
+    EXISTS (SELECT 1 FROM $schema.checkpoints WHERE thread_id = %(target)s)
+    OR EXISTS (SELECT 1 FROM $schema.checkpoint_writes WHERE thread_id = %(target)s)
+    OR EXISTS (SELECT 1 FROM $schema.checkpoint_blobs WHERE thread_id = %(target)s)
+    OR EXISTS (SELECT 1 FROM $schema.tiered_threads WHERE thread_id = %(target)s)
+
+-- name: copy_origin
+-- The fence of the copy. Reply: a row, unless someone else has just made the target.
+INSERT INTO $schema.tiered_threads (thread_id, incarnation, flushed, last_write_at, reason)
+SELECT %(target)s, %(incarnation)s, %(flushed)s,
+    (SELECT last_write_at FROM $schema.tiered_threads WHERE thread_id = %(source)s), 'copy'
+ON CONFLICT (thread_id) DO NOTHING
+RETURNING 1
+
+-- name: copy_checkpoints
+-- Reply: how many.
+WITH copied AS (
+    INSERT INTO $schema.checkpoints (
+        thread_id, checkpoint_ns, checkpoint_id, parent_checkpoint_id, type, checkpoint, metadata,
+        tiered_metadata_type, tiered_metadata, tiered_metadata_sha256
+    )
+    SELECT %(target)s, checkpoint_ns, checkpoint_id, parent_checkpoint_id, type, checkpoint, metadata,
+        tiered_metadata_type, tiered_metadata, tiered_metadata_sha256
+    FROM $schema.checkpoints WHERE thread_id = %(source)s
+    RETURNING 1
+)
+SELECT count(*) FROM copied
+
+-- name: copy_blobs
+-- All of them, referenced or not.
+INSERT INTO $schema.checkpoint_blobs (thread_id, checkpoint_ns, channel, version, type, blob)
+SELECT %(target)s, checkpoint_ns, channel, version, type, blob
+FROM $schema.checkpoint_blobs WHERE thread_id = %(source)s
+
+-- name: copy_writes
+-- All of them, with or without their checkpoint.
+INSERT INTO $schema.checkpoint_writes (
+    thread_id, checkpoint_ns, checkpoint_id, task_id, idx, channel, type, blob, task_path
+)
+SELECT %(target)s, checkpoint_ns, checkpoint_id, task_id, idx, channel, type, blob, task_path
+FROM $schema.checkpoint_writes WHERE thread_id = %(source)s

@@ -1,0 +1,193 @@
+"""Which servers to talk to, and through whose clients. Validates; opens nothing."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+import redis
+from psycopg import conninfo
+from psycopg_pool import AsyncConnectionPool, ConnectionPool
+from redis.asyncio import ConnectionPool as AsyncRedisPool
+from redis.asyncio import Redis as AsyncRedisClient
+from redis.asyncio import RedisCluster as AsyncRedisCluster
+
+from langgraph_tiered_checkpoint.errors import ConfigurationError
+
+_SECRET_PARAMETER = re.compile(r"(?i)\b((?:ssl)?(?:password|passwd))=[^&#\s]*")
+
+
+def safe_url(url: str) -> str:
+    """`url` (or a libpq connection string) without its passwords, to show to people."""
+    if "://" in url:
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            return f"{url.partition('://')[0]}://..."
+        account, at, host = parts.netloc.rpartition("@")
+        user = account.partition(":")[0]
+        hidden = f"{user}:***" if ":" in account else user
+        query = _SECRET_PARAMETER.sub(r"\1=***", parts.query)
+        return urlunsplit((parts.scheme, f"{hidden}{at}{host}", parts.path, query, ""))
+    try:
+        known = conninfo.conninfo_to_dict(url)
+    except psycopg.Error:
+        return "..."
+    return " ".join(f"{key}={value}" for key, value in known.items() if "password" not in key)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HotTarget:
+    """A Redis: a URL, or ready clients.
+
+    Args:
+        url: single server; for Sentinel or Cluster pass clients.
+        sync_client: a `redis.Redis` (its connection settings are used, not its connections), or a `RedisCluster`.
+        async_client: the same of `redis.asyncio`.
+        key_prefix: what all keys begin with.
+        timeout_s: how long one request may take, and how long connecting.
+
+    Raises:
+        ConfigurationError: not a usable URL, or not the right kind of client.
+    """
+
+    url: str | None = None
+    sync_client: redis.Redis | redis.RedisCluster | None = None
+    async_client: AsyncRedisClient | AsyncRedisCluster | None = None
+    key_prefix: str = "lgt"
+    timeout_s: float = 5.0
+
+    def __post_init__(self) -> None:
+        if self.url is None and self.sync_client is None and self.async_client is None:
+            raise ConfigurationError("redis: pass a URL or a client")
+        if not isinstance(self.sync_client, redis.Redis | redis.RedisCluster | None):
+            raise ConfigurationError(
+                f"redis: {type(self.sync_client).__qualname__} is not a redis.Redis or RedisCluster"
+            )
+        if not isinstance(self.async_client, AsyncRedisClient | AsyncRedisCluster | None):
+            raise ConfigurationError(
+                f"redis: {type(self.async_client).__qualname__} is not a redis.asyncio.Redis or RedisCluster"
+            )
+        if self.url is not None:
+            try:
+                redis.ConnectionPool.from_url(self.url)
+            except (ValueError, TypeError, AttributeError):
+                # Without the cause: its text may contain the password.
+                raise ConfigurationError(
+                    f"redis: {safe_url(self.url)!r} is not a URL that redis-py understands; "
+                    "it looks like redis://user:password@host:6379/0 (rediss:// for TLS)"
+                ) from None
+
+    @cached_property
+    def place(self) -> str:
+        """Where the server is, for messages; no password in it."""
+        if self.url is not None:
+            return safe_url(self.url)
+        client = self.sync_client or self.async_client
+        if isinstance(client, redis.RedisCluster | AsyncRedisCluster):
+            return "the given cluster"
+        settings: dict[str, Any] = client.connection_pool.connection_kwargs if client is not None else {}
+        if "path" in settings:
+            return f"unix://{settings['path']}"
+        if "host" in settings:
+            return f"redis://{settings['host']}:{settings.get('port', 6379)}/{settings.get('db') or 0}"
+        return "the given client's server"
+
+    @cached_property
+    def sync_pool(self) -> redis.ConnectionPool:
+        """How to make sync connections; none of this pool's own are used.
+
+        Raises:
+            ConfigurationError: only an async client was given.
+        """
+        if isinstance(self.sync_client, redis.Redis):
+            return self.sync_client.connection_pool
+        if self.url is None:
+            raise ConfigurationError(
+                "redis: only an async client was given, so the sync methods cannot be used; pass a URL, or a pair "
+                "of a sync and an async client"
+            )
+        return redis.ConnectionPool.from_url(self.url, protocol=2)
+
+    @cached_property
+    def async_pool(self) -> AsyncRedisPool:
+        """How to make async connections; none of this pool's own are used.
+
+        Raises:
+            ConfigurationError: only a sync client was given.
+        """
+        if isinstance(self.async_client, AsyncRedisClient):
+            pool: AsyncRedisPool = self.async_client.connection_pool
+            return pool
+        if self.url is None:
+            raise ConfigurationError(
+                "redis: only a sync client was given, so the async methods cannot be used; pass a URL, or a pair "
+                "of a sync and an async client"
+            )
+        return AsyncRedisPool.from_url(self.url, protocol=2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColdTarget:
+    """A Postgres: a URL (or libpq connection string), or ready pools.
+
+    Args:
+        url: connections are ours: up to `max_size` per process, and per event loop.
+        sync_pool: an open psycopg_pool; it stays the caller's to close.
+        async_pool: the same, for the event loop that it was opened in.
+        prepare_threshold: psycopg's; None where a transaction pooler forbids prepared statements. For a URL.
+        max_size: connections at most. For a URL.
+        timeout_s: how long connecting, waiting for a free connection, and (for a URL) each statement may take.
+
+    Raises:
+        ConfigurationError: not a usable URL, or not the right kind of pool.
+    """
+
+    url: str | None = None
+    sync_pool: ConnectionPool[Any] | None = None
+    async_pool: AsyncConnectionPool[Any] | None = None
+    prepare_threshold: int | None = 5
+    max_size: int = 10
+    timeout_s: float = 10.0
+
+    def __post_init__(self) -> None:
+        if self.url is None and self.sync_pool is None and self.async_pool is None:
+            raise ConfigurationError("postgres: pass a URL or a pool")
+        if not isinstance(self.sync_pool, ConnectionPool | None):
+            raise ConfigurationError(
+                f"postgres: {type(self.sync_pool).__qualname__} is not a psycopg_pool.ConnectionPool"
+            )
+        if not isinstance(self.async_pool, AsyncConnectionPool | None):
+            raise ConfigurationError(
+                f"postgres: {type(self.async_pool).__qualname__} is not a psycopg_pool.AsyncConnectionPool"
+            )
+        if self.url is not None:
+            try:
+                conninfo.conninfo_to_dict(self.url)
+            except (psycopg.Error, ValueError):
+                # Without the cause: its text may contain the password.
+                raise ConfigurationError(
+                    f"postgres: {safe_url(self.url)!r} is not a URL that libpq understands; "
+                    "it looks like postgresql://user:password@host:5432/database"
+                ) from None
+
+    @cached_property
+    def place(self) -> str:
+        """Where the server is, for messages; no password in it."""
+        given = self.url
+        if given is None:
+            pool = self.sync_pool or self.async_pool
+            given = pool.conninfo if pool is not None and isinstance(pool.conninfo, str) else ""
+        return safe_url(given) if given else "the given pool's server"
+
+    @cached_property
+    def connection_settings(self) -> dict[str, Any]:
+        """Keyword arguments of `connect` for our own connections."""
+        settings: dict[str, Any] = {"autocommit": True, "prepare_threshold": self.prepare_threshold}
+        if "connect_timeout" not in conninfo.conninfo_to_dict(self.url or ""):
+            settings["connect_timeout"] = max(2, round(self.timeout_s))
+        return settings

@@ -1,0 +1,56 @@
+"""`make demo`: the quickstart does what it says, and notices when it does not."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+QUICKSTART = Path(__file__).parents[2] / "examples" / "quickstart.py"
+
+
+def run_quickstart(**environment: str) -> subprocess.CompletedProcess[str]:
+    inherited = {name: value for name, value in os.environ.items() if name not in {"MODEL", "QUICKSTART_TTL_S"}}
+    return subprocess.run(
+        [sys.executable, "-W", "error::UserWarning", str(QUICKSTART)],
+        env={**inherited, **environment},
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+
+
+def test_quickstart_tells_the_whole_story_and_succeeds() -> None:
+    done = run_quickstart()
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = iter(done.stdout.splitlines())
+    for line in (  # in this order
+        "1. Two users talk to the agent:",
+        "[ok] the answer to a sum comes from the tool",
+        "[ok] neither session holds a message of the other",
+        "Alice   both   clean",
+        "Bob     hot    ephemeral",
+        "[ok] the server was killed",
+        "2. Redis is killed too",
+        "[ok] Bob never came back, and his session expired",
+        "[ok] Postgres holds all of Alice's session",
+        "[ok] Redis is empty",
+        "[ok] Alice's session is read from Postgres",
+        "agent > That makes 84.   (to Alice)",
+        "agent > Your name is Alice.   (to Alice)",
+        "agent > I don't know your name.   (to Bob)",
+        "[ok] Postgres has caught up",
+        "Everything was as it said.",
+    ):
+        assert any(line in heard for heard in told), f"{line!r} is missing, or out of order, in:\n{done.stdout}"
+    assert not done.stderr
+
+
+def test_quickstart_fails_by_name_when_a_claim_is_false() -> None:
+    done = run_quickstart(QUICKSTART_TTL_S="600")  # so Bob's session does not expire while the script waits
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert done.stderr.strip() == "FAILED: it is not so that Bob never came back, and his session expired"
+    assert "[ok] the server was killed" in done.stdout
+    assert "Everything was as it said." not in done.stdout

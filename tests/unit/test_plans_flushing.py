@@ -1,0 +1,186 @@
+"""The order of a flush: claim, copy, commit, acknowledge; and what happens when a step finds the world changed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from scripted import play
+
+from langgraph_tiered_checkpoint.cold import ColdStatus
+from langgraph_tiered_checkpoint.config import Settings
+from langgraph_tiered_checkpoint.errors import ColdRefusedError, ColdTierError
+from langgraph_tiered_checkpoint.plans import flushing
+from langgraph_tiered_checkpoint.plans.store import Store
+from langgraph_tiered_checkpoint.records import Origin
+from langgraph_tiered_checkpoint.steps import Lua
+
+STORE = Store.of(Settings())
+
+
+def peek(flushed: bytes = b"", number: int = 0, last: int = 2, *, state: bytes = b"d", rebase: int = 0) -> list[Any]:
+    return [b"thread", b"life", state, flushed, number, last, 1_700_000_000_000, b"age", rebase, 0]
+
+
+def changes(through: bytes = b"2.op", number: int = 2, more: bytes = b"0") -> list[Any]:
+    return [b"changes", through, number, [], more]
+
+
+def status(incarnation: str, flushed: str) -> ColdStatus:
+    return ColdStatus(
+        origin=Origin(incarnation, flushed, pinned=False),
+        checkpoints=1,
+        promoted_at=None,
+        last_write_at=None,
+        reason="age",
+    )
+
+
+def test_first_flush_claims_its_row_before_it_reads_the_thread() -> None:
+    play(
+        flushing.flush(STORE, "t"),
+        [
+            ("peek", peek()),
+            ("claim", Origin("life", "", pinned=False)),
+            ("scan", [b"scan", b"0", [], 2, b"d"]),
+            ("changes", changes()),
+            ("commit", frozenset({"t"})),
+            ("ack", [b"clean", b"0"]),
+            ("peek", peek(b"2.op", 2, state=b"c")),
+        ],
+    )
+
+
+def test_flush_acknowledges_exactly_what_it_committed() -> None:
+    played = play(
+        flushing.flush(STORE, "t"),
+        [
+            ("peek", peek(b"1.op", 1, 3)),
+            ("changes", changes(b"3.op", 3)),
+            ("commit", frozenset({"t"})),
+            ("ack", [b"dirty", b"0"]),
+            ("peek", peek(b"3.op", 3, 9)),
+        ],
+    )
+    ack = played.steps[3]
+    assert isinstance(ack, Lua)
+    assert ack.args[2] == "3.op"
+
+
+def test_flush_of_a_clean_thread_is_one_look() -> None:
+    play(flushing.flush(STORE, "t"), [("peek", peek(b"2.op", 2, state=b"c"))])
+
+
+def test_thread_that_vanishes_after_the_claim_takes_its_row_along() -> None:
+    play(
+        flushing.flush(STORE, "t"),
+        [
+            ("peek", peek()),
+            ("claim", Origin("life", "", pinned=False)),
+            ("scan", [b"gone"]),
+            ("unclaim", None),
+            ("peek", [b"absent"]),
+        ],
+    )
+
+
+def test_flush_that_lost_the_race_acknowledges_what_postgres_holds() -> None:
+    played = play(
+        flushing.flush(STORE, "t"),
+        [
+            ("peek", peek(b"1.op", 1)),
+            ("changes", changes()),
+            ("commit", frozenset()),
+            ("status", status("life", "2.op")),
+            ("ack", [b"clean", b"0"]),
+            ("peek", peek(b"2.op", 2, state=b"c")),
+        ],
+    )
+    ack = played.steps[4]
+    assert isinstance(ack, Lua)
+    assert ack.args[2] == "2.op"
+
+
+def test_change_that_redis_never_had_makes_it_upload_everything() -> None:
+    play(
+        flushing.flush(STORE, "t"),
+        [
+            ("peek", peek(b"1.op", 1)),
+            ("changes", changes()),
+            ("commit", frozenset()),
+            ("status", status("life", "9.other")),
+            ("ack", [b"diverged", b"0"]),
+            ("rebase", [b"ok"]),
+            ("peek", peek(b"9.other", 9, 10, rebase=1)),
+            ("scan", [b"scan", b"0", [], 10, b"d"]),
+            ("changes", changes(b"10.op", 10)),
+            ("commit", frozenset({"t"})),
+            ("ack", [b"clean", b"0"]),
+            ("evict", [b"ok"]),
+            ("peek", [b"absent"]),
+        ],
+    )
+
+
+def test_refused_thread_is_parked_with_its_error() -> None:
+    plan = flushing.flush(STORE, "t")
+    with pytest.raises(ColdRefusedError, match="too big"):
+        play(
+            plan,
+            [
+                ("peek", peek(b"1.op", 1)),
+                ("changes", changes()),
+                ("commit", ColdRefusedError("thread 't': too big")),
+                ("park", [b"parked", 1000]),
+            ],
+        )
+
+
+def test_outage_parks_nothing() -> None:
+    with pytest.raises(ColdTierError, match="down"):
+        play(
+            flushing.flush(STORE, "t"),
+            [("peek", peek(b"1.op", 1)), ("changes", changes()), ("commit", ColdTierError("down"))],
+        )
+
+
+def test_leftover_of_a_failed_delete_is_not_written_to() -> None:
+    with pytest.raises(ColdRefusedError, match="delete_thread"):
+        play(
+            flushing.flush(STORE, "t"),
+            [("peek", peek()), ("claim", Origin("other life", "3.x", pinned=False)), ("park", [b"parked", 1000])],
+        )
+
+
+def test_threads_are_committed_together() -> None:
+    played = play(
+        flushing.flush_due(STORE, ["a", "b"]),
+        [
+            ("peek*2", [peek(b"1.op", 1), peek(b"1.op", 1)]),
+            ("changes*2", [changes(), changes()]),
+            ("commit", frozenset({"a", "b"})),
+            ("ack*2", [[b"clean", b"0"], [b"clean", b"0"]]),
+        ],
+    )
+    assert played.result == {}
+
+
+def test_batch_that_postgres_refuses_is_flushed_thread_by_thread() -> None:
+    played = play(
+        flushing.flush_due(STORE, ["a", "b"]),
+        [
+            ("peek*2", [peek(b"1.op", 1), peek(b"1.op", 1)]),
+            ("changes*2", [changes(), changes()]),
+            ("commit", ColdRefusedError("no")),
+            ("peek", peek(b"1.op", 1)),
+            ("changes", changes()),
+            ("commit", ColdRefusedError("thread 'a': bad value")),
+            ("park", [b"parked", 1000]),
+            ("peek", peek(b"1.op", 1)),
+            ("changes", changes()),
+            ("commit", frozenset({"b"})),
+            ("ack", [b"clean", b"0"]),
+            ("peek", peek(b"2.op", 2, state=b"c")),
+        ],
+    )
+    assert played.result == {"a": "thread 'a': bad value"}

@@ -1,0 +1,177 @@
+"""Which tier a read or a write asks, in which order, and when it refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from scripted import play
+
+from langgraph_tiered_checkpoint.cold import ColdAnswer
+from langgraph_tiered_checkpoint.config import Settings
+from langgraph_tiered_checkpoint.errors import ColdTierError, ThreadBusyError, ThreadDeletedError
+from langgraph_tiered_checkpoint.lives import Life
+from langgraph_tiered_checkpoint.plans import reading, structure, writing
+from langgraph_tiered_checkpoint.plans.store import Store
+from langgraph_tiered_checkpoint.records import BlobRow, CheckpointRow, Origin, StoredCheckpoint, WriteRow
+from langgraph_tiered_checkpoint.steps import Lua
+
+STORE = Store.of(Settings())
+HOT_ONLY = Store.of(Settings(cold=False))
+
+ROW = CheckpointRow("", "c1", "", b"{}", b"{}", None, (), (), "", "c1", 0)
+STORED = StoredCheckpoint(ROW, [], [])
+
+
+def answer(stored: StoredCheckpoint | None, origin: Origin | None, *, heads_exist: bool | None = None) -> ColdAnswer:
+    exists = stored is not None if heads_exist is None else heads_exist
+    return ColdAnswer(origin=origin, stored=stored, sends=[], heads_exist=exists)
+
+
+def test_absence_is_only_reported_after_postgres_was_asked() -> None:
+    played = play(
+        reading.get(STORE, "t", "", ""),
+        [("get", [b"absent", b"token"]), ("fetch", answer(None, None)), ("fill", [b"ok"])],
+    )
+    assert played.result.stored is None
+
+
+def test_outage_of_postgres_is_raised_and_not_an_empty_answer() -> None:
+    with pytest.raises(ColdTierError):
+        play(reading.get(STORE, "t", "", ""), [("get", [b"absent", b"token"]), ("fetch", ColdTierError("down"))])
+
+
+def test_thread_that_redis_knows_to_be_absent_costs_no_query() -> None:
+    assert play(reading.get(STORE, "t", "", ""), [("get", [b"none", b""])]).result.stored is None
+
+
+def test_without_cold_tier_redis_answers_alone() -> None:
+    assert play(reading.get(HOT_ONLY, "t", "", ""), [("get", [b"none", b""])]).result.incarnation == ""
+
+
+def test_miss_is_filled_with_the_token_that_the_script_gave() -> None:
+    origin = Origin("life", "3.op", pinned=False)
+    played = play(
+        reading.get(STORE, "t", "", ""),
+        [("get", [b"absent", b"token"]), ("fetch", answer(STORED, origin)), ("fill", [b"ok"])],
+    )
+    assert played.result.stored == STORED
+    assert played.result.incarnation == "life"
+    fill = played.steps[2]
+    assert isinstance(fill, Lua)
+    assert fill.args[1:4] == ("token", "life", "3.op")
+
+
+def test_reader_that_meets_a_fill_reads_postgres_and_fills_nothing() -> None:
+    origin = Origin("life", "3.op", pinned=False)
+    played = play(reading.get(STORE, "t", "", ""), [("get", [b"busy"]), ("fetch", answer(STORED, origin))])
+    assert played.result.stored == STORED
+
+
+def test_thread_of_the_official_saver_is_adopted_with_its_first_read() -> None:
+    play(
+        reading.get(STORE, "t", "", ""),
+        [
+            ("get", [b"absent", b"token"]),
+            ("fetch", answer(STORED, None)),
+            ("adopt", Origin("fresh", "0.fresh", pinned=False)),
+            ("fill", [b"ok"]),
+        ],
+    )
+
+
+def test_first_write_wins_and_special_writes_are_overwritten_when_tiers_merge() -> None:
+    def write(idx: int, data: bytes) -> WriteRow:
+        return WriteRow("", "c1", "task", idx, "ch", "bytes", data, "")
+
+    merged = reading.merge_writes([write(0, b"cold"), write(-4, b"cold")], [write(0, b"hot"), write(-4, b"hot")])
+    assert {(w.idx, w.data) for w in merged} == {(0, b"cold"), (-4, b"hot")}
+
+
+def put(store: Store, life: Life, blobs: Sequence[BlobRow] = ()) -> Any:
+    def supply(wanted: Sequence[tuple[str, str]]) -> list[BlobRow]:
+        return [BlobRow("", channel, version, "bytes", b"again") for channel, version in wanted]
+
+    expected = [("a", "1"), ("b", "2")]
+    return writing.put(store, life, "t", ROW, blobs, expected, named_ms=0, promote="", supply=supply)
+
+
+def test_write_confirms_the_incarnation_that_it_joined() -> None:
+    life = Life("mine", confirmed=False)
+    assert play(put(STORE, life), [("put", [b"ok", b"theirs", b"e"])]).result == "e"
+    assert (life.incarnation, life.confirmed) == ("theirs", True)
+
+
+def test_put_sends_again_what_is_not_resident() -> None:
+    played = play(put(STORE, Life("i", confirmed=True)), [("put", [b"missing", [1]]), ("put", [b"ok", b"i", b"d"])])
+    again = played.steps[1]
+    assert isinstance(again, Lua)
+    assert again.args[-3:] == ("b", "2", b"bytes\0again")
+
+
+def test_write_to_an_evicted_thread_learns_its_origin_from_postgres() -> None:
+    life = Life("life", confirmed=True)
+    played = play(
+        put(STORE, life),
+        [
+            ("put", [b"origin", b"token"]),
+            ("adopt", Origin("life", "7.op", pinned=True)),
+            ("put", [b"ok", b"life", b"d"]),
+        ],
+    )
+    again = played.steps[2]
+    assert isinstance(again, Lua)
+    assert again.args[6:10] == ("cold", "token", "7.op", "1")
+
+
+def test_write_of_a_run_whose_thread_is_nowhere_is_refused() -> None:
+    with pytest.raises(ThreadDeletedError, match="'t'"):
+        play(
+            put(STORE, Life("life", confirmed=True)),
+            [("put", [b"origin", b"token"]), ("adopt", None), ("reopen", [b"ok"])],
+        )
+
+
+def test_write_of_a_run_whose_thread_lives_on_as_another_is_refused() -> None:
+    with pytest.raises(ThreadDeletedError):
+        play(
+            put(STORE, Life("life", confirmed=True)),
+            [
+                ("put", [b"origin", b"token"]),
+                ("adopt", Origin("next life", "1.op", pinned=False)),
+                ("reopen", [b"ok"]),
+            ],
+        )
+
+
+def test_write_waits_for_a_structural_operation_but_not_for_ever() -> None:
+    closed = [("put", [b"closed", 30_000]), ("pause", None)]
+    life = Life("life", confirmed=True)
+    assert play(put(STORE, life), [*closed, ("put", [b"ok", b"life", b"c"])]).result == "c"
+    with pytest.raises(ThreadBusyError):
+        play(put(STORE, life), [*closed * 1501, ("put", [b"closed", 30_000])])
+
+
+def test_structural_operation_takes_its_marker_away_when_postgres_fails() -> None:
+    clean = [b"thread", b"life", b"c", b"3.op", 3, 3, 0, b"age", 0, 0]
+    with pytest.raises(ColdTierError):
+        play(
+            structure.prune(STORE, "t"),
+            [
+                ("peek", clean),
+                ("peek", clean),
+                ("peek", clean),
+                ("evict", [b"ok"]),
+                ("drop", ColdTierError("down")),
+                ("reopen", [b"ok"]),
+            ],
+        )
+
+
+def test_delete_of_an_ephemeral_thread_is_one_step() -> None:
+    play(structure.delete(STORE, "t"), [("delete", [b"ok", b"0"])])
+
+
+def test_delete_of_a_promoted_thread_clears_postgres_after_redis() -> None:
+    play(structure.delete(STORE, "t"), [("delete", [b"ok", b"1"]), ("delete", None)])

@@ -1,0 +1,237 @@
+"""What runners do without a server: driving plans, translating errors, keeping passwords out of messages."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import psycopg_pool
+import pytest
+import redis
+from psycopg import errors as pg
+
+from langgraph_tiered_checkpoint import errors
+from langgraph_tiered_checkpoint.faults import translate
+from langgraph_tiered_checkpoint.redis_ports import LAYOUT, check_server, invoke
+from langgraph_tiered_checkpoint.runners import AsyncRunner, SyncRunner, Targets
+from langgraph_tiered_checkpoint.scripts import script
+from langgraph_tiered_checkpoint.steps import Lua, LuaBatch, Pause, Plan, Statements, Tx
+from langgraph_tiered_checkpoint.targets import ColdTarget, HotTarget, safe_url
+
+NOWHERE = "redis://:secret@localhost:1/0"
+HOT = HotTarget(url=NOWHERE)
+COLD = ColdTarget(url="postgresql://me:secret@localhost:1/db")
+
+Run = Callable[[Plan[Any]], Any]
+
+
+def tx(name: str = "fetch", thread: str = "t1") -> Tx[None]:
+    def body() -> Statements[None]:
+        yield from ()
+
+    return Tx(name, thread, body)
+
+
+@pytest.fixture(params=["sync", "async"])
+def run(request: pytest.FixtureRequest) -> Run:
+    targets = Targets(HOT, None)
+    if request.param == "sync":
+        return SyncRunner(targets).run
+    return lambda plan: asyncio.run(AsyncRunner(targets).run(plan))
+
+
+def test_run_returns_what_a_plan_without_steps_returns(run: Run) -> None:
+    def plan() -> Plan[str]:
+        return "done"
+        yield Pause(0)
+
+    assert run(plan()) == "done"
+
+
+def test_a_pause_waits_and_its_reply_is_none(run: Run) -> None:
+    def plan() -> Plan[object]:
+        return (yield Pause(0.05))
+
+    before = time.monotonic()
+    assert run(plan()) is None
+    assert time.monotonic() - before >= 0.05
+
+
+def test_a_plan_can_handle_the_error_of_a_step_and_go_on(run: Run) -> None:
+    def plan() -> Plan[str]:
+        try:
+            yield Lua("get", ("k",), (), "t1")
+        except errors.HotTierError as exc:
+            yield Pause(0)
+            return f"handled {type(exc.__cause__).__name__}"
+        return "no error"
+
+    assert run(plan()) == "handled ConnectionError"
+
+
+def test_an_error_that_the_plan_does_not_handle_is_raised_with_its_cause_and_the_plan_is_closed(run: Run) -> None:
+    closed = []
+
+    def plan() -> Plan[None]:
+        try:
+            yield Lua("get", ("k",), (), "t1")
+        finally:
+            closed.append(True)
+
+    with pytest.raises(errors.HotTierError, match=r"get of thread 't1'.*localhost:1") as caught:
+        run(plan())
+    assert isinstance(caught.value.__cause__, redis.ConnectionError)
+    assert "secret" not in str(caught.value)
+    assert closed == [True]
+
+
+def test_an_exception_of_the_plan_itself_is_raised_as_it_is(run: Run) -> None:
+    def plan() -> Plan[None]:
+        yield Pause(0)
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        run(plan())
+
+
+def test_a_transaction_without_a_cold_tier_is_a_configuration_error(run: Run) -> None:
+    def plan() -> Plan[None]:
+        yield tx()
+
+    with pytest.raises(errors.ConfigurationError, match=r"fetch of thread 't1' needs Postgres.*postgres_url"):
+        run(plan())
+
+
+async def test_a_cancelled_plan_is_closed() -> None:
+    closed = []
+
+    def plan() -> Plan[None]:
+        try:
+            yield Pause(60)
+        finally:
+            closed.append(True)
+
+    task = asyncio.create_task(AsyncRunner(Targets(HOT, None)).run(plan()))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert closed == [True]
+
+
+LUA = Lua("put", ("k",), (), "t1")
+
+
+@pytest.mark.parametrize(
+    ("raised", "step", "kind", "says"),
+    [
+        (redis.ResponseError("WRONGTYPE x"), LUA, errors.HotTierError, r"put of thread 't1'.*WRONGTYPE"),
+        (redis.ResponseError("ERR @user: -OOM command not allowed"), LUA, errors.HotTierError, "out of memory.*maxmem"),
+        (redis.TimeoutError("slow"), LUA, errors.HotTierError, r"in time.*timeouts\.hot"),
+        (redis.AuthenticationError("no"), LUA, errors.ConfigurationError, "refused the user or password"),
+        (redis.ConnectionError("gone"), LuaBatch((LUA, LUA)), errors.HotTierError, r"'t1' and 1 more.*reached"),
+        (pg.UndefinedTable("no table"), tx(), errors.SchemaError, r"fetch of thread 't1'.*setup\(\)"),
+        (pg.UniqueViolation("twice"), tx(), errors.ColdRefusedError, "refused the data"),
+        (psycopg.DataError("NUL"), tx(), errors.ColdRefusedError, "refused the data"),
+        (pg.QueryCanceled("statement timeout"), tx(), errors.ColdTierError, "in time"),
+        (psycopg.OperationalError("Connection refused"), tx(), errors.ColdTierError, "reached.*refused"),
+        (psycopg.OperationalError('FATAL: password authentication failed for user "me"'), tx(),
+         errors.ConfigurationError, "refused the login"),
+        (psycopg_pool.PoolTimeout("30 s"), tx(), errors.ColdTierError, "max_size"),
+        (psycopg_pool.PoolClosed("x"), tx(), errors.ConfigurationError, "not open"),
+    ],
+)  # fmt: skip
+def test_driver_errors_become_ours(
+    raised: Exception, step: Lua | LuaBatch | Tx[None], kind: type[Exception], says: str
+) -> None:
+    error = translate(raised, step, HOT, COLD)
+    assert type(error) is kind
+    with pytest.raises(kind, match=says):
+        raise error
+    assert "secret" not in str(error)
+
+
+@pytest.mark.parametrize("raised", [errors.ThreadDeletedError("x"), TypeError("a bug")])
+def test_our_own_errors_and_bugs_are_not_translated(raised: Exception) -> None:
+    assert translate(raised, tx(), HOT, COLD) is raised
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://localhost:6379/0", "redis://localhost:6379/0"),
+        ("redis://u:s3cret@host:6379/0", "redis://u:***@host:6379/0"),
+        ("redis://:s3@cret@host/0", "redis://:***@host/0"),
+        ("redis://host/0?password=s3cret&db=1", "redis://host/0?password=***&db=1"),
+        ("postgresql://u:s3cret@h1,h2/db?sslpassword=s3cret", "postgresql://u:***@h1,h2/db?sslpassword=***"),
+        ("host=h user=u password=s3cret dbname=d", "host=h user=u dbname=d"),
+        ("host=h password='s3cret", "..."),
+        ("redis://u:s3cret@[host/0", "redis://..."),
+    ],
+)
+def test_safe_url_hides_passwords_only(url: str, shown: str) -> None:
+    assert safe_url(url) == shown
+
+
+@pytest.mark.parametrize("make", [
+    lambda: HotTarget(url="localhost:6379?password=s3cret"),
+    lambda: HotTarget(url="redis://u:s3cret@h:port/0"),
+    lambda: ColdTarget(url="mysql+x://u:s3cret@h/d"),
+    lambda: ColdTarget(url="host=h password='s3cret"),
+])  # fmt: skip
+def test_a_wrong_url_is_a_configuration_error_without_the_password(make: Callable[[], object]) -> None:
+    with pytest.raises(errors.ConfigurationError, match="looks like") as caught:
+        make()
+    assert "s3cret" not in str(caught.value)
+    assert caught.value.__suppress_context__
+
+
+def test_a_client_of_the_missing_side_is_a_configuration_error() -> None:
+    target = HotTarget(sync_client=redis.Redis())
+    assert "localhost:6379" in target.place
+    with pytest.raises(errors.ConfigurationError, match="only a sync client.*pass a URL, or a pair"):
+        _ = target.async_pool
+    with pytest.raises(errors.ConfigurationError, match="is not a redis.Redis"):
+        HotTarget(sync_client="what")  # type: ignore[arg-type]
+
+
+def test_a_script_contains_its_includes() -> None:
+    text, sha = script("put")
+    assert b"-- include" not in text
+    assert text.count(b"local T = KEYS[1]") == 1
+    assert len(sha) == 40
+    assert script("put") is script("put")
+
+
+def test_unknown_scripts_are_sent_again_with_their_text_once_per_script() -> None:
+    calls = [Lua("get", (str(i),), (), "t") for i in range(3)]
+    conversation = invoke(calls)
+    assert [words[0] for words in next(conversation)] == ["EVALSHA"] * 3
+    unknown = redis.exceptions.NoScriptError("No matching script")
+    assert [words[0] for words in conversation.send([unknown, b"1", unknown])] == ["EVAL", "EVALSHA"]
+    with pytest.raises(StopIteration) as done:
+        conversation.send([b"0", b"2"])
+    assert done.value.value == [b"0", b"1", b"2"]
+
+
+@pytest.mark.parametrize(
+    ("replies", "error"),
+    [
+        ([b"# Server\r\nredis_version:6.2.14\r\nx:y", b"OK", LAYOUT], None),
+        ([{"redis_version": "7.2.4"}, None, LAYOUT.decode()], None),
+        ([{"n1": {"redis_version": "7.2.4"}}, None, LAYOUT], None),
+        ([redis.exceptions.NoPermissionError("INFO"), None, LAYOUT], None),
+        ([b"redis_version:7.0", redis.ResponseError("OOM"), LAYOUT], None),
+        ([b"redis_version:7.0", redis.ResponseError("OOM command not allowed"), None], redis.ResponseError),
+        ([b"redis_version:6.0.16", b"OK", LAYOUT], errors.ConfigurationError),
+        ([b"redis_version:7.0", None, b"1:512"], errors.ConfigurationError),
+    ],
+)
+def test_a_server_is_checked_for_its_version_and_layout(replies: list[Any], error: type[Exception] | None) -> None:
+    conversation = check_server(HOT)
+    next(conversation)
+    with pytest.raises(error or StopIteration):
+        conversation.send(replies)
