@@ -182,20 +182,20 @@ class Cold(ColdReader):
             return False
         outline = yield from self.outline(thread_id)
         named = set(decide(outline))
-        kept = [line for line in outline if (line.ns, line.checkpoint_id) not in named]
+        kept: dict[str, list[Outline]] = defaultdict(list)
         dropped: dict[str, list[str]] = defaultdict(list)
         for line in outline:
             if (line.ns, line.checkpoint_id) in named:
                 dropped[line.ns].append(line.checkpoint_id)
-        gone = sorted(dropped.keys() - {line.ns for line in kept})
+            else:
+                kept[line.ns].append(line)
+        gone = [ns for ns in dropped if ns not in kept]
         if gone:
             for name in ("delete_checkpoints", "delete_writes", "delete_blobs"):
                 yield self._q(name, thread=thread_id, spaces=gone)
-        for ns, ids in dropped.items():
-            if ns not in gone:
-                lost = set(ids)
-                orphans = [line.checkpoint_id for line in kept if line.ns == ns and line.parent_id in lost]
-                yield from self._thin(thread_id, ns, ids, orphans)
+        for ns in dropped.keys() & kept.keys():
+            orphans = [line.checkpoint_id for line in kept[ns] if (ns, line.parent_id) in named]
+            yield from self._thin(thread_id, ns, dropped[ns], orphans)
         if not kept and (yield self._q("delete_empty_origin", thread=thread_id)):
             yield self._q("delete_blobs", thread=thread_id, spaces=None)
             return True

@@ -91,7 +91,8 @@ def cold_fault(  # noqa: PLR0911 - a table
     exc: Exception, what: str, place: str
 ) -> TieredCheckpointError:
     """A fault of Postgres, or the configuration error behind it."""
-    text = str(exc).strip() or type(exc).__name__
+    said = exc.diag.message_primary if isinstance(exc, psycopg.Error) else None
+    text = said or " ".join(str(exc).split()) or type(exc).__name__
     at = f"{what}: Postgres at {place}"
     match exc:
         case psycopg_pool.PoolClosed():

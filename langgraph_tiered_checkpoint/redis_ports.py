@@ -203,14 +203,8 @@ class SyncRedis:
         return self._attempt(self._connect(), data)
 
     def _attempt(self, connection: _Connection, data: list[bytes]) -> list[Any]:
-        replies: list[Any] = []
         try:
-            connection.send_packed_command(data, check_health=False)
-            for _ in data:
-                try:
-                    replies.append(connection.read_response(disable_decoding=True))
-                except redis.ResponseError as refusal:
-                    replies.append(refusal)
+            replies = self._say(connection, data)
         except BaseException:
             connection.disconnect()
             raise
@@ -220,6 +214,17 @@ class SyncRedis:
             self._idle.append(connection)
         return replies
 
+    @staticmethod
+    def _say(connection: _Connection, data: list[bytes]) -> list[Any]:
+        connection.send_packed_command(data, check_health=False)
+        replies: list[Any] = []
+        for _ in data:
+            try:
+                replies.append(connection.read_response(disable_decoding=True))
+            except redis.ResponseError as refusal:
+                replies.append(refusal)
+        return replies
+
     def _connect(self) -> _Connection:
         pool: Any = self._target.sync_pool
         no_retry = redis.retry.Retry(NoBackoff(), 0)
@@ -227,19 +232,14 @@ class SyncRedis:
         connection.connect()
         if not self._check.passed:
             conversation = check_server(self._target)
-            replies = self._attempt(connection, packed(next(conversation)))
-            _finish(conversation, replies)
-            self._check.passed = True
-            connection = self._idle.pop()
+            try:
+                conversation.send(self._say(connection, packed(next(conversation))))
+            except StopIteration:
+                self._check.passed = True
+            except BaseException:
+                connection.disconnect()
+                raise
         return connection
-
-
-def _finish(conversation: Conversation, replies: list[Any]) -> None:
-    try:
-        conversation.send(replies)
-    except StopIteration:
-        return
-    raise AssertionError("the check of the server takes one round trip")
 
 
 class SyncCluster:

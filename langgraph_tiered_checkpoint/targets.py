@@ -37,7 +37,7 @@ def safe_url(url: str) -> str:
         known = conninfo.conninfo_to_dict(url)
     except psycopg.Error:
         return "..."
-    return " ".join(f"{key}={value}" for key, value in known.items() if "password" not in key)
+    return " ".join(f"{key}={value}" for key, value in sorted(known.items()) if "password" not in key)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -46,7 +46,8 @@ class ThreadListing:
         self._hot_cursor: tuple[str, str] | None = None
         self._cold_cursor: tuple[str, str] | None = None
         self._hot_done = False
-        self._cold_done = store.cold is None
+        self._cold_exhausted = store.cold is None
+        self._whole = False
         self._resident = False
         self._floor = "~"
 
@@ -55,12 +56,18 @@ class ThreadListing:
         """Whether nothing is left in either tier."""
         return self._hot_done and self._cold_done and not self._hot and not self._cold
 
+    @property
+    def _cold_done(self) -> bool:
+        """Whether Postgres need not be asked any more. A thread can be trimmed, or lapse, between two pages."""
+        return self._whole or self._cold_exhausted
+
     def next_page(self) -> Plan[list[Listed]]:
         """The next checkpoints; possibly none although the listing is not `done`."""
         if not self._hot and not self._hot_done:
             yield from self._fetch_hot()
         if self._sure():
             page, self._hot = self._take_sure()
+            self._cold_cursor = page[-1].place
             return page
         if not self._cold and not self._cold_done:
             yield from self._fetch_cold()
@@ -97,7 +104,7 @@ class ThreadListing:
         page = parse_list(reply)
         self._hot = [Listed(self._thread_id, record, []) for record in page.records]
         self._hot_done = not page.more
-        self._cold_done = self._cold_done or page.whole
+        self._whole = page.whole
         self._resident = self._resident or page.kind == "page"
         self._floor = page.floor
         if self._hot:
@@ -115,7 +122,7 @@ class ThreadListing:
             limit=self._page,
         )
         self._cold = [Listed(*row) for row in rows]
-        self._cold_done = len(rows) < self._page
+        self._cold_exhausted = len(rows) < self._page
         if self._cold:
             self._cold_cursor = self._cold[-1].place
 

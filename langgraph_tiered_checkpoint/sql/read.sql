@@ -3,6 +3,9 @@
 --
 -- Ids within a namespace are compared in the default collation, as the official saver does and the primary key
 -- can: they are UUIDs, which every collation orders alike. Lists over several namespaces or threads are bytewise.
+--
+-- Whether a thread has rows is asked with `ORDER BY checkpoint_ns LIMIT 1`, which reads the primary key. For a thread
+-- that is a large part of the table, EXISTS would scan the table up to the thread's first row.
 
 -- name: fetch
 -- One checkpoint, or the latest of its namespace, with all that is needed to rebuild it, and the thread's origin.
@@ -50,8 +53,8 @@ SELECT 'origin', incarnation, flushed, NULL, NULL, NULL, pinned::integer, NULL
 FROM $schema.tiered_threads WHERE thread_id = %(thread)s
 UNION ALL
 SELECT 'rows', NULL, NULL, NULL, NULL, NULL, NULL, NULL
-WHERE EXISTS (SELECT 1 FROM $schema.checkpoints WHERE thread_id = %(thread)s)
-OR EXISTS (SELECT 1 FROM $schema.checkpoint_writes WHERE thread_id = %(thread)s)
+WHERE (SELECT true FROM $schema.checkpoints WHERE thread_id = %(thread)s ORDER BY checkpoint_ns LIMIT 1) IS NOT NULL
+OR (SELECT true FROM $schema.checkpoint_writes WHERE thread_id = %(thread)s ORDER BY checkpoint_ns LIMIT 1) IS NOT NULL
 
 -- name: page_of_namespace
 -- A page of one namespace, newest first.
@@ -217,8 +220,8 @@ SELECT coalesce(t.incarnation, ''), coalesce(t.flushed, ''), coalesce(t.pinned, 
 FROM (SELECT 1) AS one
 LEFT JOIN $schema.tiered_threads AS t ON t.thread_id = %(thread)s
 WHERE t.thread_id IS NOT NULL
-OR EXISTS (SELECT 1 FROM $schema.checkpoints WHERE thread_id = %(thread)s)
-OR EXISTS (SELECT 1 FROM $schema.checkpoint_writes WHERE thread_id = %(thread)s)
+OR (SELECT true FROM $schema.checkpoints WHERE thread_id = %(thread)s ORDER BY checkpoint_ns LIMIT 1) IS NOT NULL
+OR (SELECT true FROM $schema.checkpoint_writes WHERE thread_id = %(thread)s ORDER BY checkpoint_ns LIMIT 1) IS NOT NULL
 
 -- name: count_threads
 -- How many threads this package has promoted or adopted.

@@ -15,9 +15,9 @@ DELETE FROM $schema.tiered_threads WHERE thread_id = %(thread)s AND incarnation 
 -- A row for a thread that only the official saver has written. The evidence is locked until the row is
 -- committed: a concurrent delete of the thread waits, and then sees the row.
 WITH of_checkpoints AS (
-    SELECT 1 FROM $schema.checkpoints WHERE thread_id = %(thread)s LIMIT 1 FOR KEY SHARE
+    SELECT 1 FROM $schema.checkpoints WHERE thread_id = %(thread)s ORDER BY checkpoint_ns LIMIT 1 FOR KEY SHARE
 ), of_writes AS (
-    SELECT 1 FROM $schema.checkpoint_writes WHERE thread_id = %(thread)s LIMIT 1 FOR KEY SHARE
+    SELECT 1 FROM $schema.checkpoint_writes WHERE thread_id = %(thread)s ORDER BY checkpoint_ns LIMIT 1 FOR KEY SHARE
 )
 INSERT INTO $schema.tiered_threads (thread_id, incarnation, flushed, reason)
 SELECT %(thread)s, %(incarnation)s, %(flushed)s, 'adopted'
@@ -153,8 +153,8 @@ WHERE thread_id = %(thread)s AND checkpoint_ns = %(ns)s AND checkpoint_id = ANY 
 -- The fence of a thread that has no rows left. Reply: a row if that was so.
 DELETE FROM $schema.tiered_threads
 WHERE thread_id = %(thread)s
-AND NOT EXISTS (SELECT 1 FROM $schema.checkpoints WHERE thread_id = %(thread)s)
-AND NOT EXISTS (SELECT 1 FROM $schema.checkpoint_writes WHERE thread_id = %(thread)s)
+AND (SELECT true FROM $schema.checkpoints WHERE thread_id = %(thread)s ORDER BY checkpoint_ns LIMIT 1) IS NULL
+AND (SELECT true FROM $schema.checkpoint_writes WHERE thread_id = %(thread)s ORDER BY checkpoint_ns LIMIT 1) IS NULL
 RETURNING 1
 
 -- name: share
@@ -164,11 +164,11 @@ SELECT 1 FROM $schema.tiered_threads WHERE thread_id = %(thread)s FOR SHARE
 -- name: has_rows
 -- Reply: (the source has checkpoints or writes, the target has any row).
 SELECT
-    EXISTS (SELECT 1 FROM $schema.checkpoints WHERE thread_id = %(source)s)
-    OR EXISTS (SELECT 1 FROM $schema.checkpoint_writes WHERE thread_id = %(source)s),
-    EXISTS (SELECT 1 FROM $schema.checkpoints WHERE thread_id = %(target)s)
-    OR EXISTS (SELECT 1 FROM $schema.checkpoint_writes WHERE thread_id = %(target)s)
-    OR EXISTS (SELECT 1 FROM $schema.checkpoint_blobs WHERE thread_id = %(target)s)
+    (SELECT true FROM $schema.checkpoints WHERE thread_id = %(source)s ORDER BY checkpoint_ns LIMIT 1) IS NOT NULL
+    OR (SELECT true FROM $schema.checkpoint_writes WHERE thread_id = %(source)s ORDER BY checkpoint_ns LIMIT 1) IS NOT NULL,
+    (SELECT true FROM $schema.checkpoints WHERE thread_id = %(target)s ORDER BY checkpoint_ns LIMIT 1) IS NOT NULL
+    OR (SELECT true FROM $schema.checkpoint_writes WHERE thread_id = %(target)s ORDER BY checkpoint_ns LIMIT 1) IS NOT NULL
+    OR (SELECT true FROM $schema.checkpoint_blobs WHERE thread_id = %(target)s ORDER BY checkpoint_ns LIMIT 1) IS NOT NULL
     OR EXISTS (SELECT 1 FROM $schema.tiered_threads WHERE thread_id = %(target)s)
 
 -- name: copy_origin

@@ -1,8 +1,8 @@
 """What the benchmark compares: savers behind one interface, and the least that Redis and the serde cost for the same.
 
 The bare peer sends the very bytes that our saver sends, keys and arguments, to scripts that do nothing with them, gets
-the very bytes back that ours gets, and runs the serde over the same values. Nothing that keeps checkpoints in Redis
-through redis-py can cost less.
+the very bytes back that ours gets, and runs the serde over the same values. With "HSET" the script keeps what it is
+sent, in one call. Nothing that keeps checkpoints in Redis through redis-py can cost less.
 """
 
 from __future__ import annotations
@@ -23,7 +23,16 @@ from langgraph_tiered_checkpoint.replies import parse_get
 from langgraph_tiered_checkpoint.scripts import script
 from langgraph_tiered_checkpoint.steps import Lua
 
-STORED = "return {'ok', ARGV[3], 'e'}"
+NOTHING = "return {'ok', ARGV[3], 'e'}"
+KEPT = """
+local fields = {}
+for i = 22, #ARGV do
+  fields[#fields + 1] = ARGV[2] .. i
+  fields[#fields + 1] = ARGV[i]
+end
+redis.call('HSET', 'benchmark:kept:' .. KEYS[1], unpack(fields))
+return {'ok', ARGV[3], 'e'}
+"""
 FOUND = "return redis.call('LRANGE', 'benchmark:reply:' .. KEYS[1], 0, -1)"
 
 Prepared = Callable[[], Coroutine[Any, Any, object]]
@@ -131,18 +140,25 @@ class AsyncPeer:
 
 
 class BarePeer:
-    """redis-py and the serde, with the bytes of a `TieredSaver`."""
+    """redis-py and the serde, with the bytes of a `TieredSaver`; `keep` stores them."""
 
     def __init__(
-        self, model: TieredSaver, chat: Chat, sync_client: redis.Redis, async_client: redis.asyncio.Redis | None
+        self,
+        model: TieredSaver,
+        chat: Chat,
+        sync_client: redis.Redis,
+        async_client: redis.asyncio.Redis | None = None,
+        *,
+        keep: bool = False,
     ) -> None:
-        self.name = self.bare = "redis-py, async" if async_client else "redis-py, sync"
+        self.bare = "redis-py, async" if async_client else "redis-py, sync"
+        self.name = self.bare + ", HSET" * keep
         self.chat = chat
         self._model = model
         self._serde: SerializerProtocol = model.serde
         self._sync: Any = sync_client
         self._async: Any = async_client
-        self._stored = str(self._sync.script_load(STORED))
+        self._stored = str(self._sync.script_load(KEPT if keep else NOTHING))
         self._found = str(self._sync.script_load(FOUND))
 
     async def prepare(self, step: Superstep) -> dict[str, Prepared]:

@@ -57,13 +57,13 @@ async def measure(peers: list[Peer], rounds: int) -> Timings:
 def table(title: str, names: list[tuple[str, str]], timings: Timings) -> str:
     medians = {key: statistics.median(values) for key, values in timings.items()}
     legend = "x: beside redis-py that sends and gets the same bytes for nothing, with the serde's own time"
-    lines = [f"{title}; {legend}", f"{'':<20}" + "".join(f"{operation:>22}" for operation in OPERATIONS)]
+    lines = [f"{title}; {legend}", f"{'':<23}" + "".join(f"{operation:>22}" for operation in OPERATIONS)]
     for name, bare in names:
         cells = [
             f"{medians[name, operation]:>12.0f} us {medians[name, operation] / medians[bare, operation]:>5.2f}x"
             for operation in OPERATIONS
         ]
-        lines.append(f"{name:<20}" + "".join(f"{cell:>22}" for cell in cells))
+        lines.append(f"{name:<23}" + "".join(f"{cell:>22}" for cell in cells))
     return "\n".join(lines)
 
 
@@ -94,9 +94,11 @@ async def test_peers(
         official = AsyncPostgresSaver(pool)
         await official.setup()
         peers: list[Peer] = [
-            BarePeer(model, Chat("bare sync", messages), sync_client, None),
+            BarePeer(model, Chat("bare sync", messages), sync_client),
+            BarePeer(model, Chat("bare sync kept", messages), sync_client, keep=True),
             SyncPeer("TieredSaver, sync", tiered, Chat("sync", messages)),
             BarePeer(model, Chat("bare async", messages), sync_client, async_client),
+            BarePeer(model, Chat("bare async kept", messages), sync_client, async_client, keep=True),
             AsyncPeer("TieredSaver, async", tiered, Chat("async", messages)),
             SyncPeer("InMemorySaver", InMemorySaver(), Chat("memory", messages)),
             AsyncPeer("AsyncPostgresSaver", official, Chat("postgres", messages)),

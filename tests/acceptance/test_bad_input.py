@@ -1,0 +1,263 @@
+"""Bad input and broken servers get an error that names the culprit and the remedy, and leave nothing behind."""
+
+from __future__ import annotations
+
+import socketserver
+import threading
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+import pytest
+import redis
+from langgraph.checkpoint.base import Checkpoint, empty_checkpoint
+
+from langgraph_tiered_checkpoint import (
+    ColdTierError,
+    ConfigurationError,
+    HotTierError,
+    InvalidThreadError,
+    NotPromotableError,
+    Promotion,
+    SchemaError,
+    TieredSaver,
+    Timeouts,
+    UnserializableError,
+)
+
+QUICK = Timeouts(hot=timedelta(seconds=1), cold=timedelta(seconds=2))
+
+
+@pytest.fixture
+def saver(redis_url: str, postgres_url: str) -> Iterator[TieredSaver]:
+    with TieredSaver.from_urls(redis_url, postgres_url, promoter="external") as made:
+        made.setup()
+        yield made
+
+
+def config(thread_id: Any, ns: str = "") -> Any:
+    return {"configurable": {"thread_id": thread_id, "checkpoint_ns": ns}}
+
+
+def checkpoint(**values: Any) -> Checkpoint:
+    made = empty_checkpoint()
+    made["channel_values"] = values
+    made["channel_versions"] = dict.fromkeys(values, f"{1:032}.0001")
+    return made
+
+
+def threads_in_redis(client: redis.Redis) -> list[bytes]:
+    return [key for key in client.scan_iter("*:t:*") if client.hexists(key, "m")]
+
+
+@pytest.mark.parametrize("missing", [{}, {"configurable": {}}, {"configurable": {"thread_id": None}}, config("")])
+def test_missing_thread_id_says_how_to_pass_one(saver: TieredSaver, missing: Any) -> None:
+    with pytest.raises(InvalidThreadError, match="thread_id"):
+        saver.get_tuple(missing)
+    with pytest.raises(InvalidThreadError, match="thread_id"):
+        saver.put(missing, checkpoint(), {}, {})
+
+
+@pytest.mark.parametrize("thread_id", ["nul\0inside", "lone \ud800 surrogate", "x" * 1001, "lgt-tenant:1:a:t"])
+def test_thread_id_that_postgres_cannot_key_is_refused_at_first_use(
+    saver: TieredSaver, redis_client: redis.Redis, thread_id: str
+) -> None:
+    for use in (
+        lambda: saver.get_tuple(config(thread_id)),
+        lambda: saver.put(config(thread_id), checkpoint(a=1), {}, {}),
+        lambda: saver.delete_thread(thread_id),
+        lambda: saver.promote(thread_id),
+        lambda: list(saver.list(config(thread_id))),
+    ):
+        with pytest.raises(InvalidThreadError):
+            use()
+    assert redis_client.keys("*:t:*") == []
+
+
+def test_key_columns_that_are_too_long_together_are_refused(saver: TieredSaver, redis_client: redis.Redis) -> None:
+    made = checkpoint(**{"c" * 900: ["value"]})
+    with pytest.raises(InvalidThreadError, match="2600"):
+        saver.put(config("t" * 900, "n" * 900), made, {}, made["channel_versions"])
+    assert threads_in_redis(redis_client) == []
+
+
+def test_int_thread_id_is_the_same_as_its_text(saver: TieredSaver) -> None:
+    made = checkpoint(a=1)
+    saver.put(config(7), made, {"step": 1}, made["channel_versions"])
+    found = saver.get_tuple(config("7"))
+    assert found is not None
+    assert found.checkpoint["id"] == made["id"]
+
+
+def test_unserialisable_value_is_refused_and_the_thread_is_as_before(
+    saver: TieredSaver, redis_client: redis.Redis
+) -> None:
+    first = checkpoint(a=[1])
+    stored = saver.put(config("t"), first, {"step": 1}, first["channel_versions"])
+    key = next(iter(redis_client.scan_iter("*:t:t")))
+    before = redis_client.hgetall(key)
+    bad = checkpoint(fine=[1], bad=[object()])
+    with pytest.raises(UnserializableError, match=r"'t'.*'bad'"):
+        saver.put(stored, bad, {"step": 2}, bad["channel_versions"])
+    with pytest.raises(UnserializableError, match="'t'"):
+        saver.put_writes(stored, [("fine", 1), ("bad", object())], "task")
+    assert redis_client.hgetall(key) == before
+
+
+@pytest.mark.parametrize("url", ["localhost:6379", "http://localhost", "redis://localhost:port"])
+def test_wrong_redis_url_is_refused_where_the_saver_is_made(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="redis"):
+        TieredSaver.from_urls(url)
+
+
+def test_wrong_postgres_url_is_refused_where_the_saver_is_made(redis_url: str) -> None:
+    with pytest.raises(ConfigurationError, match="postgres"):
+        TieredSaver.from_urls(redis_url, "postgres//nonsense?!")
+
+
+def test_redis_that_is_not_there_is_named_without_its_password() -> None:
+    saver = TieredSaver.from_urls("redis://:s3cret@127.0.0.1:1/0", timeouts=QUICK)
+    with pytest.raises(HotTierError, match=r"127\.0\.0\.1:1") as caught:
+        saver.get_tuple(config("t"))
+    assert "s3cret" not in str(caught.value)
+
+
+def test_postgres_that_is_not_there_is_named_without_its_password(redis_url: str) -> None:
+    url = "postgresql://user:s3cret@127.0.0.1:1/app"
+    saver = TieredSaver.from_urls(redis_url, url, timeouts=QUICK, promoter="external")
+    with pytest.raises(ColdTierError, match=r"127\.0\.0\.1:1") as caught:
+        saver.get_tuple(config("t"))
+    assert "s3cret" not in str(caught.value)
+
+
+def test_schema_of_a_newer_version_is_refused(saver: TieredSaver, redis_url: str, postgres_url: str) -> None:
+    with psycopg.connect(postgres_url, autocommit=True) as admin:
+        admin.execute("INSERT INTO tiered_migrations (v) VALUES (999)")
+    for auto_setup in (True, False):
+        with (
+            TieredSaver.from_urls(redis_url, postgres_url, auto_setup=auto_setup, promoter="external") as newer,
+            pytest.raises(SchemaError, match="999"),
+        ):
+            newer.get_tuple(config("t"))
+
+
+def test_missing_tables_are_named_with_the_remedy(redis_url: str, postgres_url: str) -> None:
+    with (
+        TieredSaver.from_urls(redis_url, postgres_url, auto_setup=False, promoter="external") as saver,
+        pytest.raises(SchemaError, match="setup"),
+    ):
+        saver.get_tuple(config("t"))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"ttl": 60},
+        {"ttl": timedelta(0)},
+        {"hot_ttl": timedelta(seconds=-1)},
+        {"flush_interval": timedelta(0)},
+        {"hot_checkpoints": 0},
+        {"cold_writes": "sideways"},
+        {"promoter": "nobody"},
+        {"key_prefix": "a{b}"},
+        {"key_prefix": ""},
+    ],
+)
+def test_setting_that_makes_no_sense_is_refused(redis_url: str, settings: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=next(iter(settings))):
+        TieredSaver.from_urls(redis_url, **settings)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Promotion(checkpoints=0),
+        lambda: Promotion(bytes=-1),
+        lambda: Promotion(after=timedelta(seconds=-1)),
+    ],
+)
+def test_promotion_that_makes_no_sense_is_refused(make: Callable[[], Promotion]) -> None:
+    with pytest.raises(ConfigurationError):
+        make()
+
+
+def test_write_through_needs_a_cold_tier(redis_url: str) -> None:
+    with pytest.raises(ConfigurationError, match="postgres_url"):
+        TieredSaver.from_urls(redis_url, None, cold_writes="through")
+
+
+def test_promoting_without_a_cold_tier_says_so(redis_url: str) -> None:
+    with TieredSaver.from_urls(redis_url) as saver:
+        made = checkpoint(a=1)
+        saver.put(config("t"), made, {}, made["channel_versions"])
+        for operation in (saver.promote, saver.pin, saver.evict):
+            with pytest.raises(NotPromotableError, match="postgres_url"):
+                operation("t")
+
+
+def test_promoting_a_thread_that_does_not_exist_says_so(saver: TieredSaver) -> None:
+    with pytest.raises(NotPromotableError, match="'nobody'"):
+        saver.promote("nobody")
+
+
+def test_prune_of_one_string_or_an_unknown_strategy_is_refused(saver: TieredSaver) -> None:
+    with pytest.raises(TypeError):
+        saver.prune("thread")
+    with pytest.raises(ValueError, match="strategy"):
+        saver.prune(["thread"], strategy="keep_some")
+
+
+def test_copy_onto_an_existing_thread_is_refused(saver: TieredSaver) -> None:
+    for name in ("a", "b"):
+        made = checkpoint(a=name)
+        saver.put(config(name), made, {}, made["channel_versions"])
+    with pytest.raises(ConfigurationError, match="'b'"):
+        saver.copy_thread("a", "b")
+    found = saver.get_tuple(config("b"))
+    assert found is not None
+    assert found.checkpoint["channel_values"] == {"a": "b"}
+
+
+class OlderRedis(socketserver.ThreadingTCPServer):
+    """A real Redis seen through a proxy that changes the version in what it says of itself."""
+
+    daemon_threads = True
+    allow_reuse_address = True
+
+    def __init__(self, upstream: redis.connection.ConnectionPool) -> None:
+        self.upstream = upstream.connection_kwargs
+        super().__init__(("127.0.0.1", 0), Relay)
+
+
+class Relay(socketserver.BaseRequestHandler):
+    server: OlderRedis
+
+    def handle(self) -> None:
+        import socket
+
+        there = socket.create_connection((self.server.upstream["host"], self.server.upstream["port"]))
+
+        def back() -> None:
+            while data := there.recv(65536):
+                self.request.sendall(data.replace(b"redis_version:6.", b"redis_version:5."))
+
+        threading.Thread(target=back, daemon=True).start()
+        while data := self.request.recv(65536):
+            there.sendall(data)
+        there.close()
+
+
+def test_redis_that_is_too_old_is_refused(redis_url: str, redis_client: redis.Redis) -> None:
+    version = redis_client.info("server")["redis_version"]
+    if not version.startswith("6."):
+        pytest.skip(f"the Redis under test is {version}, which the proxy does not make old")
+    password = redis_client.connection_pool.connection_kwargs.get("password") or ""
+    with OlderRedis(redis_client.connection_pool) as proxy:
+        threading.Thread(target=proxy.serve_forever, daemon=True).start()
+        saver = TieredSaver.from_urls(f"redis://:{password}@127.0.0.1:{proxy.server_address[1]}/0", timeouts=QUICK)
+        with pytest.raises(ConfigurationError, match=r"5\..*6\.2"):
+            saver.get_tuple(config("t"))
+        saver.close()
+        proxy.shutdown()
+    assert redis_url
