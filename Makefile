@@ -26,7 +26,7 @@ test-nightly: $(READY)
 	$(BIN)/pytest -n $(WORKERS) -m nightly
 
 bench: $(READY)
-	$(BIN)/pytest tests/benchmarks -m benchmark
+	$(BIN)/pytest tests/benchmarks -m benchmark -p no:randomly
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -39,6 +39,7 @@ MAX_KEY_BYTES = 2_600
 INLINE_CHARS = 256
 """Longer strings are shared between checkpoints as blobs instead of being repeated in each."""
 
+_dump_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _INLINE_INT = 10**300
 _UUID6_EPOCH_100NS = 0x01B21DD213814000
 
@@ -48,8 +49,8 @@ class EncodedCheckpoint(NamedTuple):
 
     row: CheckpointRow
     blobs: list[BlobRow]
-    expected: list[tuple[str, str]]
-    """(channel, version) of values that the checkpoint has but `new_versions` did not name: stored earlier."""
+    expected: list[int]
+    """Positions in `row.refs` of values that the checkpoint has but `new_versions` did not name: stored earlier."""
 
 
 class Codec:
@@ -92,8 +93,7 @@ class Codec:
         serializable = get_serializable_checkpoint_metadata(config, metadata)
         metadata_json, exact = self._encode_metadata(key, serializable)
         refs = tuple((c, str(v)) for c, v in versions.items() if c not in inline or c in stored)
-        for channel, version in refs:
-            key.check(channel, version)
+        key.check_all(refs)
         parents = serializable.get("parents") or {}
         row = CheckpointRow(
             ns=key.ns,
@@ -108,7 +108,7 @@ class Codec:
             root_id=str(parents.get("", "")) if key.ns else key.checkpoint_id,
             depth=delta_depth(serializable),
         )
-        expected = [(c, str(versions[c])) for c in stored if c not in new_versions]
+        expected = [i for i, (c, _) in enumerate(refs) if c in stored and c not in new_versions]
         return EncodedCheckpoint(row, blobs, expected)
 
     def encode_blob(self, key: CheckpointKey, channel: str, version: Any, value: Any) -> BlobRow:
@@ -197,8 +197,7 @@ class Codec:
     def _encode_metadata(self, key: CheckpointKey, metadata: CheckpointMetadata) -> tuple[bytes, Typed | None]:
         if _exact_in_json(metadata):
             return _json(key, "the metadata", metadata), None
-        projected = json.dumps(_projection(metadata), ensure_ascii=False, separators=(",", ":")).encode()
-        return projected, self._dumps(key, "the metadata", metadata)
+        return _dump_json(_projection(metadata)).encode(), self._dumps(key, "the metadata", metadata)
 
     def _dumps(self, key: CheckpointKey, what: str, value: Any) -> Typed:
         try:
@@ -242,14 +241,24 @@ class CheckpointKey(NamedTuple):
         Raises:
             InvalidThreadError: see `of`.
         """
-        total = 0
-        for part in (self.thread_id, self.ns, self.checkpoint_id, *parts):
-            total += check_text(self.thread_id, "a key", part)
+        total = sum(check_text(self.thread_id, "a key", part) for part in (*self[:3], *parts))
         if total > MAX_KEY_BYTES:
             raise InvalidThreadError(
                 f"thread {self.thread_id[:80]!r}: thread id, namespace and names come to {total} bytes together, "
                 f"more than the {MAX_KEY_BYTES} that a Postgres index takes. Shorten the thread id or the node names"
             )
+
+    def check_all(self, rows: Sequence[tuple[str, str]]) -> None:
+        """`check` every row, at little cost where all of them together are short enough for one.
+
+        Raises:
+            InvalidThreadError: see `of`.
+        """
+        together = "".join([part for row in rows for part in row])
+        longest = len(together) + 4 * sum(map(len, self[:3]))
+        if longest > MAX_KEY_BYTES or not together.isascii() or "\0" in together:
+            for row in rows:
+                self.check(*row)
 
 
 def check_text(thread_id: object, what: str, text: str) -> int:
@@ -384,7 +393,7 @@ def _clean(text: str) -> str:
 
 def _json(key: CheckpointKey, what: str, value: Any) -> bytes:
     try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text = _dump_json(value)
         encoded = text.encode()
     except (TypeError, ValueError) as exc:
         raise UnserializableError(

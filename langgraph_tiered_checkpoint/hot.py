@@ -54,6 +54,7 @@ class Hot:
 
     def __init__(self, settings: Settings) -> None:
         self._prefix = settings.key_prefix
+        self._buckets = [f"{self._prefix}:{{{bucket:02x}}}:" for bucket in range(BUCKETS)]
         self._settings = settings
         promotion = settings.promotion
         after = promotion.after
@@ -73,14 +74,14 @@ class Hot:
     # Keys
 
     def thread_key(self, thread_id: str) -> str:
-        return f"{self._prefix}:{{{bucket_of(thread_id):02x}}}:t:{thread_id}"
+        return f"{self._buckets[bucket_of(thread_id)]}t:{thread_id}"
 
     def bucket_key(self, bucket: int, what: str) -> str:
-        return f"{self._prefix}:{{{bucket:02x}}}:{what}"
+        return self._buckets[bucket] + what
 
     def _keys(self, thread_id: str, *lists: str) -> tuple[str, ...]:
-        bucket = bucket_of(thread_id)
-        return (self.thread_key(thread_id), *(self.bucket_key(bucket, name) for name in lists))
+        bucket = self._buckets[bucket_of(thread_id)]
+        return (f"{bucket}t:{thread_id}", *[bucket + name for name in lists])
 
     def _call(self, script: str, thread_id: str, lists: Sequence[str], *args: bytes | str | int) -> Lua:
         return Lua(script, self._keys(thread_id, *lists), args, thread_id)
@@ -92,14 +93,13 @@ class Hot:
         writer: Writer,
         row: CheckpointRow,
         blobs: Iterable[BlobRow],
-        expected: Iterable[tuple[str, str]],
+        expected: Sequence[int],
         origin: FoundOrigin = UNKNOWN_ORIGIN,
     ) -> Lua:
         """Store a checkpoint. One round trip."""
         values: list[bytes | str] = []
         for blob in blobs:
             values += (blob.channel, blob.version, pack_blob(blob))
-        flat = [part for pair in expected for part in pair]
         return self._write(
             "put",
             writer,
@@ -109,8 +109,7 @@ class Hot:
                 row.checkpoint_id,
                 row.parent_id,
                 pack_frame(row),
-                "0" if row.ns else "1",
-                pack_list(flat),
+                pack_list(list(expected)),
                 *values,
             ),
         )

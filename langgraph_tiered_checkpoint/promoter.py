@@ -46,16 +46,17 @@ class Promoter:
         self._thread: threading.Thread | None = None
         self._stopping = False
 
-    def notice(self, thread_id: str) -> None:
-        """A write of this process has left the thread dirty."""
+    def notice(self, thread_id: str, *, due: bool) -> None:
+        """A write of this process has left the thread dirty; if it is not due soon, a sweep will find it when it is."""
         if not self._enabled:
             return
         if self._pid != os.getpid():
             self._forget()
-        if thread_id in self._noticed:
+        if thread_id in self._noticed or (self._thread is not None and not due):
             return
         with self._wake:
-            self._noticed[thread_id] = time.monotonic() + self._interval_s
+            if due:
+                self._noticed[thread_id] = time.monotonic() + self._interval_s
             if self._thread is None:
                 self._start()
             elif len(self._noticed) == 1:
@@ -116,6 +117,9 @@ class Promoter:
         except TieredCheckpointError as exc:
             logger.warning("flush postponed, nothing is lost: %s", exc)
             return False
+        except Exception:  # the loop must outlive a defect, or nothing would be flushed any more
+            logger.exception("flush of %s failed; nothing is lost, it will be tried again", thread_ids)
+            return False
         if failed:
             logger.error("threads parked, see explain(): %s", failed)
         return True
@@ -140,3 +144,5 @@ class Promoter:
                 self._run(sweep(self._store))
         except TieredCheckpointError as exc:
             logger.warning("sweep postponed, nothing is lost: %s", exc)
+        except Exception:  # as above
+            logger.exception("sweep failed; nothing is lost, it will be tried again")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Protocol, cast
 
 import hiredis
@@ -296,24 +296,32 @@ class AsyncCluster:
         """Run scripts at the same time, each on its node; their replies."""
         if not self._check.passed:
             await self.check()
-        return await self._carry(invoke(calls, one_server=False))
+        return await self._carry(invoke(calls, one_server=False), self._at_once)
 
     async def check(self) -> None:
         """Make sure that the cluster is there and can be used."""
-        await self._carry(check_server(self._target))
+        await self._carry(check_server(self._target), self._in_order)
         self._check.passed = True
 
     def close(self) -> None:
         """The client is the caller's."""
 
-    async def _carry(self, conversation: Conversation) -> list[Any]:
+    @staticmethod
+    async def _carry(
+        conversation: Conversation, execute: Callable[[Sequence[Words]], Awaitable[list[Any]]]
+    ) -> list[Any]:
         try:
             commands = next(conversation)
             while True:
-                replies = await asyncio.gather(*(self._execute(words) for words in commands))
-                commands = conversation.send(replies)
+                commands = conversation.send(await execute(commands))
         except StopIteration as done:
             return cast("list[Any]", done.value)
+
+    async def _at_once(self, commands: Sequence[Words]) -> list[Any]:
+        return await asyncio.gather(*(self._execute(words) for words in commands))
+
+    async def _in_order(self, commands: Sequence[Words]) -> list[Any]:
+        return [await self._execute(words) for words in commands]
 
     async def _execute(self, words: Words) -> Any:
         try:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -17,7 +17,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from langgraph_tiered_checkpoint import lives
 from langgraph_tiered_checkpoint.codec import CheckpointKey, Codec, check_text, interrupts, matches, uuid6_time_ms
-from langgraph_tiered_checkpoint.errors import ConfigurationError
+from langgraph_tiered_checkpoint.errors import ConfigurationError, TieredCheckpointError
 from langgraph_tiered_checkpoint.plans import flushing, inspection, reading, structure, writing
 from langgraph_tiered_checkpoint.plans.listing import PAGE, Listed, ThreadIds, ThreadListing
 from langgraph_tiered_checkpoint.plans.store import Store
@@ -42,14 +42,21 @@ class Target(NamedTuple):
     """The root checkpoint that a subgraph call runs under, or empty."""
 
 
+class OnDirty(Protocol):
+    """How a promoter hears of a write."""
+
+    def __call__(self, thread_id: str, *, due: bool) -> None:
+        """The write has left the thread dirty."""
+
+
 class Requests(NamedTuple):
     """Plans for one saver: its store, its serde, its tenant."""
 
     store: Store
     serde: SerializerProtocol
     scope: Scope
-    on_dirty: Callable[[str], None]
-    """Told the stored id of each thread that a write has left dirty."""
+    on_dirty: OnDirty
+    """Told the stored id of each thread that a write has left dirty, and whether it is to be flushed soon."""
 
     def target(self, config: RunnableConfig) -> Target:
         """Read a config.
@@ -134,11 +141,16 @@ class Requests(NamedTuple):
         yield from self._settle(at.stored_id, state)
 
     def _settle(self, stored_id: str, state: str) -> Plan[None]:
-        if state == "d":
-            if self.store.settings.cold_writes == "through":
-                yield from flushing.flush(self.store, stored_id)
-            else:
-                self.on_dirty(stored_id)
+        if state not in ("d", "w"):
+            return
+        if state == "w" or self.store.settings.cold_writes == "behind":
+            self.on_dirty(stored_id, due=state == "d")
+            return
+        try:
+            yield from flushing.flush(self.store, stored_id)
+        except TieredCheckpointError:
+            self.on_dirty(stored_id, due=True)
+            raise
 
     def get_delta_channel_history(
         self, config: RunnableConfig, channels: Sequence[str]

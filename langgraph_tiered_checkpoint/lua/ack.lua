@@ -7,6 +7,8 @@
 --     one acknowledged; {"gone"}
 --     and, second, "1" if there is more to trim.
 -- include: common
+-- include: reading
+-- include: removing
 -- include: trimming
 local m = load()
 if not m or m.i ~= ARGV[2] then return {'gone', '0'} end
@@ -51,7 +53,8 @@ for k in pairs(late) do
   if call('HEXISTS', T, 'c' .. k) == 0 and n and n[1] == num and less(id, n[5]) then drop_writes(k) end
 end
 local more = trim(m, tonumber(ARGV[5]))
-hset({'m', pack(m)})
-save_links()
+local out = {'m', pack(m)}
+add_links(out)
+hset(out)
 touch_ttl(m)
 return {m.s == 'c' and 'clean' or 'dirty', more and '1' or '0'}

@@ -6,6 +6,7 @@
 --     with each ancestor {id, {channel, value or false if it is inline, ...}, pending writes of these channels, frame or ""};
 --     {"none", ...} and {"miss", ...} as in get.lua; {"absent"}.
 -- include: common
+-- include: reading
 local m, x = load()
 if not m then
   if x and x[1] == 'vacant' and tonumber(x[3]) > now_ms() then return {'none', ''} end

@@ -5,6 +5,8 @@
 -- ARGV[1] thread id  [2] incarnation  [3...] namespace, checkpoint id, ...
 -- Reply: {"ok"}, {"promoted"}: not ephemeral any more, nothing changed; {"gone"}
 -- include: common
+-- include: reading
+-- include: removing
 local m = load()
 if not m or m.i ~= ARGV[2] then return {'gone'} end
 if m.s ~= 'e' then return {'promoted'} end
@@ -32,6 +34,6 @@ for ns, n in pairs(spaces) do
   out[#out + 1] = 'n' .. ns
   out[#out + 1] = pack(n)
 end
+add_links(out)
 hset(out)
-save_links()
 return {'ok'}

@@ -7,6 +7,7 @@
 --     [12] packed list of pending writes: idx, task id, frame, ...  [13...] channel, version, value, ...
 -- Reply: {"ok"}, or {"skip"} if the thread has moved on: nothing was changed.
 -- include: common
+-- include: storing
 local VACANT_MS = 60000
 local TID, INC, ns, id = ARGV[1], ARGV[3], ARGV[8], ARGV[9]
 local m, x = load()
@@ -33,11 +34,10 @@ local n = known or need_ns(m, ns)
 if id ~= '' then
   local k = n[1] .. ':' .. id
   if call('HEXISTS', T, 'c' .. k) == 0 then
-    local blobs = {}
-    for i = 13, #ARGV do blobs[#blobs + 1] = ARGV[i] end
-    store(m, n, id, ARGV[10], ARGV[11], blobs)
+    local counts, keys = uses(n[1], header(ARGV[11])[4])
+    store(m, n, id, ARGV[10], ARGV[11], 13, counts, keys)
   end
-  local writes, out = open(ARGV[12]), {}
+  local writes = open(ARGV[12])
   local count = tonumber(hget('y' .. k) or 0)
   for i = 1, #writes, 3 do
     local field = 'k' .. k .. ':' .. writes[i] .. ':' .. writes[i + 1]
@@ -49,23 +49,19 @@ if id ~= '' then
       at = nil
     end
     if at then
-      out[#out + 1] = field
-      out[#out + 1] = at
-      out[#out + 1] = 'w' .. k .. ':' .. at
-      out[#out + 1] = writes[i + 2]
+      add(field, at)
+      add('w' .. k .. ':' .. at, writes[i + 2])
     end
   end
-  if #out > 0 then
-    out[#out + 1] = 'y' .. k
-    out[#out + 1] = count
-    hset(out)
-  end
+  if count > 0 then add('y' .. k, count) end
 end
 n[5] = id
 n[6] = 1
 if ns == '' and id ~= '' and m.hz == '~' then m.hz = id end
-hset({'n' .. ns, pack(n), 'm', pack(m)})
-save_links()
+add('n' .. ns, pack(n))
+add('m', pack(m))
+add_links(out)
+hset(out)
 if made then
   call('HDEL', T, 'x')
   touch_ttl(m)

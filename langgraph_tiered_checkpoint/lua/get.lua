@@ -10,6 +10,7 @@
 --     {"absent", token}: nothing is known; the token, if not "", entitles to a fill.
 --     {"busy"}: read Postgres, fill nothing.
 -- include: common
+-- include: reading
 local MARKER_MS = 10000
 local ns, id = ARGV[1], ARGV[2]
 local m, x = load()

@@ -8,6 +8,7 @@
 --     every checkpoint of the namespace at or above the floor is in this tier.
 --     {"none", ""}: no such thread in either tier. {"absent"}: nothing is known.
 -- include: common
+-- include: reading
 local m, x = load()
 if not m then
   if x and x[1] == 'vacant' and tonumber(x[3]) > now_ms() then return {'none', ''} end

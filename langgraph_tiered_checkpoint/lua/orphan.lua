@@ -14,5 +14,7 @@ for i = 2, #ARGV, 2 do
     if parent ~= '' and call('HEXISTS', T, 'l' .. n[1] .. ':' .. parent) == 0 then relink(k, 5, '') end
   end
 end
-save_links()
+local out = {}
+add_links(out)
+if #out > 0 then hset(out) end
 return {'ok'}

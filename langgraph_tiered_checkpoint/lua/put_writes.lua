@@ -5,6 +5,7 @@
 -- ARGV[22] task id  [23] "1" if the writes hold an interrupt  [24...] idx, frame, ...
 -- Reply: {"ok", incarnation, state}, or see `admit`.
 -- include: common
+-- include: storing
 -- include: write
 local now = now_ms()
 local m, refused = admit(now)
@@ -16,30 +17,24 @@ local keys, seen = {}, {}
 for i = 24, #ARGV, 2 do keys[#keys + 1] = 'k' .. k .. ':' .. ARGV[i] .. ':' .. task end
 local places = #keys > 0 and hmget(keys) or {}
 local count = tonumber(hget('y' .. k) or 0)
-local out, what = {}, {OP, 'w', k}
+local what = {OP, 'w', k}
 for i = 1, #keys do
   local idx, frame = tonumber(ARGV[22 + 2 * i]), ARGV[23 + 2 * i]
   local at = seen[keys[i]] or places[i]
   if not at then
     count = count + 1
     at = count
-    out[#out + 1] = keys[i]
-    out[#out + 1] = at
+    add(keys[i], at)
   elseif idx >= 0 then
     at = nil
   end
   if at then
     seen[keys[i]] = at
     m.by = m.by + #frame
-    out[#out + 1] = 'w' .. k .. ':' .. at
-    out[#out + 1] = frame
+    add('w' .. k .. ':' .. at, frame)
     what[#what + 1] = tonumber(at)
   end
 end
-if #out > 0 then
-  out[#out + 1] = 'y' .. k
-  out[#out + 1] = count
-  hset(out)
-end
+if #what > 3 then add('y' .. k, count) end
 if ARGV[23] == '1' then m.int = 1 end
 return finish(m, ns, n, now, what)

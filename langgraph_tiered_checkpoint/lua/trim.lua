@@ -4,11 +4,14 @@
 -- ARGV[1] incarnation  [2] root checkpoints to keep
 -- Reply: {"ok", "1" if there is more}
 -- include: common
+-- include: reading
+-- include: removing
 -- include: trimming
 local m = load()
 if not m or m.i ~= ARGV[1] or m.fl == '' then return {'ok', '0'} end
 call('HDEL', T, 'x') -- allowed when Redis is full, and lets the rest of the script run
 local more = trim(m, tonumber(ARGV[2]))
-hset({'m', pack(m)})
-save_links()
+local out = {'m', pack(m)}
+add_links(out)
+hset(out)
 return {'ok', more and '1' or '0'}

