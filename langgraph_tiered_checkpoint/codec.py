@@ -230,8 +230,10 @@ class CheckpointKey(NamedTuple):
         key = cls(thread_id, ns, checkpoint_id, parent_id)
         if not checkpoint_id:
             raise InvalidThreadError(f"thread {thread_id!r}: checkpoint_id must be a non-empty string")
-        key.check()
-        if parent_id:
+        check_text(thread_id, "checkpoint_id", checkpoint_id)
+        together = "".join(key)
+        if not together.isascii() or "\0" in together or len(together) > MAX_KEY_BYTES:
+            key.check()
             check_text(thread_id, "checkpoint_id", parent_id)
         return key
 

@@ -16,7 +16,7 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from langgraph_tiered_checkpoint import lives
-from langgraph_tiered_checkpoint.codec import CheckpointKey, Codec, check_text, interrupts, matches, uuid6_time_ms
+from langgraph_tiered_checkpoint.codec import CheckpointKey, Codec, check_text, interrupts, matches
 from langgraph_tiered_checkpoint.errors import ConfigurationError, TieredCheckpointError
 from langgraph_tiered_checkpoint.plans import flushing, inspection, reading, structure, writing
 from langgraph_tiered_checkpoint.plans.listing import PAGE, Listed, ThreadIds, ThreadListing
@@ -111,7 +111,7 @@ class Requests(NamedTuple):
             encoded.row,
             encoded.blobs,
             encoded.expected,
-            named_ms=uuid6_time_ms(at.checkpoint_id or checkpoint["id"]),
+            named=at.checkpoint_id or checkpoint["id"],
             promote=promote,
             supply=supply,
         )
@@ -136,7 +136,7 @@ class Requests(NamedTuple):
             task_id,
             rows,
             interrupt=interrupts(rows),
-            named_ms=uuid6_time_ms(at.checkpoint_id),
+            named=at.checkpoint_id,
         )
         yield from self._settle(at.stored_id, state)
 

@@ -34,7 +34,8 @@ if id == '' then
     local sure = m.wh == 1 or n[6] == 1
     return {sure and 'hit' or 'unsure', m.i, record(ns, n[2], true)}
   end
-  if m.wh == 1 or (n and n[6] == 1) or (ARGV[4] ~= '' and less(m.hz, ARGV[4])) then return {'none', m.i} end
+  local call_is_new = string.find(ns, ':', 1, true) and ARGV[4] ~= '' and less(m.hz, ARGV[4])
+  if m.wh == 1 or (n and n[6] == 1) or call_is_new then return {'none', m.i} end
   return {'miss', m.i, {}, m.fl}
 end
 if n and call('HEXISTS', T, 'c' .. n[1] .. ':' .. id) == 1 then

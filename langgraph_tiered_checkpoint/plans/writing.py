@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from langgraph_tiered_checkpoint.codec import uuid6_time_ms
 from langgraph_tiered_checkpoint.errors import ThreadBusyError, ThreadDeletedError
 from langgraph_tiered_checkpoint.hot import UNKNOWN_ORIGIN, FoundOrigin, Writer
 from langgraph_tiered_checkpoint.lives import Life, new_id
@@ -26,14 +27,15 @@ def put(
     blobs: Sequence[BlobRow],
     expected: Sequence[int],
     *,
-    named_ms: int,
+    named: str,
     promote: str,
     supply: Callable[[Sequence[tuple[str, str]]], Sequence[BlobRow]],
 ) -> Plan[str]:
     """Store a checkpoint; the reply is the thread's state. Resident: one round trip.
 
-    `expected` are positions in `row.refs` of values stored with earlier checkpoints; `supply` serializes those of them
-    that turn out not to be resident, and the call is then sent again with them.
+    `named` is the oldest checkpoint that the call names: if the thread was deleted after it was made, the call comes
+    from a run of before. `expected` are positions in `row.refs` of values stored with earlier checkpoints; `supply`
+    serializes those of them that turn out not to be resident, and the call is then sent again with them.
 
     Raises:
         ThreadDeletedError: the incarnation that the run has read is gone.
@@ -48,7 +50,7 @@ def put(
         sent.extend(supply([row.refs[i] for i in absent]))
         awaited[:] = [i for i in awaited if i not in absent]
 
-    return (yield from _write(store, life, thread_id, named_ms, promote, build, resend))
+    return (yield from _write(store, life, thread_id, named, promote, build, resend))
 
 
 def put_writes(
@@ -61,7 +63,7 @@ def put_writes(
     writes: Sequence[WriteRow],
     *,
     interrupt: bool,
-    named_ms: int,
+    named: str,
 ) -> Plan[str]:
     """Store pending writes of one task; the reply is the thread's state. Resident: one round trip.
 
@@ -72,14 +74,14 @@ def put_writes(
     def build(writer: Writer, origin: FoundOrigin) -> Lua:
         return store.hot.put_writes(writer, ns, checkpoint_id, task_id, writes, interrupt=interrupt, origin=origin)
 
-    return (yield from _write(store, life, thread_id, named_ms, "", build, lambda _: None))
+    return (yield from _write(store, life, thread_id, named, "", build, lambda _: None))
 
 
 def _write(
     store: Store,
     life: Life,
     thread_id: str,
-    named_ms: int,
+    named: str,
     promote: str,
     build: Callable[[Writer, FoundOrigin], Lua],
     resend: Callable[[Sequence[int]], None],
@@ -88,6 +90,7 @@ def _write(
     origin, incarnation = UNKNOWN_ORIGIN, ""
     waited_s, rounds = 0.0, 0
     while True:
+        named_ms = 0 if life.confirmed else uuid6_time_ms(named)
         writer = Writer(thread_id, op, incarnation or life.incarnation, life.confirmed, named_ms, promote)
         reply: list[Any] = yield build(writer, origin)
         match reply[0]:

@@ -156,7 +156,7 @@ class OwnRedis:
 
     def start(self) -> None:
         command = [
-            str(REDIS_SERVER),
+            redis_server(),
             "--port",
             str(self.port),
             "--dir",

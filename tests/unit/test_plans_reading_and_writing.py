@@ -93,7 +93,7 @@ def put(store: Store, life: Life, blobs: Sequence[BlobRow] = ()) -> Any:
     def supply(wanted: Sequence[tuple[str, str]]) -> list[BlobRow]:
         return [BlobRow("", channel, version, "bytes", b"again") for channel, version in wanted]
 
-    return writing.put(store, life, "t", ROW, blobs, [0, 1], named_ms=0, promote="", supply=supply)
+    return writing.put(store, life, "t", ROW, blobs, [0, 1], named="", promote="", supply=supply)
 
 
 def test_write_confirms_the_incarnation_that_it_joined() -> None:
