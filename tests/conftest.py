@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterator
 
 import psycopg
 import pytest
 import redis
+from hypothesis import HealthCheck, settings
+from key_rules import broken_rules
 from psycopg import sql
 
 from langgraph_tiered_checkpoint.embedded import EmbeddedServers
 
 _database_numbers = itertools.count(1)
+
+# Each example uses a thread of its own, so the fixtures need not be made anew for each.
+_FIXTURES = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+settings.register_profile("ci", max_examples=60, deadline=None, suppress_health_check=_FIXTURES)
+settings.register_profile("nightly", max_examples=2_000, deadline=None, suppress_health_check=_FIXTURES)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
 @pytest.fixture(scope="session")
@@ -23,12 +32,13 @@ def servers() -> Iterator[EmbeddedServers]:
 
 
 @pytest.fixture
-def redis_url(servers: EmbeddedServers) -> str:
-    """The URL of an empty Redis."""
+def redis_url(servers: EmbeddedServers) -> Iterator[str]:
+    """The URL of an empty Redis. What the test leaves in it must keep the rules for keys."""
     with redis.Redis.from_url(servers.redis_url) as client:
         client.flushall()
         client.script_flush()
-    return servers.redis_url
+        yield servers.redis_url
+        assert broken_rules(client) == []
 
 
 @pytest.fixture
