@@ -18,8 +18,8 @@ def broken_rules(client: redis.Redis) -> list[str]:
 def _problems(client: redis.Redis, key: bytes) -> list[str]:
     head, _, thread_id = key.partition(b":t:")
     if not thread_id:
-        known = key.endswith(b":layout") or key.rpartition(b":")[2].decode() in COMPANIONS
-        return [] if known else [f"{key!r} is of no known kind"]
+        known = key.rpartition(b":")[2].decode() in COMPANIONS
+        return [] if known or b":{" not in key else [f"{key!r} is of no known kind"]
     packed = cast("bytes | None", client.hget(key, "m"))
     ttl_ms = client.pttl(key)
     if ttl_ms == -2:  # lapsed meanwhile
