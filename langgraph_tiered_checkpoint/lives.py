@@ -26,6 +26,8 @@ class Life:
 
     incarnation: str
     confirmed: bool
+    read: bool = False
+    """Whether a root read made it: then its writes belong to no earlier life, however the clocks differ."""
 
     def confirm(self, incarnation: str) -> None:
         """A write has been stored in this incarnation."""
@@ -45,7 +47,7 @@ def new_id() -> str:
 
 def remember(store: int, thread_id: str, incarnation: str) -> Life:
     """Note what a root read saw; an empty incarnation stands for no thread."""
-    life = Life(incarnation or new_id(), bool(incarnation))
+    life = Life(incarnation or new_id(), confirmed=bool(incarnation), read=True)
     known = _lives.get() or {}
     key = (store, thread_id)
     kept = {k: v for k, v in known.items() if k != key}

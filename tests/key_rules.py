@@ -1,4 +1,4 @@
-"""The rules that every key in Redis keeps: no sole copy has a TTL, nothing else is immortal."""
+"""The rules that every key in Redis keeps: no sole copy has a TTL, nothing else is immortal, every thread is sound."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _problems(client: redis.Redis, key: bytes) -> list[str]:
     meta: dict[str, Any] = msgpack.unpackb(packed)
     state, due = meta["s"], client.zscore(head + b":due", thread_id) is not None
     mortal = state != "d" and bool(meta["ttl" if state == "e" else "ht"])
-    return [
+    return _unsound(key, cast("dict[bytes, bytes]", client.hgetall(key))) + [
         problem
         for problem, so in (
             (f"{state} {key!r} has a TTL of {ttl_ms} ms", not mortal and ttl_ms >= 0),
@@ -39,3 +39,55 @@ def _problems(client: redis.Redis, key: bytes) -> list[str]:
         )
         if so
     ]
+
+
+def _unsound(key: bytes, fields: dict[bytes, bytes]) -> list[str]:
+    """What does not fit together inside a thread's hash."""
+    meta = msgpack.unpackb(fields[b"m"])
+    frames = {name[1:]: msgpack.Unpacker() for name in fields if name[:1] == b"c"}
+    used: dict[bytes, int] = {}
+    for k, unpacker in frames.items():
+        unpacker.feed(fields[b"c" + k])
+        refs = unpacker.unpack()[3]
+        for channel, version in zip(refs[::2], refs[1::2], strict=True):
+            name = channel.encode()
+            blob = b"%s:%d:%s%s" % (k.partition(b":")[0], len(name), name, version.encode())
+            used[blob] = used.get(blob, 0) + 1
+    wrong = [
+        f"{key!r}: value {name!r} is counted {count!r} times and used {used.get(name[1:], 0)} times"
+        for name in fields
+        if name[:1] == b"b"
+        for count in [fields.get(b"r" + name[1:])]
+        if count is None or not 1 <= int(count) <= used.get(name[1:], 0)
+    ]
+    wrong += [f"{key!r}: {n!r} counts a value that is not there" for n in fields if n[:1] == b"r" and _gone(n, fields)]
+    wrong += _unlinked(key, fields, meta, set(frames))
+    for name in (name for name in fields if name[:1] == b"y"):
+        for n in range(1, int(fields[name]) + 1):
+            if b"w%s:%d" % (name[1:], n) not in fields:
+                wrong.append(f"{key!r}: write {n} of {name!r} is missing")
+    return wrong
+
+
+def _gone(name: bytes, fields: dict[bytes, bytes]) -> bool:
+    return b"b" + name[1:] not in fields
+
+
+def _unlinked(key: bytes, fields: dict[bytes, bytes], meta: dict[str, Any], all_: set[bytes]) -> list[str]:
+    wrong = []
+    chains = [("the thread", meta["th"], 2, meta["n"], all_)]
+    for name, packed in fields.items():
+        if name[:1] == b"n":
+            number, head, _, count, *_ = msgpack.unpackb(packed)
+            own = {k for k in all_ if k.partition(b":")[0] == b"%d" % number}
+            chains.append((f"namespace {name[1:]!r}", head, 0, count, own))
+    for what, head, older, count, members in chains:
+        seen: list[bytes] = []
+        at = head
+        while at and len(seen) <= len(all_):
+            seen.append(at.encode())
+            at = msgpack.unpackb(fields[b"l" + at.encode()])[older]
+        ids = [k.partition(b":")[2] for k in seen]
+        if set(seen) != members or len(seen) != count or ids != sorted(ids, reverse=True):
+            wrong.append(f"{key!r}: {what} links {seen} of {members} and counts {count}")
+    return wrong

@@ -21,7 +21,7 @@ local function admit(now)
     if CONFIRMED or call('ZSCORE', KEYS[5], tomb({TID, INC})) then return nil, {'deleted'} end
     local buried = tonumber(call('ZSCORE', KEYS[5], tomb({TID})) or 0)
     local named = tonumber(ARGV[6])
-    if named > 0 and named <= buried then return nil, {'deleted'} end
+    if named > 0 and named < buried then return nil, {'deleted'} end
     return m
   end
   if call('ZSCORE', KEYS[5], tomb({TID, INC})) then
@@ -32,7 +32,7 @@ local function admit(now)
   if not CONFIRMED then
     local buried = tonumber(call('ZSCORE', KEYS[5], tomb({TID})) or 0)
     local named = tonumber(ARGV[6])
-    if named > 0 and named <= buried then return nil, {'deleted'} end
+    if named > 0 and named < buried then return nil, {'deleted'} end
   end
   local expired = not x or tonumber(x[3]) <= now
   if x and not expired and x[1] == 'closed' then return nil, {'closed', tonumber(x[3]) - now} end

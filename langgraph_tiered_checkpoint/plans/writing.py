@@ -90,7 +90,7 @@ def _write(
     origin, incarnation = UNKNOWN_ORIGIN, ""
     waited_s, rounds = 0.0, 0
     while True:
-        named_ms = 0 if life.confirmed else uuid6_time_ms(named)
+        named_ms = 0 if life.confirmed or life.read else uuid6_time_ms(named)
         writer = Writer(thread_id, op, incarnation or life.incarnation, life.confirmed, named_ms, promote)
         reply: list[Any] = yield build(writer, origin)
         match reply[0]:

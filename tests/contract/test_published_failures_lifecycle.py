@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
+import contextvars
 import operator
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -166,9 +168,12 @@ def test_open_listing_holds_nothing(saver: TieredSaver, home: str) -> None:
     assert found == [120 + n for n in range(64)]
 
 
-def setup_in_process(redis_url: str, postgres_url: str) -> None:
-    with TieredSaver.from_urls(redis_url, postgres_url) as saver:
-        saver.setup()
+SETUP = """
+import sys
+from langgraph_tiered_checkpoint import TieredSaver
+with TieredSaver.from_urls(*sys.argv[1:]) as saver:
+    saver.setup()
+"""
 
 
 def test_many_setups_at_once_on_an_empty_database(redis_url: str, postgres_url: str) -> None:
@@ -177,17 +182,14 @@ def test_many_setups_at_once_on_an_empty_database(redis_url: str, postgres_url: 
 
     def setup(_: int) -> None:
         start.wait()
-        setup_in_process(redis_url, postgres_url)
+        with TieredSaver.from_urls(redis_url, postgres_url) as saver:
+            saver.setup()
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(setup, range(8)))
-    spawn = multiprocessing.get_context("spawn")
-    workers = [spawn.Process(target=setup_in_process, args=(redis_url, postgres_url)) for _ in range(3)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert [worker.exitcode for worker in workers] == [0, 0, 0]
+    command = [sys.executable, "-c", SETUP, redis_url, postgres_url]
+    workers = [subprocess.Popen(command) for _ in range(3)]
+    assert [worker.wait() for worker in workers] == [0, 0, 0]
     with psycopg.connect(postgres_url) as conn:
         assert conn.execute("SELECT count(*) FROM checkpoint_migrations").fetchone() == (10,)
 
@@ -253,6 +255,22 @@ def test_late_writes_do_not_bring_a_deleted_thread_back(
             assert conn.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
     afresh = one_node(saver, lambda _: {"done": ["afresh"]}).invoke({"done": ["in"]}, at("t"))
     assert afresh["done"] == ["in", "afresh"]
+
+
+def test_late_write_does_not_land_in_the_thread_that_came_after(saver: TieredSaver, home: str) -> None:
+    """Failure 21, with a successor of the same id."""
+    config = put(saver, at("t"), {"a": "first life"})
+    settle(saver, "t", home)
+    read = contextvars.Context()
+    assert read.run(saver.get_tuple, at("t")) is not None
+    saver.delete_thread("t")
+    put(saver, at("t"), {"a": "second life"}, 2)
+    settle(saver, "t", home)
+    with pytest.raises(ThreadDeletedError):
+        read.run(saver.put_writes, config, [("a", "late")], "task")
+    with pytest.raises(ThreadDeletedError):
+        read.run(put, saver, config, {"a": "late"}, 3)
+    assert [t.checkpoint["channel_values"] for t in saver.list(at("t"))] == [{"a": "second life"}]
 
 
 def test_thread_that_turned_out_long_lived_is_promoted_by_itself(redis_url: str, postgres_url: str) -> None:
