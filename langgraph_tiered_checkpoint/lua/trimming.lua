@@ -2,6 +2,7 @@
 
 -- How many drops one script makes, so that none of them holds up Redis for long.
 local MOST = 200
+local MOST_UNFLUSHED = 1000
 
 -- What must stay of a namespace below the cutoff: its head, and the head's parents that delta channels may need.
 local function keep_chain(n, kept)
@@ -23,11 +24,24 @@ local function is_call(ns)
   return string.find(ns, ':', 1, true) ~= nil
 end
 
+-- What Postgres does not hold yet must stay: every checkpoint that a change in the log has touched. Returns false if
+-- that is too much to look through now; a later flush will trim.
+local function keep_unflushed(m, kept)
+  if m.ch - m.fn > MOST_UNFLUSHED then return false end
+  for change = m.fn + 1, m.ch do
+    local what = hget('g' .. change)
+    what = what and open(what)
+    if what then kept[what[3]] = true end
+  end
+  return true
+end
+
 -- Returns true if there is more to trim. Saves nothing but what it removes: the caller saves m and the links.
 local function trim(m, most)
   local root = load_ns('')
   if most == 0 or not root or root[4] <= most then return false end
   local oldest, spaces, kept, names = root[3], {[''] = root}, {}, {}
+  if not keep_unflushed(m, kept) then return false end
   keep_chain(root, kept)
   local surplus = root[4] - most
   local cutoff = oldest
