@@ -273,6 +273,8 @@ def check_text(thread_id: object, what: str, text: str) -> int:
         raise InvalidThreadError(f"thread {thread_id!r}: {what} must be a string, not {type(text).__name__}")
     if "\0" in text:
         raise InvalidThreadError(f"thread {thread_id!r}: {what} {text!r} contains NUL, which Postgres cannot store")
+    if text.startswith("\U0010ffff"):
+        raise InvalidThreadError(f"thread {thread_id!r}: {what} {text!r} begins with U+10FFFF, which is reserved")
     try:
         return len(text) if text.isascii() else len(text.encode())
     except UnicodeEncodeError as exc:
@@ -299,7 +301,7 @@ def check_thread_id(thread_id: object) -> str:
     return text
 
 
-def uuid6_time_ms(checkpoint_id: str) -> int:
+def uuid6_time_ms(checkpoint_id: str) -> float:
     """Unix time in ms inside a version-6 UUID (RFC 9562); 0 for any other id."""
     try:
         parsed = uuid.UUID(checkpoint_id)
@@ -308,7 +310,7 @@ def uuid6_time_ms(checkpoint_id: str) -> int:
     if parsed.version != 6:
         return 0
     ticks = ((parsed.int >> 80) << 12) | ((parsed.int >> 64) & 0xFFF)
-    return max(0, (ticks - _UUID6_EPOCH_100NS) // 10_000)
+    return max(0, ticks - _UUID6_EPOCH_100NS) / 10_000
 
 
 def delta_depth(metadata: Mapping[str, Any]) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 
 from langgraph_tiered_checkpoint.cold_read import ColdAnswer, ColdReader, ColdStatus, ListedCheckpoint, describe
-from langgraph_tiered_checkpoint.errors import ColdTierError, ConfigurationError
+from langgraph_tiered_checkpoint.errors import ConfigurationError, ThreadBusyError
 from langgraph_tiered_checkpoint.records import BlobRow, CheckpointRow, Origin, Outline, ThreadBatch, WriteRow
 from langgraph_tiered_checkpoint.steps import Statements, Tx
 
@@ -60,7 +60,7 @@ class Cold(ColdReader):
             origin = yield from self._origin(thread_id)
             if origin is not None:
                 return origin
-        raise ColdTierError(f"thread {thread_id!r}: its row in Postgres came and went while it was claimed. Try again")
+        raise ThreadBusyError(f"thread {thread_id!r}: its row in Postgres came and went meanwhile. Try again")
 
     def unclaim(self, thread_id: str, incarnation: str) -> Tx[None]:
         """Take back the row of a thread that turned out not to exist, unless something was flushed."""
@@ -149,15 +149,18 @@ class Cold(ColdReader):
     def _pin(self, thread_id: str, incarnation: str, pinned: bool) -> Statements[bool]:  # noqa: FBT001 - as `pin`
         return bool((yield self._q("pin", thread=thread_id, incarnation=incarnation, pinned=pinned)))
 
-    def delete(self, thread_id: str) -> Tx[None]:
-        """Delete everything of a thread, in whatever incarnation. Nothing is left behind."""
+    def delete(self, thread_id: str) -> Tx[list[str]]:
+        """Delete everything of a thread; the reply is the incarnations that it had. Nothing is left behind."""
         return Tx("delete", thread_id, partial(self._delete, thread_id))
 
-    def _delete(self, thread_id: str) -> Statements[None]:
+    def _delete(self, thread_id: str) -> Statements[list[str]]:
         # The fence goes first, which waits for a flush that holds it, and once more last: a reader may have adopted the
         # thread on the evidence of rows that were not yet deleted.
-        for name in ("delete_origin", "delete_checkpoints", "delete_writes", "delete_blobs", "delete_origin"):
+        gone = yield self._q("delete_origin", thread=thread_id)
+        for name in ("delete_checkpoints", "delete_writes", "delete_blobs"):
             yield self._q(name, thread=thread_id, spaces=None)
+        gone += yield self._q("delete_origin", thread=thread_id)
+        return [incarnation for (incarnation,) in gone]
 
     def drop(
         self,

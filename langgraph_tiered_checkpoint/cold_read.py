@@ -39,6 +39,8 @@ class ColdAnswer(NamedTuple):
     origin: Origin | None
     """None also for a thread that only the official saver has written: see `heads_exist`."""
     stored: StoredCheckpoint | None
+    early: list[WriteRow]
+    """Pending writes of checkpoints that Postgres does not hold: of the one asked for, or of any after the latest."""
     sends: list[Typed]
     """Pending sends of the parent, in order, for a checkpoint that is older than format v4."""
     heads_exist: bool
@@ -70,24 +72,28 @@ class ColdReader(ColdSchema):
         writes: list[Row] = []
         sends: list[Row] = []
         heads_exist = False
-        for kind, a, b, c, d, e, number, data in (yield self._q("fetch", thread=thread_id, ns=ns, id=checkpoint_id)):
+        for kind, a, b, c, d, e, number, data in (
+            yield self._q("fetch", thread=thread_id, ns=ns, id=checkpoint_id, latest=checkpoint_id is None or None)
+        ):
             match kind:
                 case "checkpoint":
                     row = describe(ns, a, b, c, d, None if e is None else (e, data))
                 case "blob":
                     blobs.append(BlobRow(ns, a, b, c, data))
                 case "write":
-                    writes.append((a, number, b, c, data, d))
+                    writes.append((e, a, number, b, c, data, d))
                 case "send":
                     sends.append((d, a, number, c, data))
                 case "origin":
                     origin = Origin(a, b, bool(number))
                 case _:
                     heads_exist = True
-        stored = None
-        if row is not None:
-            stored = StoredCheckpoint(row, blobs, [WriteRow(ns, row.checkpoint_id, *write) for write in writes])
-        return ColdAnswer(origin, stored, _ordered(sends), heads_exist)
+        found = [WriteRow(ns, *write) for write in writes]
+        if row is None:
+            return ColdAnswer(origin, None, found, _ordered(sends), heads_exist)
+        own = [write for write in found if write.checkpoint_id == row.checkpoint_id]
+        early = [write for write in found if write.checkpoint_id != row.checkpoint_id]
+        return ColdAnswer(origin, StoredCheckpoint(row, blobs, own), early, _ordered(sends), heads_exist)
 
     def page(
         self,
@@ -178,6 +184,16 @@ class ColdReader(ColdSchema):
         for thread, *write in (yield self._q("writes_of", threads=threads, spaces=spaces, ids=ids, channel=channel)):
             found[thread, write[0], write[1]].append(WriteRow(*write))
         return found
+
+    def writes_of(self, thread_id: str, keys: Sequence[tuple[str, str]]) -> Tx[dict[tuple[str, str], list[WriteRow]]]:
+        """The pending writes of some (namespace, checkpoint id) pairs, whether or not the checkpoints are there."""
+        return Tx("writes_of", thread_id, partial(self._writes_of_thread, thread_id, list(keys)))
+
+    def _writes_of_thread(
+        self, thread_id: str, keys: list[tuple[str, str]]
+    ) -> Statements[dict[tuple[str, str], list[WriteRow]]]:
+        found = yield from self._writes_of([(thread_id, *key) for key in keys], None)
+        return {(ns, id_): writes for (_, ns, id_), writes in found.items()}
 
     def outline(self, thread_id: str) -> Statements[list[Outline]]:
         """Every checkpoint of a thread without its contents, in no particular order. For use inside another body."""

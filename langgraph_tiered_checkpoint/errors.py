@@ -27,6 +27,14 @@ class HotTierError(TieredCheckpointError):
     """Redis did not answer, or refused. Nothing is known to have been stored by the failed call."""
 
 
+class HotFullError(HotTierError):
+    """Redis is out of memory and refuses to store more; what it holds is safe. Back off, or give it memory."""
+
+
+class HotRefusedError(HotTierError):
+    """Redis answered, and a script failed on this thread: its hash is damaged. Trying again will not help by itself."""
+
+
 class ColdTierError(TieredCheckpointError):
     """Postgres did not answer, or refused."""
 

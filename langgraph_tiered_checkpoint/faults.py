@@ -15,6 +15,8 @@ from langgraph_tiered_checkpoint.errors import (
     ColdRefusedError,
     ColdTierError,
     ConfigurationError,
+    HotFullError,
+    HotRefusedError,
     HotTierError,
     SchemaError,
     TieredCheckpointError,
@@ -77,10 +79,12 @@ def hot_fault(  # noqa: PLR0911 - a table
             return HotTierError(f"{at} is still loading its data. Try again when it is up")
         case redis.ConnectionError() | OSError():
             return HotTierError(f"{at} cannot be reached ({text}). Check that it runs and that the address is right")
-        case redis.ResponseError() if "OOM command not allowed" in text:
-            return HotTierError(
+        case redis.ResponseError() if "OOM command" in text or "> 'maxmemory'" in text:
+            return HotFullError(
                 f"{at} is out of memory. Raise its maxmemory, shorten ttl and hot_ttl, or lower hot_checkpoints"
             )
+        case redis.ResponseError() if "user_script" in text:
+            return HotRefusedError(f"{at} could not run the script ({text}). The thread's hash is damaged: delete it")
         case NoPermissionError():
             return HotTierError(f"{at} denied a command to this user ({text}). Grant it; `doctor` lists what is needed")
         case _:

@@ -30,8 +30,8 @@ class Writer(NamedTuple):
     incarnation: str
     confirmed: bool
     """Whether the thread is known to have existed in this incarnation."""
-    named_ms: int
-    """When the newest checkpoint that the call names was made; 0 if unknown."""
+    since_ms: float
+    """When the run began, or what it names was made: a thread deleted since is not to be brought back."""
     promote: str = ""
     """A reason to promote the thread with this write."""
 
@@ -45,6 +45,9 @@ class FoundOrigin(NamedTuple):
     flushed: str = ""
     pinned: bool = False
 
+
+NOWHERE = "\U0010ffff"
+"""Above every checkpoint id: the floor of a namespace of which nothing is known. See lua/common.lua."""
 
 UNKNOWN_ORIGIN = FoundOrigin("", "")
 
@@ -138,7 +141,7 @@ class Hot:
             writer.incarnation,
             "1" if writer.confirmed else "0",
             self._cold,
-            writer.named_ms,
+            f"{writer.since_ms:.3f}",
             origin.kind,
             origin.token,
             origin.flushed,
@@ -175,10 +178,18 @@ class Hot:
         flushed: str,
         ns: str,
         stored: StoredCheckpoint | None,
+        early: Iterable[WriteRow],
         *,
         pinned: bool = False,
     ) -> Lua:
-        """Make a checkpoint that Postgres holds resident, or note that there is none."""
+        """Make a checkpoint that Postgres holds resident, or note that there is none.
+
+        `early` are pending writes of checkpoints that Postgres does not hold yet.
+        """
+        writes: list[Any] = []
+        for write in (*(stored.writes if stored else ()), *early):
+            writes += (write.checkpoint_id, write.idx, write.task_id, pack_write(write))
+        packed = pack_list(writes)
         args: list[bytes | str | int] = [
             thread_id,
             token,
@@ -189,13 +200,10 @@ class Hot:
             ns,
         ]
         if stored is None:
-            args += ("", "", "", pack_list([]))
+            args += ("", "", "", packed)
         else:
             row = stored.row
-            writes: list[Any] = []
-            for write in stored.writes:
-                writes += (write.idx, write.task_id, pack_write(write))
-            args += (row.checkpoint_id, row.parent_id, pack_frame(row), pack_list(writes))
+            args += (row.checkpoint_id, row.parent_id, pack_frame(row), packed)
             for blob in stored.blobs:
                 args += (blob.channel, blob.version, pack_blob(blob))
         return self._call("fill", thread_id, ("threads", "gone"), *args)
@@ -252,8 +260,8 @@ class Hot:
     def orphan(self, thread_id: str, incarnation: str, which: Iterable[tuple[str, str]]) -> Lua:
         return self._call("orphan", thread_id, (), incarnation, *(part for pair in which for part in pair))
 
-    def delete(self, thread_id: str, op: str) -> Lua:
-        return self._call("delete", thread_id, ("due", "threads", "gone", "parked"), thread_id, op)
+    def delete(self, thread_id: str, op: str, only: Iterable[str] = ()) -> Lua:
+        return self._call("delete", thread_id, ("due", "threads", "gone", "parked"), thread_id, op, *only)
 
     def copy_out(self, thread_id: str) -> Lua:
         return self._call("copy_out", thread_id, ())

@@ -26,8 +26,8 @@ class Life:
 
     incarnation: str
     confirmed: bool
-    read: bool = False
-    """Whether a root read made it: then its writes belong to no earlier life, however the clocks differ."""
+    absent_ms: float | None = None
+    """When a root read found no thread, by Redis's clock: what was deleted since then, the run must not bring back."""
 
     def confirm(self, incarnation: str) -> None:
         """A write has been stored in this incarnation."""
@@ -45,9 +45,9 @@ def new_id() -> str:
     return os.urandom(8).hex()
 
 
-def remember(store: int, thread_id: str, incarnation: str) -> Life:
-    """Note what a root read saw; an empty incarnation stands for no thread."""
-    life = Life(incarnation or new_id(), confirmed=bool(incarnation), read=True)
+def remember(store: int, thread_id: str, incarnation: str, absent_ms: float) -> Life:
+    """Note what a root read saw: an incarnation, or at what time there was no thread."""
+    life = Life(incarnation or new_id(), confirmed=bool(incarnation), absent_ms=None if incarnation else absent_ms)
     known = _lives.get() or {}
     key = (store, thread_id)
     kept = {k: v for k, v in known.items() if k != key}

@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 
 from langgraph_tiered_checkpoint.errors import TieredCheckpointError
@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 SWEEP_S = 30.0
 _BACKOFF_S = 1.0
+_LONGEST_BACKOFF_S = 10.0
 _BUCKETS_AT_ONCE = 64
 
 Run = Callable[[Plan[object]], object]
@@ -45,6 +46,7 @@ class Promoter:
         self._noticed: dict[str, float] = {}
         self._thread: threading.Thread | None = None
         self._stopping = False
+        self._backoff_s = 0.0
 
     def notice(self, thread_id: str, *, due: bool) -> None:
         """A write of this process has left the thread dirty; if it is not due soon, a sweep will find it when it is."""
@@ -104,45 +106,55 @@ class Promoter:
                     continue
                 for thread_id in ready:
                     del self._noticed[thread_id]
-            if ready and not self._flush(ready):
-                self._postpone(ready)
-            if time.monotonic() >= next_sweep:
-                self._sweep()
+            well = not ready or self._flush(ready)
+            if well and time.monotonic() >= next_sweep:
                 next_sweep = time.monotonic() + SWEEP_S
+                well = self._attempt("sweep", self._sweep)
+            if not well:
+                next_sweep = self._back_off(ready, next_sweep)
 
-    def _flush(self, thread_ids: list[str]) -> bool:
-        """Whether Postgres was there; a thread that failed for its own reason is parked, and counts as done."""
-        try:
-            failed = self._run(flush_due(self._store, thread_ids))
-        except TieredCheckpointError as exc:
-            logger.warning("flush postponed, nothing is lost: %s", exc)
-            return False
-        except Exception:  # the loop must outlive a defect, or nothing would be flushed any more
-            logger.exception("flush of %s failed; nothing is lost, it will be tried again", thread_ids)
-            return False
-        if failed:
-            logger.error("threads parked, see explain(): %s", failed)
-        return True
-
-    def _postpone(self, thread_ids: Iterable[str]) -> None:
+    def _back_off(self, ready: Iterable[str], next_sweep: float) -> float:
+        """Leave a tier that is out alone for a while; what other processes have left comes first afterwards."""
         with self._wake:
-            for thread_id in thread_ids:
-                self._noticed.setdefault(thread_id, time.monotonic() + _BACKOFF_S)
+            for thread_id in ready:
+                self._noticed.setdefault(thread_id, 0.0)
+            self._wake.wait_for(lambda: self._stopping, self._backoff_s)
+        return min(next_sweep, time.monotonic())
+
+    def _flush(self, thread_ids: Sequence[str]) -> bool:
+        """Whether the tiers were there; a thread that failed for its own reason counts as done."""
+
+        def flush() -> None:
+            failed = self._run(flush_due(self._store, thread_ids))
+            if failed:
+                logger.error("threads that could not be flushed, see explain(): %s", failed)
+
+        return self._attempt("flush", flush)
+
+    def _attempt(self, what: str, work: Callable[[], None]) -> bool:
+        try:
+            work()
+        except TieredCheckpointError as exc:
+            logger.warning("%s postponed, nothing is lost: %s", what, exc)
+        except Exception:  # the loop must outlive a defect, or nothing would be flushed any more
+            logger.exception("%s failed; nothing is lost, it will be tried again", what)
+        else:
+            self._backoff_s = 0.0
+            return True
+        self._backoff_s = min(self._backoff_s * 2 or _BACKOFF_S, _LONGEST_BACKOFF_S)
+        return False
 
     def _sweep(self) -> None:
-        try:
-            for start in range(0, BUCKETS, _BUCKETS_AT_ONCE):
-                buckets = range(start, start + _BUCKETS_AT_ONCE)
-                while not self._stopping:
-                    due = self._run(claim_due(self._store, buckets, BATCH))
-                    names = list(due) if isinstance(due, list) else []
-                    if not names:
-                        break
-                    for at in range(0, len(names), BATCH):
-                        self._run(flush_due(self._store, names[at : at + BATCH]))
-            if not self._stopping:
-                self._run(sweep(self._store))
-        except TieredCheckpointError as exc:
-            logger.warning("sweep postponed, nothing is lost: %s", exc)
-        except Exception:  # as above
-            logger.exception("sweep failed; nothing is lost, it will be tried again")
+        for start in range(0, BUCKETS, _BUCKETS_AT_ONCE):
+            buckets = range(start, start + _BUCKETS_AT_ONCE)
+            while not self._stopping:
+                due = self._run(claim_due(self._store, buckets, BATCH))
+                names = list(due) if isinstance(due, list) else []
+                if not names:
+                    break
+                for at in range(0, len(names), BATCH):
+                    failed = self._run(flush_due(self._store, names[at : at + BATCH]))
+                    if failed:
+                        logger.error("threads that could not be flushed, see explain(): %s", failed)
+        if not self._stopping:
+            self._run(sweep(self._store))

@@ -132,7 +132,8 @@ class ThreadStatus:
     """One sentence: why the thread is in this tier and state."""
     incarnation: str | None = None
     hot_checkpoints: int = 0
-    cold_checkpoints: int = 0
+    cold_checkpoints: int | None = 0
+    """None while Postgres does not answer: see `cold_error`."""
     hot_bytes: int = 0
     """Redis memory of the thread, in bytes, as Redis itself estimates it."""
     expires_at: datetime | None = None
@@ -147,6 +148,9 @@ class ThreadStatus:
     pinned: bool = False
     interrupted: bool = False
     last_error: str | None = None
+    """Why the last flush of the thread failed."""
+    cold_error: str | None = None
+    """Why Postgres could not be asked. What is said then rests on the hot copy alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,4 +164,6 @@ class TierStats:
     parked_threads: tuple[str, ...]
     """Threads whose last flush failed for a reason of their own; `explain` has the error."""
     cold_threads: int | None
-    """None without a cold tier."""
+    """None without a cold tier, or while Postgres does not answer."""
+    cold_error: str | None = None
+    """Why Postgres could not be asked."""

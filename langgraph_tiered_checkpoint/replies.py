@@ -29,6 +29,8 @@ class Found(NamedTuple):
     """On a miss: pending writes of the checkpoint that only this tier has."""
     flushed: str
     token: str
+    absent_ms: float
+    """When the thread was found not to be in the hot tier, by Redis's clock; 0 if it is there."""
 
 
 class Page(NamedTuple):
@@ -40,6 +42,8 @@ class Page(NamedTuple):
     whole: bool
     floor: str
     records: list[StoredCheckpoint]
+    unsure: set[tuple[str, str]]
+    """(checkpoint id, namespace) of the records of which Postgres may hold more pending writes."""
     more: bool
 
 
@@ -47,7 +51,7 @@ class Walk(NamedTuple):
     """A stretch of a parent chain."""
 
     kind: str
-    """walk, none, miss or absent: see delta.lua."""
+    """walk, none, miss, unsure or absent: see delta.lua."""
     incarnation: str
     ancestors: list[DeltaAncestor]
     cursor: str
@@ -101,24 +105,24 @@ def parse_get(ns: str, checkpoint_id: str, reply: Sequence[Any]) -> Found:
     kind = reply[0].decode()
     match kind:
         case "hit" | "unsure":
-            return Found(kind, reply[1].decode(), _record(reply[2]), [], "", "")
+            return Found(kind, reply[1].decode(), _record(reply[2]), [], "", "", 0)
         case "miss":
             writes = [unpack_write(ns, checkpoint_id, w) for w in reply[2]]
-            return Found(kind, reply[1].decode(), None, writes, reply[3].decode(), "")
+            return Found(kind, reply[1].decode(), None, writes, reply[3].decode(), "", 0)
         case "none":
-            return Found(kind, reply[1].decode(), None, [], "", "")
-        case "absent":
-            return Found(kind, "", None, [], "", reply[1].decode())
+            return Found(kind, reply[1].decode(), None, [], "", "", float(reply[2]) if len(reply) > 2 else 0)
         case _:
-            return Found(kind, "", None, [], "", "")
+            return Found(kind, "", None, [], "", reply[1].decode(), float(reply[2]))
 
 
 def parse_list(reply: Sequence[Any]) -> Page:
     kind = reply[0].decode()
     if kind != "page":
-        return Page(kind, "", kind == "none", "", [], more=False)
+        return Page(kind, "", kind == "none", "", [], set(), more=False)
     _, incarnation, whole, floor, records, more = reply
-    return Page(kind, incarnation.decode(), whole == b"1", floor.decode(), [_record(r) for r in records], more == b"1")
+    found = [_record(r[:6]) for r in records]
+    unsure = {(s.row.checkpoint_id, s.row.ns) for s, r in zip(found, records, strict=True) if r[6] != b"1"}
+    return Page(kind, incarnation.decode(), whole == b"1", floor.decode(), found, unsure, more == b"1")
 
 
 def parse_delta(ns: str, reply: Sequence[Any]) -> Walk:

@@ -81,7 +81,7 @@ class Requests(NamedTuple):
         at = self.target(config)
         answer = yield from reading.get(self.store, at.stored_id, at.ns, at.checkpoint_id, at.root_id)
         if at.ns == "":
-            lives.remember(self.store.number, at.stored_id, answer.incarnation)
+            lives.remember(self.store.number, at.stored_id, answer.incarnation, answer.absent_ms)
         if answer.stored is None:
             return None
         return Codec(self.serde).decode_tuple(at.thread_id, answer.stored, answer.sends)

@@ -64,7 +64,7 @@ def _unsound(key: bytes, fields: dict[bytes, bytes]) -> list[str]:
     wrong += _unlinked(key, fields, meta, set(frames))
     for name in (name for name in fields if name[:1] == b"y"):
         for n in range(1, int(fields[name]) + 1):
-            if b"w%s:%d" % (name[1:], n) not in fields:
+            if b"w%s\0%d" % (name[1:], n) not in fields:
                 wrong.append(f"{key!r}: write {n} of {name!r} is missing")
     return wrong
 
@@ -78,8 +78,11 @@ def _unlinked(key: bytes, fields: dict[bytes, bytes], meta: dict[str, Any], all_
     chains = [("the thread", meta["th"], 2, meta["n"], all_)]
     for name, packed in fields.items():
         if name[:1] == b"n":
-            number, head, _, count, *_ = msgpack.unpackb(packed)
+            number, head, _, count, _, _, early = msgpack.unpackb(packed)
             own = {k for k in all_ if k.partition(b":")[0] == b"%d" % number}
+            waiting = [f for f in fields if f.startswith(b"y%d:" % number) and f[1:] not in all_]
+            if len(waiting) != early:
+                wrong.append(f"{key!r}: {name!r} counts {early} checkpoints with early writes of {waiting}")
             chains.append((f"namespace {name[1:]!r}", head, 0, count, own))
     for what, head, older, count, members in chains:
         seen: list[bytes] = []

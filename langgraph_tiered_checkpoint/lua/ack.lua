@@ -47,10 +47,18 @@ else
   end
 end
 -- Writes to a checkpoint that is not here were kept only until Postgres had them.
+local names = {}
 for k in pairs(late) do
   local num, id = split(k)
-  local n = load_ns(hget('N' .. num) or '')
-  if call('HEXISTS', T, 'c' .. k) == 0 and n and n[1] == num and less(id, n[5]) then drop_writes(k) end
+  names[num] = names[num] or hget('N' .. num) or ''
+  local n = load_ns(names[num])
+  if call('HEXISTS', T, 'c' .. k) == 0 and n and n[1] == num and less(id, n[5]) then
+    if call('HEXISTS', T, 'y' .. k) == 1 then
+      n[7] = n[7] - 1
+      hset({'n' .. names[num], pack(n)})
+    end
+    drop_writes(k)
+  end
 end
 local more = trim(m, tonumber(ARGV[5]))
 local out = {'m', pack(m)}

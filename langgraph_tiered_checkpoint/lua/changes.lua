@@ -31,7 +31,7 @@ local function checkpoint(k)
   size = size + #frame
 end
 local function write(k, ordinal)
-  local field = 'w' .. k .. ':' .. ordinal
+  local field = write_field(k, ordinal)
   local frame = not sent[field] and hget(field)
   sent[field] = true
   if not frame then return end

@@ -8,14 +8,17 @@
 --               bk failures in a row, rb (rebase: upload all, then drop)
 --   e           end of a promoter's lease, ms
 --   x           a marker instead of a thread: {kind, token, deadline ms}
---   n<ns>       {number, head k, tail k, checkpoints, floor, sure}; N<number> the namespace
+--   n<ns>       {number, head k, tail k, checkpoints, floor, sure, early}; N<number> the namespace. At or above the floor
+--               every checkpoint is here, if sure with its pending writes; early counts the checkpoints that are not here
+--               and have pending writes here
 --   c<k>        the checkpoint's frame; l<k> its links {older, newer in the namespace, older, newer in the thread, parent}
 --   b<bk>, r<bk> a channel value and how many checkpoints use it
---   y<k>        number of pending writes; w<k>:<n> one of them; k<k>:<idx>:<task> its n
+--   y<k>        number of pending writes; w<k>NUL<n> one of them; k<k>NUL<idx>NUL<task> its n (an id may hold a colon)
 --   g<change>   {op, what, ...}: what a change of a promoted thread touched
 local T = KEYS[1]
 local call, pack, open = redis.call, cmsgpack.pack, cmsgpack.unpack
 local CHUNK = 4000
+local NOWHERE = '\244\143\191\191' -- above every id: U+10FFFF, which no id begins with
 
 -- The part of a frame that scripts look at: a packed list before the bytes that only travel.
 --   checkpoint: {root id, depth, run id, refs (channel, version, ...), inline channels}
@@ -28,6 +31,12 @@ end
 local function now_ms()
   local t = call('TIME')
   return t[1] * 1000 + math.floor(t[2] / 1000)
+end
+
+-- For what has to be told apart within a millisecond: when a thread was deleted, or found absent.
+local function now_exactly()
+  local t = call('TIME')
+  return t[1] * 1000 + t[2] / 1000
 end
 
 local function hget(field)
@@ -90,6 +99,24 @@ end
 
 local function blob_key(num, channel, version)
   return num .. ':' .. #channel .. ':' .. channel .. version
+end
+
+local function write_field(k, ordinal)
+  return 'w' .. k .. '\0' .. ordinal
+end
+
+local function place_field(k, idx, task)
+  return 'k' .. k .. '\0' .. idx .. '\0' .. task
+end
+
+-- A call's namespace has its task id after a ":" and goes with the root checkpoint that started it.
+local function is_call(ns)
+  return string.find(ns, ':', 1, true) ~= nil
+end
+
+-- Whether Postgres can hold nothing of a namespace that the root checkpoint `root` started.
+local function call_is_new(m, ns, root)
+  return root ~= '' and is_call(ns) and less(m.hz, root)
 end
 
 -- The thread's meta and its marker, at most one of which exists.

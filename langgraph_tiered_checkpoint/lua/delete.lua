@@ -1,19 +1,30 @@
 -- delete: remove a thread from this tier for good, and remember that for ten minutes under a hash of its id.
 --
 -- KEYS[1] thread  [2] due  [3] threads  [4] gone  [5] parked
--- ARGV[1] thread id  [2] op (random, the same when the call is repeated)
--- Reply: {"ok", "1" if Postgres may hold some of it}
+-- ARGV[1] thread id  [2] op (random, the same when the call is repeated)  [3...] incarnations, to remove only these:
+--     what Postgres has just deleted, and a reader or writer may have taken from it before
+-- Reply: {"ok", "1" if Postgres may hold some of it, incarnation that was removed or ""}
 -- include: common
 local KEPT_MS = 600000
 local TID, OP = ARGV[1], ARGV[2]
-local now = now_ms()
+local now = now_exactly()
 call('ZREMRANGEBYSCORE', KEYS[4], '-inf', now - KEPT_MS)
-if call('ZSCORE', KEYS[4], tomb({TID, OP})) then return {'ok', '1'} end
 local m = load()
-call('UNLINK', T)
-call('ZREM', KEYS[2], TID)
-call('ZREM', KEYS[3], TID)
-call('ZREM', KEYS[5], TID)
+local function remove_all()
+  call('UNLINK', T)
+  call('ZREM', KEYS[2], TID)
+  call('ZREM', KEYS[3], TID)
+  call('ZREM', KEYS[5], TID)
+end
+if #ARGV > 2 then
+  for i = 3, #ARGV do
+    call('ZADD', KEYS[4], now, tomb({TID, ARGV[i]}))
+    if m and m.i == ARGV[i] then remove_all() end
+  end
+  return {'ok', '0', ''}
+end
+if call('ZSCORE', KEYS[4], tomb({TID, OP})) then return {'ok', '1', ''} end
+remove_all()
 call('ZADD', KEYS[4], now, tomb({TID}), now, tomb({TID, OP}))
 if m then call('ZADD', KEYS[4], now, tomb({TID, m.i})) end
-return {'ok', m and m.s == 'e' and m.wh == 1 and '0' or '1'}
+return {'ok', m and m.s == 'e' and m.wh == 1 and '0' or '1', m and m.i or ''}

@@ -4,7 +4,7 @@
 -- ARGV[1] namespace  [2] checkpoint id whose ancestors are wanted, "" for the latest  [3...] channels
 -- Reply: {"walk", incarnation, ancestors, next ancestor that is not here or "", its pending writes, channels still open}
 --     with each ancestor {id, {channel, value or false if it is inline, ...}, pending writes of these channels, frame or ""};
---     {"none", ...} and {"miss", ...} as in get.lua; {"absent"}.
+--     {"none", ...} and {"miss", ...} as in get.lua; {"absent"}; {"unsure", incarnation}: Postgres may hold more pending writes.
 -- include: common
 -- include: reading
 local m, x = load()
@@ -19,6 +19,7 @@ if id == '' or not n or call('HEXISTS', T, 'c' .. n[1] .. ':' .. id) == 0 then
   if m.wh == 1 then return {'none', m.i} end
   return {'miss', m.i, {}, m.fl}
 end
+if n[6] == 0 then return {'unsure', m.i} end
 local open_channels, left = {}, 0
 for i = 3, #ARGV do
   if not open_channels[ARGV[i]] then left = left + 1 end

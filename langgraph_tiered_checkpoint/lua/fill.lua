@@ -4,7 +4,8 @@
 -- ARGV[1] thread id  [2] token, "" if the thread was already there  [3] incarnation  [4] flushed change id
 --     [5] "1" if pinned  [6] ttl ms  [7] hot ttl ms  [8] namespace  [9] checkpoint id, "" if there is none: then the
 --     thread is absent ("vacant") or the namespace's head here is confirmed as the latest  [10] parent id  [11] frame
---     [12] packed list of pending writes: idx, task id, frame, ...  [13...] channel, version, value, ...
+--     [12] packed list of its pending writes, and of those that wait for a later one: checkpoint id, idx, task id,
+--     frame, ...  [13...] channel, version, value, ...
 -- Reply: {"ok"}, or {"skip"} if the thread has moved on: nothing was changed.
 -- include: common
 -- include: storing
@@ -22,7 +23,7 @@ if not m then
   end
   if call('ZSCORE', KEYS[3], tomb({TID, INC})) then return {'skip'} end
   m, made = new_meta(INC, now, tonumber(ARGV[6]), tonumber(ARGV[7])), true
-  m.s, m.fl, m.wh, m.hz, m.pin, m.rs = 'c', ARGV[4], 0, '~', tonumber(ARGV[5]), 'in Postgres before'
+  m.s, m.fl, m.wh, m.hz, m.pin, m.rs = 'c', ARGV[4], 0, NOWHERE, tonumber(ARGV[5]), 'in Postgres before'
   m.fn = tonumber(string.match(ARGV[4], '^%d+') or 0)
   m.ch = m.fn
 elseif m.i ~= INC or m.wh == 1 or m.fl ~= ARGV[4] then
@@ -37,31 +38,34 @@ if id ~= '' then
     local counts, keys = uses(n[1], header(ARGV[11])[4])
     store(m, n, id, ARGV[10], ARGV[11], 13, counts, keys)
   end
-  local writes = open(ARGV[12])
-  local count = tonumber(hget('y' .. k) or 0)
-  for i = 1, #writes, 3 do
-    local field = 'k' .. k .. ':' .. writes[i] .. ':' .. writes[i + 1]
-    local at = hget(field)
-    if not at then
-      count = count + 1
-      at = count
-    elseif writes[i] < 0 then
-      at = nil
-    end
-    if at then
-      add(field, at)
-      add('w' .. k .. ':' .. at, writes[i + 2])
-    end
-  end
-  if count > 0 then add('y' .. k, count) end
 end
+local writes, counts = open(ARGV[12]), {}
+for i = 1, #writes, 4 do
+  local k, idx = n[1] .. ':' .. writes[i], writes[i + 1]
+  if not counts[k] then
+    counts[k] = tonumber(hget('y' .. k) or 0)
+    if counts[k] == 0 and writes[i] ~= id and call('HEXISTS', T, 'c' .. k) == 0 then n[7] = n[7] + 1 end
+  end
+  local field = place_field(k, idx, writes[i + 2])
+  local at = hget(field)
+  if not at then
+    counts[k] = counts[k] + 1
+    at = counts[k]
+  elseif idx < 0 then
+    at = nil
+  end
+  if at then
+    add(field, at)
+    add(write_field(k, at), writes[i + 3])
+  end
+end
+for k, count in pairs(counts) do add('y' .. k, count) end
 n[5] = id
 n[6] = 1
-if ns == '' and id ~= '' and m.hz == '~' then m.hz = id end
+if ns == '' and id ~= '' and m.hz == NOWHERE then m.hz = id end
 add('n' .. ns, pack(n))
 add('m', pack(m))
-add_links(out)
-hset(out)
+save()
 if made then
   call('HDEL', T, 'x')
   touch_ttl(m)

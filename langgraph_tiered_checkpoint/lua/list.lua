@@ -5,7 +5,8 @@
 --     [4] cursor: only below this (id), or ""  [5] and namespace of the cursor
 --     [6] records at most  [7] "1" with values and writes
 -- Reply: {"page", incarnation, "1" if nothing can be elsewhere, floor, records, "1" if there is more}:
---     every checkpoint of the namespace at or above the floor is in this tier.
+--     every checkpoint of the namespace at or above the floor is in this tier; a record has, last, "1" if all of its
+--     pending writes are too.
 --     {"none", ""}: no such thread in either tier. {"absent"}: nothing is known.
 -- include: common
 -- include: reading
@@ -17,7 +18,7 @@ end
 local one, ns = ARGV[1] == '1', ARGV[2]
 local n = one and load_ns(ns)
 local whole = m.wh == 1 and '1' or '0'
-if one and not n then return {'page', m.i, whole, '~', {}, '0'} end
+if one and not n then return {'page', m.i, whole, NOWHERE, {}, '0'} end
 local older = one and 1 or 3
 local cur = one and n[2] or m.th
 local names, nums = {}, {}
@@ -40,9 +41,15 @@ local function below(k)
   if ARGV[4] == '' or less(id, ARGV[4]) then return true end
   return not one and id == ARGV[4] and less(name_of(num), ARGV[5])
 end
-local records, wanted = {}, tonumber(ARGV[6])
+local records, wanted, sure = {}, tonumber(ARGV[6]), {}
 while cur ~= '' and #records < wanted do
-  if below(cur) then records[#records + 1] = record(name_of(split(cur)), cur, ARGV[7] == '1') end
+  if below(cur) then
+    local name = name_of(split(cur))
+    local found = record(name, cur, ARGV[7] == '1')
+    if sure[name] == nil then sure[name] = m.wh == 1 or load_ns(name)[6] == 1 end
+    found[7] = sure[name] and '1' or '0'
+    records[#records + 1] = found
+  end
   cur = link(cur)[older]
 end
-return {'page', m.i, whole, one and (n[5] == '' and '' or n[5]) or '~', records, cur ~= '' and '1' or '0'}
+return {'page', m.i, whole, one and n[5] or NOWHERE, records, cur ~= '' and '1' or '0'}

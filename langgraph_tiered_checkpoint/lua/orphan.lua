@@ -6,6 +6,7 @@
 -- include: common
 local m = load()
 if not m or m.i ~= ARGV[1] then return {'gone'} end
+call('HDEL', T, 'x') -- allowed when Redis is full, and lets the rest of the script run
 for i = 2, #ARGV, 2 do
   local n = load_ns(ARGV[i])
   local k = n and n[1] .. ':' .. ARGV[i + 1]

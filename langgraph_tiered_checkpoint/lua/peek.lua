@@ -10,7 +10,9 @@ if not m then
   call('ZREM', KEYS[2], ARGV[1])
   return {'absent'}
 end
-if m.s == 'd' then
+if m.s ~= 'd' then
+  call('ZREM', KEYS[2], ARGV[1])
+else
   call('PERSIST', T) -- allowed when Redis is full, and lets the rest of the script run
   local leased = now_ms() + tonumber(ARGV[2])
   call('ZADD', KEYS[2], 'XX', leased, ARGV[1])

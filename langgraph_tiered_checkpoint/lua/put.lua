@@ -12,7 +12,7 @@ local m, refused = admit(now)
 if not m then return refused end
 local ns, id, frame = ARGV[20], ARGV[21], ARGV[23]
 local head = header(frame)
-local n = need_ns(m, ns)
+local n = need_ns(m, ns, head[1])
 local counts, keys = uses(n[1], head[4])
 local absent = {}
 for _, position in ipairs(open(ARGV[24])) do

@@ -14,9 +14,10 @@ local ns, id, task = ARGV[20], ARGV[21], ARGV[22]
 local n = need_ns(m, ns)
 local k = n[1] .. ':' .. id
 local keys, seen = {}, {}
-for i = 24, #ARGV, 2 do keys[#keys + 1] = 'k' .. k .. ':' .. ARGV[i] .. ':' .. task end
+for i = 24, #ARGV, 2 do keys[#keys + 1] = place_field(k, ARGV[i], task) end
 local places = #keys > 0 and hmget(keys) or {}
-local count = tonumber(hget('y' .. k) or 0)
+local had = hget('y' .. k)
+local count = tonumber(had or 0)
 local what = {OP, 'w', k}
 for i = 1, #keys do
   local idx, frame = tonumber(ARGV[22 + 2 * i]), ARGV[23 + 2 * i]
@@ -31,10 +32,13 @@ for i = 1, #keys do
   if at then
     seen[keys[i]] = at
     m.by = m.by + #frame
-    add('w' .. k .. ':' .. at, frame)
+    add(write_field(k, at), frame)
     what[#what + 1] = tonumber(at)
   end
 end
-if #what > 3 then add('y' .. k, count) end
+if #what > 3 then
+  if not had and call('HEXISTS', T, 'c' .. k) == 0 then n[7] = n[7] + 1 end
+  add('y' .. k, count)
+end
 if ARGV[23] == '1' then m.int = 1 end
 return finish(m, ns, n, now, what)

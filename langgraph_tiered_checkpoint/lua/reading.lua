@@ -1,7 +1,7 @@
 -- Shared by the scripts that read checkpoints or pending writes.
 local function write_fields(k, out)
   local count = tonumber(hget('y' .. k) or 0)
-  for i = 1, count do out[#out + 1] = 'w' .. k .. ':' .. i end
+  for i = 1, count do out[#out + 1] = write_field(k, i) end
   return count
 end
 

@@ -6,6 +6,7 @@
 -- include: common
 local m = load()
 if not m or m.i ~= ARGV[1] then return {'gone'} end
+call('PERSIST', T) -- allowed when Redis is full, and lets the rest of the script run
 local number = tonumber(string.match(ARGV[2], '^%d+') or 0)
 m.ch = math.max(m.ch, number) + 1
 m.fl, m.fn, m.rb, m.s = ARGV[2], m.ch - 1, 1, 'd'

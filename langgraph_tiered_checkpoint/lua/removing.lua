@@ -5,7 +5,7 @@ local function drop_writes(k)
   local frames = hmget(fields)
   for i = 1, #frames do
     local w = header(frames[i])
-    fields[#fields + 1] = 'k' .. k .. ':' .. w[2] .. ':' .. w[1]
+    fields[#fields + 1] = place_field(k, w[2], w[1])
   end
   fields[#fields + 1] = 'y' .. k
   hdel(fields)

@@ -20,7 +20,7 @@ for i = 1, #fields, 2 do
     rows[#rows + 1] = {'b', hget('N' .. num), string.sub(text, 1, length), string.sub(text, length + 1), value}
   elseif kind == 'w' then
     local num, tail = split(rest)
-    rows[#rows + 1] = {'w', hget('N' .. num), string.match(tail, '^(.*):%d+$'), value}
+    rows[#rows + 1] = {'w', hget('N' .. num), string.match(tail, '^(.*)%z%d+$'), value}
   end
 end
 return {'scan', page[1], rows, m.ch, m.s}

@@ -1,5 +1,6 @@
--- Shared by the scripts that add to a thread. What is to be stored gathers in `out`, for one HSET at the end.
-local out = {}
+-- Shared by the scripts that add to a thread. What is to be stored gathers in `out`, for one HSET at the end, and what
+-- that makes superfluous in `dropped`, for one HDEL after it.
+local out, dropped = {}, {}
 
 local function add(field, value)
   out[#out + 1] = field
@@ -13,14 +14,14 @@ local function new_meta(incarnation, now, ttl, hot_ttl)
   }
 end
 
--- The namespace's entry, made if there is none: number, head, tail, checkpoints, floor, and whether the head is sure
--- to be the latest in both tiers.
-local function need_ns(m, ns)
+-- The namespace's entry, made if there is none. `root` is the root checkpoint that it runs under, if known.
+local function need_ns(m, ns, root)
   local n = load_ns(ns)
   if n then return n end
   m.nn = m.nn + 1
   add('N' .. m.nn, ns)
-  return {m.nn, '', '', 0, m.wh == 1 and '' or '~', m.wh}
+  local all_here = m.wh == 1 or (root and call_is_new(m, ns, root))
+  return {m.nn, '', '', 0, all_here and '' or NOWHERE, all_here and 1 or 0, 0}
 end
 
 -- Neighbours of k in the list from head to tail whose "older" link is in slot `older`.
@@ -64,6 +65,16 @@ local function uses(num, refs)
   return #fields > 0 and hmget(fields) or {}, keys
 end
 
+-- One checkpoint less uses a value.
+local function unuse(bk, count)
+  if count > 1 then
+    add('r' .. bk, count - 1)
+  elseif count == 1 then
+    dropped[#dropped + 1] = 'r' .. bk
+    dropped[#dropped + 1] = 'b' .. bk
+  end
+end
+
 -- Store a checkpoint: its frame, the values at ARGV[from...] (channel, version, value, ...), and its links.
 -- `counts` and `keys` are the `uses` of its refs. Returns k, the keys of the values, and whether it was new.
 local function store(m, n, id, parent, frame, from, counts, keys)
@@ -80,8 +91,13 @@ local function store(m, n, id, parent, frame, from, counts, keys)
   end
   local before = {}
   if old then
-    local _, old_keys = uses(n[1], header(old)[4])
-    for _, bk in ipairs(old_keys) do before[bk] = true end
+    local used = {}
+    for i = 1, #keys do used[keys[i]] = true end
+    local old_counts, old_keys = uses(n[1], header(old)[4])
+    for i, bk in ipairs(old_keys) do
+      before[bk] = true
+      if not used[bk] then unuse(bk, tonumber(old_counts[i] or 0)) end
+    end
   end
   for i = 1, #keys do
     if (counts[i] or provided[keys[i]]) and not (before[keys[i]] and counts[i]) then
@@ -89,10 +105,17 @@ local function store(m, n, id, parent, frame, from, counts, keys)
     end
   end
   if not old then
+    if n[7] > 0 and call('HEXISTS', T, 'y' .. k) == 1 then n[7] = n[7] - 1 end
     insert(m, n, k, parent)
     m.by = m.by + size
   elseif link(k)[5] ~= parent then
     relink(k, 5, parent)
   end
   return k, blobs, not old
+end
+
+local function save()
+  add_links(out)
+  hset(out)
+  if #dropped > 0 then hdel(dropped) end
 end

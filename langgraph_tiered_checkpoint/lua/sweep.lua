@@ -1,4 +1,5 @@
--- sweep: remove from one bucket's bookkeeping what belongs to threads that are no longer there.
+-- sweep: remove from one bucket's bookkeeping what belongs to threads that are no longer there, and make due again
+-- the dirty threads that have fallen out of it.
 --
 -- KEYS[1] threads  [2] due  [3] parked  [4] runs  [5] gone
 -- ARGV[1] key of a thread, less its id  [2] rank to start at  [3] entries of each list at most
@@ -9,6 +10,12 @@ local from, most = tonumber(ARGV[2]), tonumber(ARGV[3])
 call('ZREMRANGEBYSCORE', KEYS[5], '-inf', t[1] * 1000 - 600000)
 local function present(thread)
   return call('HEXISTS', ARGV[1] .. thread, 'm') == 1
+end
+call('ZREM', KEYS[2], '') -- allowed when Redis is full, and lets the rest of the script run
+for _, thread in ipairs(call('ZRANGE', KEYS[1], from, from + most - 1)) do
+  local m = call('HGET', ARGV[1] .. thread, 'm')
+  local sound, meta = pcall(cmsgpack.unpack, m or '')
+  if sound and type(meta) == 'table' and meta.s == 'd' then call('ZADD', KEYS[2], 'NX', t[1] * 1000, thread) end
 end
 local kept, seen = 0, 0
 for i = 1, 3 do

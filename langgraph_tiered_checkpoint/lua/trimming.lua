@@ -19,11 +19,6 @@ local function keep_chain(n, kept)
   end
 end
 
--- A call's namespace has its task id after a ":" and goes with the root checkpoint that started it.
-local function is_call(ns)
-  return string.find(ns, ':', 1, true) ~= nil
-end
-
 -- What Postgres does not hold yet must stay: every checkpoint that a change in the log has touched. Returns false if
 -- that is too much to look through now; a later flush will trim.
 local function keep_unflushed(m, kept)
@@ -40,7 +35,7 @@ end
 local function trim(m, most)
   local root = load_ns('')
   if most == 0 or not root or root[4] <= most then return false end
-  local oldest, spaces, kept, names = root[3], {[''] = root}, {}, {}
+  local oldest, spaces, kept, names, changed = root[3], {[''] = root}, {}, {}, {}
   if not keep_unflushed(m, kept) then return false end
   keep_chain(root, kept)
   local surplus = root[4] - most
@@ -68,20 +63,19 @@ local function trim(m, most)
       if newer ~= '' then
         if less(n[5], id_of(newer)) then n[5] = id_of(newer) end
       else
-        n[5] = '~'
+        n[5] = NOWHERE
       end
-      if ns == '' and (m.hz == '' or less(m.hz, id)) then m.hz = id end
+      local started = ns == '' and id or root_id
+      if started ~= '' and less(m.hz, started) then m.hz = started end
       m.wh = 0
-      n[7] = true
+      changed[ns] = true
     end
     cur = following
   end
   local out, gone = {}, {}
   for ns, n in pairs(spaces) do
-    if n[7] then
-      n[7] = nil
-      n[6] = 1
-      if n[4] == 0 and is_call(ns) then
+    if changed[ns] then
+      if n[4] == 0 and n[7] == 0 and is_call(ns) then
         gone[#gone + 1] = 'n' .. ns
         gone[#gone + 1] = 'N' .. n[1]
       else

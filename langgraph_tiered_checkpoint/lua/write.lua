@@ -2,7 +2,7 @@
 --
 -- KEYS[1] thread  [2] due  [3] threads  [4] runs  [5] gone
 -- ARGV[1] thread id  [2] op (random, the same when the call is repeated)  [3] incarnation  [4] "1" if confirmed
---     [5] "1" with a cold tier  [6] ms of the newest checkpoint named, 0 if unknown
+--     [5] "1" with a cold tier  [6] ms: a thread deleted since then is not to be brought back; 0 if unknown
 --     [7] origin: "" unknown, "new", or "cold"  [8] its token  [9] flushed change id  [10] "1" if pinned
 --     [11] ttl ms  [12] hot ttl ms  [13] after ms, -1 off  [14] checkpoints, 0 off  [15] bytes, 0 off
 --     [16] "1" promotes on interrupt  [17] "1" promotes before expiry  [18] reason to promote now, or ""
@@ -45,11 +45,14 @@ local function admit(now)
   if ARGV[7] == 'cold' and x and not expired and x[2] == ARGV[8] then
     marked = true
     local made = new_meta(INC, now, tonumber(ARGV[11]), tonumber(ARGV[12]))
-    made.s, made.fl, made.wh, made.hz = 'c', ARGV[9], 0, '~'
+    made.s, made.fl, made.wh, made.hz = 'c', ARGV[9], 0, NOWHERE
     made.fn = tonumber(string.match(ARGV[9], '^%d+') or 0)
     made.ch, made.pin, made.rs = made.fn, tonumber(ARGV[10]), 'in Postgres before'
     return made
   end
+  -- Whoever asks Postgres after a marker was set may rely on the answer, so writers share it: they would take it from
+  -- each other for ever.
+  if x and not expired and x[1] == 'filling' then return nil, {'origin', x[2]} end
   hset({'x', pack({'filling', OP, now + MARKER_MS})})
   call('PEXPIRE', T, MARKER_MS)
   return nil, {'origin', OP}
@@ -93,8 +96,7 @@ local function finish(m, ns, n, now, what)
     add('g' .. m.ch, pack(what))
   end
   add('m', pack(m))
-  add_links(out)
-  hset(out)
+  save()
   if marked then call('HDEL', T, 'x') end
   touch_ttl(m)
   if m.ch == 1 or marked or idle > COARSE_MS then call('ZADD', KEYS[3], now, TID) end

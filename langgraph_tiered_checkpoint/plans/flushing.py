@@ -7,9 +7,18 @@ the incarnation and by the change id that Postgres must still hold, and an ackno
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from langgraph_tiered_checkpoint.cold import Cold
-from langgraph_tiered_checkpoint.errors import ColdRefusedError, ColdTierError, FlushError, NotPromotableError
+from langgraph_tiered_checkpoint.errors import (
+    ColdRefusedError,
+    FlushError,
+    HotRefusedError,
+    HotTierError,
+    NotPromotableError,
+    ThreadBusyError,
+    TieredCheckpointError,
+)
 from langgraph_tiered_checkpoint.hot import BUCKETS
 from langgraph_tiered_checkpoint.lives import new_id
 from langgraph_tiered_checkpoint.plans.store import Store
@@ -26,36 +35,43 @@ _ROUNDS = 10
 def flush_due(store: Store, thread_ids: Sequence[str]) -> Plan[dict[str, str]]:
     """Flush threads, many in one transaction; the reply has the error of each that failed for its own reason.
 
-    Such a thread is parked: it stays dirty and is tried again later. An outage is raised instead.
+    Such a thread stays dirty and is tried again later. An outage is raised instead.
     """
     cold = store.need_cold("flushed", ", ".join(thread_ids[:3]))
-    replies = yield LuaBatch(tuple(store.hot.peek(t) for t in thread_ids))
-    simple: list[tuple[str, Peek]] = []
-    alone: list[str] = []
-    for thread_id, reply in zip(thread_ids, replies, strict=True):
-        peek = parse_peek(reply)
-        if peek is None or peek.state != "d":
-            continue
-        if peek.flushed and not peek.rebase:
-            simple.append((thread_id, peek))
-        else:
-            alone.append(thread_id)
-    alone += yield from _flush_together(store, cold, simple)
+    try:
+        alone = yield from _flush_together(store, cold, thread_ids)
+    except Exception as exc:
+        if _is_outage(exc):
+            raise
+        alone = list(thread_ids)  # one damaged thread must not keep the others from Postgres
     failed = {}
     for thread_id in alone:
         try:
             yield from flush(store, thread_id)
-        except ColdRefusedError as exc:
-            failed[thread_id] = str(exc)
+        except Exception as exc:
+            if _is_outage(exc):
+                raise
+            failed[thread_id] = f"{type(exc).__name__}: {exc}"
     return failed
 
 
-def _flush_together(store: Store, cold: Cold, threads: Sequence[tuple[str, Peek]]) -> Plan[list[str]]:
+def _is_outage(exc: Exception) -> bool:
+    """Whether a flush failed because of a tier; if not, it did for a reason of its own thread, and others can go on."""
+    own = isinstance(exc, ColdRefusedError | HotRefusedError | ThreadBusyError)
+    return isinstance(exc, TieredCheckpointError) and not own
+
+
+def _flush_together(store: Store, cold: Cold, thread_ids: Sequence[str]) -> Plan[list[str]]:
     """One transaction for the next changes of several threads; the reply names those that need a flush of their own."""
+    replies = yield LuaBatch(tuple(store.hot.peek(t) for t in thread_ids))
+    peeks = [(t, peek) for t, reply in zip(thread_ids, replies, strict=True) if (peek := parse_peek(reply))]
+    dirty = [(t, peek) for t, peek in peeks if peek.state == "d"]
+    threads = [(t, peek) for t, peek in dirty if peek.flushed and not peek.rebase]
+    alone = [t for t, peek in dirty if not peek.flushed or peek.rebase]
     if not threads:
-        return []
+        return alone
     replies = yield LuaBatch(tuple(store.hot.changes(t, p.incarnation, p.flushed_number) for t, p in threads))
-    batches, alone = {}, []
+    batches = {}
     for (thread_id, peek), reply in zip(threads, replies, strict=True):
         changes = parse_changes(reply)
         if changes is None:
@@ -66,7 +82,7 @@ def _flush_together(store: Store, cold: Cold, threads: Sequence[tuple[str, Peek]
     try:
         committed = yield cold.commit(list(batches.values()))
     except ColdRefusedError:
-        return [thread_id for thread_id, _ in threads]
+        return alone + [thread_id for thread_id, _ in threads]
     acks = [b for t, b in batches.items() if t in committed]
     replies = yield LuaBatch(tuple(store.hot.ack(b.thread_id, b.incarnation, b.flushed) for b in acks))
     for batch, reply in zip(acks, replies, strict=True):
@@ -81,6 +97,7 @@ def flush(store: Store, thread_id: str) -> Plan[None]:
     Raises:
         ColdTierError: Postgres did not answer. The thread stays dirty.
         ColdRefusedError: Postgres refused this thread's rows. The thread is parked.
+        ThreadBusyError: other workers were always faster. The thread stays due.
     """
     cold = store.need_cold("flushed", thread_id)
     goal: tuple[str, int] | None = None
@@ -94,10 +111,16 @@ def flush(store: Store, thread_id: str) -> Plan[None]:
             return
         try:
             yield from _flush_once(store, cold, thread_id, peek, last_chance=attempt >= _ROUNDS // 2)
-        except ColdRefusedError as exc:
-            yield store.hot.park(thread_id, peek.incarnation, str(exc))
+        except Exception as exc:
+            if not _is_outage(exc):
+                yield from _park(store, thread_id, peek, exc)
             raise
-    raise ColdTierError(f"thread {thread_id!r}: the flush lost every race against other workers; it stays due")
+    raise ThreadBusyError(f"thread {thread_id!r}: the flush lost every race against other workers; it stays due")
+
+
+def _park(store: Store, thread_id: str, peek: Peek, exc: Exception) -> Plan[None]:
+    with suppress(HotTierError):  # what went wrong with the flush is what the caller has to hear
+        yield store.hot.park(thread_id, peek.incarnation, str(exc) or type(exc).__name__)
 
 
 def _flush_once(store: Store, cold: Cold, thread_id: str, peek: Peek, *, last_chance: bool) -> Plan[None]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import msgpack
 
+from langgraph_tiered_checkpoint.cold import ColdStatus
+from langgraph_tiered_checkpoint.errors import ColdTierError
 from langgraph_tiered_checkpoint.hot import BUCKETS
 from langgraph_tiered_checkpoint.plans.store import Store
 from langgraph_tiered_checkpoint.records import ThreadStatus, TierStats
@@ -16,34 +19,54 @@ _STATES = {"e": "ephemeral", "d": "dirty", "c": "clean"}
 
 
 def explain(store: Store, stored_id: str, thread_id: str) -> Plan[ThreadStatus]:
-    """Where a thread is, and why. One round trip per tier; the TTL is not refreshed."""
+    """Where a thread is, and why. One round trip per tier; the TTL is not refreshed.
+
+    While Postgres is down, a resident thread is described from its hot copy.
+
+    Raises:
+        ColdTierError: the thread is not resident, and Postgres did not answer.
+    """
     reply = yield store.hot.status(stored_id)
-    cold = None
+    resident = reply[0] == b"thread"
+    cold: ColdStatus | None = None
+    cold_error: str | None = None
     if store.cold is not None:
-        cold = yield store.cold.status(stored_id)
-    in_cold = cold is not None and (cold.checkpoints > 0 or bool(cold.origin.flushed))
-    cold_count = cold.checkpoints if cold is not None else 0
-    if reply[0] != b"thread":
-        if not in_cold or cold is None:
-            return ThreadStatus(
-                thread_id=thread_id,
-                tier=None,
-                state="absent",
-                why="no tier holds it: it was never written, was deleted, or has expired",
-            )
+        try:
+            cold = yield store.cold.status(stored_id)
+        except ColdTierError as exc:
+            if not resident:
+                raise
+            cold_error = str(exc)
+    if cold is not None and not cold.checkpoints and not cold.origin.flushed:
+        cold = None
+    return _resident(thread_id, reply, cold, cold_error) if resident else _not_resident(thread_id, cold)
+
+
+def _not_resident(thread_id: str, cold: ColdStatus | None) -> ThreadStatus:
+    if cold is None:
         return ThreadStatus(
             thread_id=thread_id,
-            tier="cold",
-            state="cold",
-            why=f"promoted ({cold.reason or 'written by another saver'}); its hot copy has lapsed",
-            incarnation=cold.origin.incarnation,
-            cold_checkpoints=cold_count,
-            last_write_at=cold.last_write_at,
-            pinned=cold.origin.pinned,
+            tier=None,
+            state="absent",
+            why="no tier holds it: it was never written, was deleted, or has expired",
         )
+    return ThreadStatus(
+        thread_id=thread_id,
+        tier="cold",
+        state="cold",
+        why=f"promoted ({cold.reason or 'written by another saver'}); its hot copy has lapsed",
+        incarnation=cold.origin.incarnation,
+        cold_checkpoints=cold.checkpoints,
+        last_write_at=cold.last_write_at,
+        pinned=cold.origin.pinned,
+    )
+
+
+def _resident(thread_id: str, reply: Sequence[Any], cold: ColdStatus | None, cold_error: str | None) -> ThreadStatus:
     _, packed, ttl_ms, due, memory, now_ms, lease_ms = reply
     meta = msgpack.unpackb(packed)
     due_ms = float(due) if due else None
+    in_cold = bool(meta["fl"]) if cold_error else cold is not None
     return ThreadStatus(
         thread_id=thread_id,
         tier="both" if in_cold else "hot",
@@ -51,7 +74,7 @@ def explain(store: Store, stored_id: str, thread_id: str) -> Plan[ThreadStatus]:
         why=_why(meta, ttl_ms),
         incarnation=meta["i"],
         hot_checkpoints=meta["n"],
-        cold_checkpoints=cold_count,
+        cold_checkpoints=None if cold_error else cold.checkpoints if cold else 0,
         hot_bytes=max(memory, 0),
         expires_at=_at(now_ms + ttl_ms) if ttl_ms > 0 else None,
         created_at=_at(meta["ct"]),
@@ -62,6 +85,7 @@ def explain(store: Store, stored_id: str, thread_id: str) -> Plan[ThreadStatus]:
         pinned=bool(meta["pin"]),
         interrupted=bool(meta["int"]),
         last_error=meta["er"] or None,
+        cold_error=cold_error,
     )
 
 
@@ -86,9 +110,12 @@ def _at(ms: float) -> datetime:
 def stats(store: Store) -> Plan[TierStats]:
     """Figures of the whole store: one request to Redis, one to Postgres."""
     replies = yield LuaBatch(tuple(store.hot.bucket(bucket) for bucket in range(BUCKETS)))
-    cold_threads = None
+    cold_threads, cold_error = None, None
     if store.cold is not None:
-        cold_threads = yield store.cold.count_threads()
+        try:
+            cold_threads = yield store.cold.count_threads()
+        except ColdTierError as exc:
+            cold_error = str(exc)
     oldest_ms = max(reply[3] for reply in replies)
     return TierStats(
         hot_threads=sum(reply[0] for reply in replies),
@@ -97,4 +124,5 @@ def stats(store: Store) -> Plan[TierStats]:
         oldest_due_age=timedelta(milliseconds=oldest_ms) if oldest_ms >= 0 else None,
         parked_threads=tuple(name.decode() for reply in replies for name in reply[4]),
         cold_threads=cold_threads,
+        cold_error=cold_error,
     )

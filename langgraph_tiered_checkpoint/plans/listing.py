@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from langgraph_tiered_checkpoint.hot import BUCKETS
+from langgraph_tiered_checkpoint.hot import BUCKETS, NOWHERE
 from langgraph_tiered_checkpoint.plans.reading import merge_writes
 from langgraph_tiered_checkpoint.plans.store import Store
 from langgraph_tiered_checkpoint.records import StoredCheckpoint, Typed
@@ -49,7 +49,8 @@ class ThreadListing:
         self._cold_exhausted = store.cold is None
         self._whole = False
         self._resident = False
-        self._floor = "~"
+        self._unsure: set[tuple[str, str]] = set()
+        self._floor = NOWHERE
 
     @property
     def done(self) -> bool:
@@ -86,6 +87,9 @@ class ThreadListing:
             page.append(taken)
         if from_cold and self._resident:
             yield from self._add_hot_writes(page, from_cold)
+        unsure = [i for i, item in enumerate(page) if item.place in self._unsure]
+        if unsure:
+            yield from self._add_cold_writes(page, unsure)
         return page
 
     def _sure(self) -> bool:
@@ -107,6 +111,7 @@ class ThreadListing:
         self._whole = page.whole
         self._resident = self._resident or page.kind == "page"
         self._floor = page.floor
+        self._unsure = page.unsure
         if self._hot:
             self._hot_cursor = self._hot[-1].place
 
@@ -139,6 +144,17 @@ class ThreadListing:
                 stored = page[i].stored
                 merged = stored._replace(writes=merge_writes(stored.writes, found.writes))
                 page[i] = page[i]._replace(stored=merged)
+
+    def _add_cold_writes(self, page: list[Listed], positions: list[int]) -> Plan[None]:
+        """Writes that came before their checkpoint may be in Postgres alone, if the hot copy lapsed in between."""
+        if self._store.cold is None:
+            return
+        rows = [page[i].stored.row for i in positions]
+        found = yield self._store.cold.writes_of(self._thread_id, [(row.ns, row.checkpoint_id) for row in rows])
+        for i, row in zip(positions, rows, strict=True):
+            stored = page[i].stored
+            merged = merge_writes(found.get((row.ns, row.checkpoint_id), []), stored.writes)
+            page[i] = page[i]._replace(stored=stored._replace(writes=merged))
 
 
 class ThreadIds:

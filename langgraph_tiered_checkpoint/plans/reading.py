@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from langgraph_tiered_checkpoint.cold import Cold
+from langgraph_tiered_checkpoint.cold import Cold, ColdAnswer
+from langgraph_tiered_checkpoint.errors import HotFullError
 from langgraph_tiered_checkpoint.lives import new_id
 from langgraph_tiered_checkpoint.plans.store import Store
-from langgraph_tiered_checkpoint.records import DeltaAncestor, StoredCheckpoint, Typed, WriteRow
+from langgraph_tiered_checkpoint.records import DeltaAncestor, Origin, StoredCheckpoint, Typed, WriteRow
 from langgraph_tiered_checkpoint.replies import Found, parse_delta, parse_get
 from langgraph_tiered_checkpoint.steps import Plan
 
@@ -22,6 +23,8 @@ class Answer(NamedTuple):
     stored: StoredCheckpoint | None
     sends: list[Typed]
     incarnation: str
+    absent_ms: float
+    """When the thread was found not to be in the hot tier, by Redis's clock; 0 if it is there."""
 
 
 def get(store: Store, thread_id: str, ns: str, checkpoint_id: str, root_id: str = "") -> Plan[Answer]:
@@ -34,7 +37,7 @@ def get(store: Store, thread_id: str, ns: str, checkpoint_id: str, root_id: str 
         reply = yield store.hot.get(thread_id, ns, checkpoint_id, root_id=root_id, token=token)
         found = parse_get(ns, checkpoint_id, reply)
         if found.kind in ("hit", "none") or store.cold is None:
-            return Answer(found.stored, [], found.incarnation)
+            return Answer(found.stored, [], found.incarnation, found.absent_ms)
         answer, again = yield from _consult(store, store.cold, thread_id, ns, checkpoint_id, found)
         if not again or attempt == ROUNDS - 1:
             return answer
@@ -49,25 +52,36 @@ def _consult(
     origin = answer.origin
     if origin is None and answer.heads_exist:
         origin = yield cold.adopt(thread_id, new_id())
-    incarnation = origin.incarnation if origin else found.incarnation
-    stored: StoredCheckpoint | None = answer.stored
+    filled = False
+    if not checkpoint_id and not answer.sends and found.kind != "busy":
+        filled = yield from _fill(store, thread_id, ns, found, answer, origin)
+    stored, sends, hot_writes = answer.stored, answer.sends, found.writes
     if found.stored and (stored is None or stored.row.checkpoint_id <= found.stored.row.checkpoint_id):
-        stored = found.stored
-    fillable = not checkpoint_id and not answer.sends and found.kind != "busy"
+        id_ = found.stored.row.checkpoint_id
+        in_cold = [*(stored.writes if stored else ()), *answer.early]
+        stored = found.stored._replace(writes=[write for write in in_cold if write.checkpoint_id == id_])
+        sends, hot_writes = [], found.stored.writes
+    if stored and hot_writes:
+        stored = stored._replace(writes=merge_writes(stored.writes, hot_writes))
+    incarnation = origin.incarnation if origin else found.incarnation
+    return Answer(stored, sends, incarnation, found.absent_ms), filled
+
+
+def _fill(store: Store, thread_id: str, ns: str, found: Found, answer: ColdAnswer, origin: Origin | None) -> Plan[bool]:
+    """Make what Postgres said resident. True: the hot tier should know now.
+
+    A Redis that is full leaves the answer as it stands.
+    """
     resident = found.kind in ("miss", "unsure")
-    if fillable and (found.token or resident):
-        yield store.hot.fill(
-            thread_id,
-            found.token,
-            origin.incarnation if origin else "",
-            origin.flushed if origin else "",
-            ns,
-            answer.stored,
-            pinned=bool(origin and origin.pinned),
-        )
-    if stored and found.writes:
-        stored = stored._replace(writes=merge_writes(stored.writes, found.writes))
-    return Answer(stored, answer.sends, incarnation), resident and fillable
+    if not found.token and not resident:
+        return False
+    incarnation, flushed, pinned = origin or ("", "", False)
+    fill = store.hot.fill(thread_id, found.token, incarnation, flushed, ns, answer.stored, answer.early, pinned=pinned)
+    try:
+        yield fill
+    except HotFullError:
+        return False
+    return resident
 
 
 def merge_writes(cold: Iterable[WriteRow], hot: Iterable[WriteRow]) -> list[WriteRow]:
@@ -92,8 +106,10 @@ def delta_history(
         if latest.stored is None:
             return []
         checkpoint_id = latest.stored.row.checkpoint_id
-    reply = yield store.hot.delta(thread_id, ns, checkpoint_id, channels)
-    walk = parse_delta(ns, reply)
+    walk = parse_delta(ns, (yield store.hot.delta(thread_id, ns, checkpoint_id, channels)))
+    if walk.kind == "unsure":  # a read of the latest settles what is unsure
+        yield from get(store, thread_id, ns, "")
+        walk = parse_delta(ns, (yield store.hot.delta(thread_id, ns, checkpoint_id, channels)))
     if walk.kind == "none" or (walk.kind == "walk" and not walk.cursor) or store.cold is None:
         return walk.ancestors
     if walk.kind == "walk":

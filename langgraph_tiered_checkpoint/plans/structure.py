@@ -37,11 +37,14 @@ _DROPS = 200
 def delete(store: Store, thread_id: str) -> Plan[None]:
     """Remove a thread from both tiers for good. One round trip, and one transaction unless it was ephemeral.
 
+    One more for a thread that was only in Postgres: a reader or a writer may have taken it from there meanwhile.
     Repeating it completes a delete that failed half-way.
     """
-    _, maybe_cold = yield store.hot.delete(thread_id, new_id())
+    _, maybe_cold, removed = yield store.hot.delete(thread_id, new_id())
     if store.cold is not None and maybe_cold == b"1":
-        yield store.cold.delete(thread_id)
+        gone = set((yield store.cold.delete(thread_id))) - {removed.decode()}
+        if gone:
+            yield store.hot.delete(thread_id, new_id(), sorted(gone))
 
 
 def prune(store: Store, thread_id: str) -> Plan[None]:

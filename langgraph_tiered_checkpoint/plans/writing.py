@@ -90,8 +90,8 @@ def _write(
     origin, incarnation = UNKNOWN_ORIGIN, ""
     waited_s, rounds = 0.0, 0
     while True:
-        named_ms = 0 if life.confirmed or life.read else uuid6_time_ms(named)
-        writer = Writer(thread_id, op, incarnation or life.incarnation, life.confirmed, named_ms, promote)
+        since_ms = uuid6_time_ms(named) if life.absent_ms is None else life.absent_ms
+        writer = Writer(thread_id, op, incarnation or life.incarnation, life.confirmed, since_ms, promote)
         reply: list[Any] = yield build(writer, origin)
         match reply[0]:
             case b"ok":

@@ -8,7 +8,8 @@
 -- that is a large part of the table, EXISTS would scan the table up to the thread's first row.
 
 -- name: fetch
--- One checkpoint, or the latest of its namespace, with all that is needed to rebuild it, and the thread's origin.
+-- One checkpoint, or the latest of its namespace, with all that is needed to rebuild it, and the thread's origin. The
+-- writes are also those that came before their checkpoint: of the one asked for, or of any that is to follow the latest.
 -- Rows of several kinds: checkpoint, blob, write, send, origin, rows (the thread has some).
 WITH c AS MATERIALIZED (
     SELECT * FROM $schema.checkpoints
@@ -31,13 +32,11 @@ CROSS JOIN LATERAL (
     OFFSET 0
 ) AS b
 UNION ALL
-SELECT 'write', w.task_id, w.channel, coalesce(w.type, ''), w.task_path, NULL, w.idx, w.blob
-FROM c
-CROSS JOIN LATERAL (
-    SELECT * FROM $schema.checkpoint_writes
-    WHERE thread_id = c.thread_id AND checkpoint_ns = c.checkpoint_ns AND checkpoint_id = c.checkpoint_id
-    OFFSET 0
-) AS w
+SELECT 'write', w.task_id, w.channel, coalesce(w.type, ''), w.task_path, w.checkpoint_id, w.idx, w.blob
+FROM $schema.checkpoint_writes AS w
+WHERE w.thread_id = %(thread)s AND w.checkpoint_ns = %(ns)s
+AND w.checkpoint_id = %(id)s -- if id
+AND w.checkpoint_id >= coalesce((SELECT checkpoint_id FROM c), '') -- if latest
 UNION ALL
 SELECT 'send', w.task_id, NULL, coalesce(w.type, ''), w.task_path, NULL, w.idx, w.blob
 FROM c

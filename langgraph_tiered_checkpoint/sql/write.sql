@@ -98,8 +98,9 @@ WHERE thread_id = %(thread)s AND incarnation = %(incarnation)s
 RETURNING 1
 
 -- name: delete_origin
--- The fence of a thread.
+-- The fence of a thread. Reply: its incarnation, if it was there.
 DELETE FROM $schema.tiered_threads WHERE thread_id = %(thread)s
+RETURNING incarnation
 
 -- name: delete_checkpoints
 -- All checkpoints of a thread, or of some of its namespaces.

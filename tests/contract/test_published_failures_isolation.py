@@ -14,7 +14,8 @@ from uuid import UUID
 import psycopg
 import pytest
 import redis
-from homes import HOMES, at, put, settle, values_of
+from homes import HOMES, at, make_checkpoint, put, settle, values_of
+from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 
 from langgraph_tiered_checkpoint import TieredSaver
@@ -123,6 +124,27 @@ def test_ids_are_opaque_to_every_operation(saver: TieredSaver, home: str) -> Non
         assert sorted(saver.thread_ids()) == sorted(left)
     for name in left:
         assert values_of(saver, at(name)) == {"mine": [name]}
+
+
+def test_ids_within_a_thread_are_opaque(saver: TieredSaver, home: str) -> None:
+    """Checkpoint ids are UUIDs by custom only; a colon or a high code point in one must not make two meet."""
+    stored: list[RunnableConfig] = []
+    for n, id_ in enumerate(("x", "x:1", "é1", "~2"), 1):
+        made = make_checkpoint({"a": [n]}, n)
+        made["id"] = id_
+        metadata: Any = {"source": "loop", "step": n, "parents": {}}
+        stored.append(saver.put(stored[-1] if stored else at("t"), made, metadata, made["channel_versions"]))
+    saver.put_writes(stored[0], [("a", 0), ("a", 1)], "2:t")
+    saver.put_writes(stored[1], [("a", 2), ("a", 3), ("a", 4)], "t")
+    settle(saver, "t", home)
+    saver.put_writes(stored[3], [("a", 5)], "t")
+    found = {t.checkpoint["id"]: t for t in saver.list(at("t"))}
+    assert list(found) == ["é1", "~2", "x:1", "x"]
+    assert [[w[2] for w in found[id_].pending_writes or ()] for id_ in found] == [[], [5], [2, 3, 4], [0, 1]]
+    for config in stored:
+        alone = saver.get_tuple(config)
+        assert alone is not None
+        assert alone.pending_writes == found[alone.checkpoint["id"]].pending_writes
 
 
 def test_number_as_thread_id_is_read_as_it_was_written(saver: TieredSaver, home: str) -> None:

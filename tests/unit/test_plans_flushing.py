@@ -183,4 +183,4 @@ def test_batch_that_postgres_refuses_is_flushed_thread_by_thread() -> None:
             ("peek", peek(b"2.op", 2, state=b"c")),
         ],
     )
-    assert played.result == {"a": "thread 'a': bad value"}
+    assert played.result == {"a": "ColdRefusedError: thread 'a': bad value"}

@@ -26,35 +26,37 @@ STORED = StoredCheckpoint(ROW, [], [])
 
 def answer(stored: StoredCheckpoint | None, origin: Origin | None, *, heads_exist: bool | None = None) -> ColdAnswer:
     exists = stored is not None if heads_exist is None else heads_exist
-    return ColdAnswer(origin=origin, stored=stored, sends=[], heads_exist=exists)
+    return ColdAnswer(origin=origin, stored=stored, early=[], sends=[], heads_exist=exists)
 
 
 def test_absence_is_only_reported_after_postgres_was_asked() -> None:
     played = play(
         reading.get(STORE, "t", "", ""),
-        [("get", [b"absent", b"token"]), ("fetch", answer(None, None)), ("fill", [b"ok"])],
+        [("get", [b"absent", b"token", b"1.5"]), ("fetch", answer(None, None)), ("fill", [b"ok"])],
     )
     assert played.result.stored is None
 
 
 def test_outage_of_postgres_is_raised_and_not_an_empty_answer() -> None:
     with pytest.raises(ColdTierError):
-        play(reading.get(STORE, "t", "", ""), [("get", [b"absent", b"token"]), ("fetch", ColdTierError("down"))])
+        play(
+            reading.get(STORE, "t", "", ""), [("get", [b"absent", b"token", b"1.5"]), ("fetch", ColdTierError("down"))]
+        )
 
 
 def test_thread_that_redis_knows_to_be_absent_costs_no_query() -> None:
-    assert play(reading.get(STORE, "t", "", ""), [("get", [b"none", b""])]).result.stored is None
+    assert play(reading.get(STORE, "t", "", ""), [("get", [b"none", b"", b"1.5"])]).result.stored is None
 
 
 def test_without_cold_tier_redis_answers_alone() -> None:
-    assert play(reading.get(HOT_ONLY, "t", "", ""), [("get", [b"none", b""])]).result.incarnation == ""
+    assert play(reading.get(HOT_ONLY, "t", "", ""), [("get", [b"none", b"", b"1.5"])]).result.incarnation == ""
 
 
 def test_miss_is_filled_with_the_token_that_the_script_gave() -> None:
     origin = Origin("life", "3.op", pinned=False)
     played = play(
         reading.get(STORE, "t", "", ""),
-        [("get", [b"absent", b"token"]), ("fetch", answer(STORED, origin)), ("fill", [b"ok"])],
+        [("get", [b"absent", b"token", b"1.5"]), ("fetch", answer(STORED, origin)), ("fill", [b"ok"])],
     )
     assert played.result.stored == STORED
     assert played.result.incarnation == "life"
@@ -65,7 +67,7 @@ def test_miss_is_filled_with_the_token_that_the_script_gave() -> None:
 
 def test_reader_that_meets_a_fill_reads_postgres_and_fills_nothing() -> None:
     origin = Origin("life", "3.op", pinned=False)
-    played = play(reading.get(STORE, "t", "", ""), [("get", [b"busy"]), ("fetch", answer(STORED, origin))])
+    played = play(reading.get(STORE, "t", "", ""), [("get", [b"busy", b"", b"1.5"]), ("fetch", answer(STORED, origin))])
     assert played.result.stored == STORED
 
 
@@ -73,7 +75,7 @@ def test_thread_of_the_official_saver_is_adopted_with_its_first_read() -> None:
     play(
         reading.get(STORE, "t", "", ""),
         [
-            ("get", [b"absent", b"token"]),
+            ("get", [b"absent", b"token", b"1.5"]),
             ("fetch", answer(STORED, None)),
             ("adopt", Origin("fresh", "0.fresh", pinned=False)),
             ("fill", [b"ok"]),
@@ -169,8 +171,8 @@ def test_structural_operation_takes_its_marker_away_when_postgres_fails() -> Non
 
 
 def test_delete_of_an_ephemeral_thread_is_one_step() -> None:
-    play(structure.delete(STORE, "t"), [("delete", [b"ok", b"0"])])
+    play(structure.delete(STORE, "t"), [("delete", [b"ok", b"0", b"life"])])
 
 
 def test_delete_of_a_promoted_thread_clears_postgres_after_redis() -> None:
-    play(structure.delete(STORE, "t"), [("delete", [b"ok", b"1"]), ("delete", None)])
+    play(structure.delete(STORE, "t"), [("delete", [b"ok", b"1", b"life"]), ("delete", ["life"])])

@@ -129,7 +129,7 @@ LUA = Lua("put", ("k",), (), "t1")
     ("raised", "step", "kind", "says"),
     [
         (redis.ResponseError("WRONGTYPE x"), LUA, errors.HotTierError, r"put of thread 't1'.*WRONGTYPE"),
-        (redis.ResponseError("ERR @user: -OOM command not allowed"), LUA, errors.HotTierError, "out of memory.*maxmem"),
+        (redis.ResponseError("ERR @user: -OOM command not allowed"), LUA, errors.HotFullError, "out of memory.*maxmem"),
         (redis.TimeoutError("slow"), LUA, errors.HotTierError, r"in time.*timeouts\.hot"),
         (redis.AuthenticationError("no"), LUA, errors.ConfigurationError, "refused the user or password"),
         (redis.ConnectionError("gone"), LuaBatch((LUA, LUA)), errors.HotTierError, r"'t1' and 1 more.*reached"),

@@ -1,0 +1,245 @@
+"""What happens between two steps of an operation: a delete, a lapse or a trim at the worst moment loses nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any, cast
+
+import pytest
+import redis
+from homes import at, make_checkpoint, put
+from langgraph.checkpoint.base import Checkpoint
+from stepping import Stepped
+
+from langgraph_tiered_checkpoint import Promotion, TieredSaver
+from langgraph_tiered_checkpoint.errors import FlushError, ThreadDeletedError
+from langgraph_tiered_checkpoint.plans import flushing, reading, structure
+
+
+@pytest.fixture
+def saver(redis_url: str, postgres_url: str) -> Iterator[TieredSaver]:
+    with TieredSaver.from_urls(
+        redis_url, postgres_url, promoter="external", promotion=Promotion.never(), hot_checkpoints=1
+    ) as made:
+        yield made
+
+
+def checkpoint(n: int) -> Checkpoint:
+    return make_checkpoint({"a": [n]}, n)
+
+
+def store(saver: TieredSaver, config: Any, made: Checkpoint, **metadata: Any) -> Any:
+    given: Any = {"source": "loop", "step": 1, "parents": {}, **metadata}
+    return saver.put(config, made, given, made["channel_versions"])
+
+
+def promoted(saver: TieredSaver, thread_id: str = "t", **first: Any) -> Any:
+    """A thread with one checkpoint, in both tiers."""
+    config = store(saver, at(thread_id), checkpoint(1), **first)
+    saver.promote(thread_id)
+    return config
+
+
+# --- delete
+
+
+def test_reader_that_fills_after_a_delete_brings_nothing_back(saver: TieredSaver) -> None:
+    promoted(saver)
+    saver.evict("t")
+    delete = Stepped(saver, structure.delete(saver._store, "t")).stop_before("delete", 2)
+    read = Stepped(saver, reading.get(saver._store, "t", "", "")).stop_before("fill")
+    delete.finish()
+    read.finish()
+    assert saver.get_tuple(at("t")) is None
+    assert saver.explain("t").state == "absent"
+
+
+@pytest.mark.parametrize("has_read", [False, True], ids=["fresh run", "run of before"])
+def test_writer_that_found_the_thread_in_postgres_before_a_delete(saver: TieredSaver, has_read: bool) -> None:  # noqa: FBT001
+    config = promoted(saver)
+    context = contextvars.Context()
+    if has_read:
+        context.run(saver.get_tuple, at("t"))
+    saver.evict("t")
+    delete = Stepped(saver, structure.delete(saver._store, "t")).stop_before("delete", 2)
+
+    def write() -> Stepped:
+        made = checkpoint(2)
+        metadata: Any = {"source": "loop", "step": 2, "parents": {}}
+        parent = config if has_read else at("t")
+        return Stepped(saver, saver._requests.put(parent, made, metadata, made["channel_versions"]))
+
+    late = context.run(write)
+    context.run(late.stop_before, "put", 2)
+    delete.finish()
+    if has_read:
+        with pytest.raises(ThreadDeletedError):
+            context.run(late.finish)
+        assert saver.explain("t").state == "absent"
+    else:
+        context.run(late.finish)
+        assert saver.explain("t").hot_checkpoints == 1
+        saver.promote("t")
+    assert len(list(saver.list(at("t")))) == (0 if has_read else 1)
+
+
+def test_run_that_found_no_thread_does_not_create_it_after_a_delete(saver: TieredSaver) -> None:
+    """`durability="exit"`: the run's only write comes at its end."""
+    run = contextvars.Context()
+    assert run.run(saver.get_tuple, at("t")) is None
+    saver.delete_thread("t")
+    with pytest.raises(ThreadDeletedError):
+        run.run(put, saver, at("t"), {"a": 1})
+    afresh = contextvars.Context()
+    assert afresh.run(saver.get_tuple, at("t")) is None
+    afresh.run(put, saver, at("t"), {"a": 2})
+    assert [t.checkpoint["channel_values"] for t in saver.list(at("t"))] == [{"a": 2}]
+
+
+# --- writes that come before their checkpoint
+
+
+EARLY = [("a", "precious"), ("__interrupt__", "please answer")]
+
+
+@pytest.mark.parametrize("reader", ["latest", "by id", "list", "list of all namespaces"])
+@pytest.mark.parametrize("between", ["evicted", "lapsed and read", "pruned"])
+def test_early_writes_find_their_checkpoint_after_the_hot_copy_is_gone(
+    saver: TieredSaver, redis_url: str, between: str, reader: str
+) -> None:
+    config = promoted(saver)
+    made = checkpoint(2)
+    saver.put_writes(at("t", "", made["id"]), EARLY, "task")
+    saver.flush("t")
+    match between:
+        case "evicted":
+            saver.evict("t")
+        case "pruned":
+            saver.prune(["t"])
+        case _:
+            with redis.Redis.from_url(redis_url) as client:
+                client.delete(saver._store.hot.thread_key("t"))
+            saver.get_tuple(at("t"))
+    stored = store(saver, config, made)
+    match reader:
+        case "latest":
+            found = saver.get_tuple(at("t"))
+        case "by id":
+            found = saver.get_tuple(stored)
+        case "list":
+            found = next(iter(saver.list(at("t"))))
+        case _:
+            found = next(iter(saver.list({"configurable": {"thread_id": "t"}})))
+    assert found is not None
+    assert {value for _, _, value in found.pending_writes or ()} == {"precious", "please answer"}
+    saver.flush("t")
+    latest = saver.get_tuple(at("t"))
+    assert latest is not None
+    assert len(latest.pending_writes or ()) == 2
+
+
+def test_namespace_of_a_call_stays_while_it_holds_early_writes(saver: TieredSaver) -> None:
+    config = store(saver, at("t"), checkpoint(1))
+    root = config["configurable"]["checkpoint_id"]
+    ns = "sub:task"
+    sub = store(saver, at("t", ns), checkpoint(1), parents={"": root})
+    for n in range(2, 5):
+        config = store(saver, config, checkpoint(n))
+    saver._sync.run(iter_promote(saver))
+    flush = Stepped(saver, flushing.flush(saver._store, "t")).stop_before("ack")
+    made = checkpoint(2)
+    saver.put_writes(at("t", ns, made["id"]), [("a", "precious")], "task")
+    flush.finish()
+    stored = store(saver, sub, made, parents={"": root})
+    saver.flush("t")
+    found = saver.get_tuple(stored)
+    assert found is not None
+    assert [value for _, _, value in found.pending_writes or ()] == ["precious"]
+    assert saver.explain("t").state == "clean"
+
+
+def iter_promote(saver: TieredSaver) -> Any:
+    """Make the thread due, and leave the flush to the caller."""
+    yield saver._store.hot.promote("t", "test", "op")
+
+
+# --- trimming
+
+
+def test_subgraph_of_a_kept_root_checkpoint_is_found_after_its_own_were_trimmed(saver: TieredSaver) -> None:
+    """The horizon counts the roots of trimmed calls too: a kept root may have been older than a trimmed call."""
+    counters = {"counters_since_delta_snapshot": {"d": [1, 5]}}
+    config = store(saver, at("t"), checkpoint(1))
+    root = config["configurable"]["checkpoint_id"]
+    store(saver, at("t", "sub:task"), checkpoint(1), parents={"": root})
+    for n in range(2, 5):
+        config = store(saver, config, checkpoint(n), **counters)
+    query: Any = {"configurable": {"thread_id": "t", "checkpoint_ns": "sub:task", "checkpoint_map": {"": root}}}
+    assert saver.get_tuple(query) is not None
+    saver.promote("t")
+    assert saver.get_tuple(query) is not None
+
+
+def test_checkpoint_put_again_gives_back_the_values_that_it_no_longer_uses(
+    saver: TieredSaver, redis_client: redis.Redis
+) -> None:
+    made = checkpoint(1)
+    for n in range(1, 6):
+        made["channel_values"], made["channel_versions"] = {"a": [n] * 50}, {"a": f"{n:032}.5"}
+        store(saver, at("t"), made)
+    fields = cast("list[bytes]", redis_client.hkeys(saver._store.hot.thread_key("t")))
+    assert sum(field[:1] == b"b" for field in fields) == 1
+
+
+# --- many writers at once
+
+
+@pytest.mark.parametrize("evicted", [True, False], ids=["evicted thread", "new thread"])
+async def test_tasks_that_meet_a_thread_that_is_not_resident_all_get_through(
+    saver: TieredSaver,
+    evicted: bool,  # noqa: FBT001
+) -> None:
+    if evicted:
+        promoted(saver)
+        saver.evict("t")
+    made = [checkpoint(n) for n in range(2, 130)]
+    metadata: Any = {"source": "loop", "step": 1, "parents": {}}
+    await asyncio.gather(*(saver.aput(at("t"), one, metadata, one["channel_versions"]) for one in made))
+    assert {t.checkpoint["id"] async for t in saver.alist(at("t"))} >= {one["id"] for one in made}
+    await saver.aclose()
+
+
+def test_os_threads_that_meet_an_evicted_thread_all_get_through(saver: TieredSaver) -> None:
+    config = promoted(saver)
+    saver.evict("t")
+    with ThreadPoolExecutor(32) as pool:
+        list(pool.map(lambda i: saver.put_writes(config, [("a", i)], f"task {i}"), range(64)))
+    found = saver.get_tuple(at("t"))
+    assert found is not None
+    assert {value for _, _, value in found.pending_writes or ()} == set(range(64))
+
+
+# --- a damaged thread
+
+
+def test_damaged_thread_does_not_keep_the_others_from_postgres(redis_url: str, postgres_url: str) -> None:
+    with (
+        TieredSaver.from_urls(
+            redis_url, postgres_url, promotion=Promotion.never(), flush_interval=timedelta(hours=1)
+        ) as saver,
+        redis.Redis.from_url(redis_url) as client,
+    ):
+        good = [f"good {n}" for n in range(10)]
+        for thread_id in (*good, "bad"):
+            config = promoted(saver, thread_id)
+            store(saver, config, checkpoint(2))
+        key = saver._store.hot.thread_key("bad")
+        client.hset(key, "m", b"\x81\xa1i\xa1i")
+        with pytest.raises(FlushError, match="'bad'"):
+            saver.flush()
+        assert {saver.explain(thread_id).state for thread_id in good} == {"clean"}
+        client.delete(key)

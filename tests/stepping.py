@@ -1,0 +1,43 @@
+"""Drives a plan step by step on real servers, so that a test decides what happens between two of its steps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from scripted import name_of
+
+from langgraph_tiered_checkpoint import TieredSaver
+from langgraph_tiered_checkpoint.steps import Plan, Step
+
+
+class Stepped:
+    """A plan that stops where it is told to. `result` is there once it has finished."""
+
+    def __init__(self, saver: TieredSaver, plan: Plan[Any]) -> None:
+        self._saver = saver
+        self._plan = plan
+        self._step: Step | None = next(plan)
+        self.result: Any = None
+
+    def stop_before(self, name: str, nth: int = 1) -> Stepped:
+        """Run until the step of that name is the next one; the n-th time, if it comes several times."""
+        while self._step is not None:
+            nth -= name_of(self._step) == name
+            if nth == 0:
+                return self
+            self._perform()
+        raise AssertionError(f"the plan ended before {name}")
+
+    def finish(self) -> Any:
+        """Run to the end; what the plan returned."""
+        while self._step is not None:
+            self._perform()
+        return self.result
+
+    def _perform(self) -> None:
+        assert self._step is not None
+        reply = self._saver._sync._perform(self._step)
+        try:
+            self._step = self._plan.send(reply)
+        except StopIteration as done:
+            self._step, self.result = None, done.value
