@@ -69,14 +69,18 @@ class Cold(ColdReader):
     def _unclaim(self, thread_id: str, incarnation: str) -> Statements[None]:
         yield self._q("unclaim", thread=thread_id, incarnation=incarnation)
 
-    def commit(self, batches: Sequence[ThreadBatch]) -> Tx[frozenset[str]]:
+    def commit(self, batches: Sequence[ThreadBatch], *, keep: bool = False) -> Tx[frozenset[str]]:
         """Write one batch per thread. The reply names the threads whose fence held; of the others nothing is written.
+
+        With `keep`, rows that are there already stay as they are.
 
         At most five statements, however many rows.
         """
-        return Tx("commit", ", ".join(batch.thread_id for batch in batches), partial(self._commit, tuple(batches)))
+        return Tx(
+            "commit", ", ".join(batch.thread_id for batch in batches), partial(self._commit, tuple(batches), keep=keep)
+        )
 
-    def _commit(self, batches: Sequence[ThreadBatch]) -> Statements[frozenset[str]]:
+    def _commit(self, batches: Sequence[ThreadBatch], *, keep: bool) -> Statements[frozenset[str]]:
         fences = set((yield self._q("lock", threads=[batch.thread_id for batch in batches])))
         held = [batch for batch in batches if (batch.thread_id, batch.incarnation, batch.expected) in fences]
         if not held:
@@ -88,14 +92,14 @@ class Cold(ColdReader):
             last_writes=[batch.last_write_ms for batch in held],
             reasons=[batch.reason for batch in held],
         )
-        yield from self._insert_checkpoints((b.thread_id, row) for b in held for row in b.checkpoints)
-        yield from self._insert_blobs((b.thread_id, row) for b in held for row in b.blobs)
-        yield from self._insert_writes((b.thread_id, row) for b in held for row in b.writes)
+        yield from self._insert_checkpoints([(b.thread_id, row) for b in held for row in b.checkpoints], keep=keep)
+        yield from self._insert_blobs([(b.thread_id, row) for b in held for row in b.blobs], keep=keep)
+        yield from self._insert_writes([(b.thread_id, row) for b in held for row in b.writes], keep=keep)
         return frozenset(batch.thread_id for batch in held)
 
     # One statement cannot touch a row twice, so of rows with the same key the last one stays.
 
-    def _insert_checkpoints(self, rows: Iterable[tuple[str, CheckpointRow]]) -> Statements[None]:
+    def _insert_checkpoints(self, rows: Iterable[tuple[str, CheckpointRow]], *, keep: bool) -> Statements[None]:
         unique = list({(thread, row.ns, row.checkpoint_id): (thread, row) for thread, row in rows}.values())
         if unique:
             exact = [row.exact_metadata or (None, None) for _, row in unique]
@@ -109,9 +113,10 @@ class Cold(ColdReader):
                 metadata=[row.metadata.decode() for _, row in unique],
                 exact_types=[type_ for type_, _ in exact],
                 exact=[data for _, data in exact],
+                keep=keep,
             )
 
-    def _insert_blobs(self, rows: Iterable[tuple[str, BlobRow]]) -> Statements[None]:
+    def _insert_blobs(self, rows: Iterable[tuple[str, BlobRow]], *, keep: bool) -> Statements[None]:
         unique = list({(thread, row.ns, row.channel, row.version): (thread, row) for thread, row in rows}.values())
         if unique:
             yield self._q(
@@ -122,9 +127,10 @@ class Cold(ColdReader):
                 versions=[row.version for _, row in unique],
                 types=[row.type for _, row in unique],
                 blobs=[row.data for _, row in unique],
+                keep=keep,
             )
 
-    def _insert_writes(self, rows: Iterable[tuple[str, WriteRow]]) -> Statements[None]:
+    def _insert_writes(self, rows: Iterable[tuple[str, WriteRow]], *, keep: bool) -> Statements[None]:
         unique = list(
             {(thread, row.ns, row.checkpoint_id, row.task_id, row.idx): (thread, row) for thread, row in rows}.values()
         )
@@ -140,6 +146,7 @@ class Cold(ColdReader):
                 types=[row.type for _, row in unique],
                 blobs=[row.data for _, row in unique],
                 paths=[row.task_path for _, row in unique],
+                keep=keep,
             )
 
     def pin(self, thread_id: str, incarnation: str, pinned: bool) -> Tx[bool]:  # noqa: FBT001 - stored as it is

@@ -228,6 +228,10 @@ class ColdReader(ColdSchema):
         ]
         return DeltaPage(ancestors, "")
 
+    def origin(self, thread_id: str) -> Tx[Origin | None]:
+        """What the row of a thread says; None without one. One look-up by primary key."""
+        return Tx("origin", thread_id, partial(self._origin, thread_id))
+
     def status(self, thread_id: str) -> Tx[ColdStatus | None]:
         """What `explain` says; None if Postgres has nothing of the thread."""
         return Tx("status", thread_id, partial(self._status, thread_id))

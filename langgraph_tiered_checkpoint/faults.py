@@ -62,7 +62,7 @@ def translate(exc: Exception, step: Step, hot: HotTarget, cold: ColdTarget | Non
             assert_never(step)
 
 
-def hot_fault(  # noqa: PLR0911 - a table
+def hot_fault(  # noqa: C901, PLR0911 - a table
     exc: Exception, what: str, place: str
 ) -> TieredCheckpointError:
     """A fault of Redis, or the configuration error behind it."""
@@ -85,13 +85,15 @@ def hot_fault(  # noqa: PLR0911 - a table
             )
         case redis.ResponseError() if "user_script" in text:
             return HotRefusedError(f"{at} could not run the script ({text}). The thread's hash is damaged: delete it")
+        case redis.ReadOnlyError():
+            return HotTierError(f"{at} is a replica ({text}). Point the URL at the primary, or use Sentinel")
         case NoPermissionError():
             return HotTierError(f"{at} denied a command to this user ({text}). Grant it; `doctor` lists what is needed")
         case _:
             return HotTierError(f"{at} refused ({text})")
 
 
-def cold_fault(  # noqa: PLR0911 - a table
+def cold_fault(  # noqa: C901, PLR0911 - a table
     exc: Exception, what: str, place: str
 ) -> TieredCheckpointError:
     """A fault of Postgres, or the configuration error behind it."""
@@ -107,6 +109,12 @@ def cold_fault(  # noqa: PLR0911 - a table
             )
         case StatementTimeoutError() | pg.QueryCanceled():
             return ColdTierError(f"{at} did not answer in time ({text}). It may be overloaded; see timeouts.cold")
+        case pg.ReadOnlySqlTransaction():
+            return ColdTierError(
+                f"{at} is read-only ({text}): a standby, or out of storage. Point the URL at the primary, or make room"
+            )
+        case pg.DiskFull():
+            return ColdTierError(f"{at} is out of storage ({text}). Make room; what waits in Redis is flushed then")
         case _ if isinstance(exc, _WRONG_SCHEMA):
             return SchemaError(f"{at} lacks what this package needs ({text}). Run setup()")
         case _ if isinstance(exc, _REFUSED):

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from langgraph_tiered_checkpoint.config import Settings
 from langgraph_tiered_checkpoint.frames import pack_blob, pack_frame, pack_list, pack_write
 from langgraph_tiered_checkpoint.records import BlobRow, CheckpointRow, StoredCheckpoint, WriteRow
-from langgraph_tiered_checkpoint.steps import Lua
+from langgraph_tiered_checkpoint.steps import SERVER_RUN, Lua
 
 BUCKETS = 256
 LEASE_MS = 30_000
@@ -72,6 +72,7 @@ class Hot:
         )
         self._interval_ms = int(settings.flush_interval.total_seconds() * 1000)
         self._cold = "1" if settings.cold else "0"
+        self._run = SERVER_RUN if settings.cold else ""
         self._refresh = "1" if settings.refresh_on_read else "0"
 
     # Keys
@@ -150,13 +151,13 @@ class Hot:
             writer.promote,
             self._interval_ms,
         )
-        return self._call(script, writer.thread_id, ("due", "threads", "runs", "gone"), *head, *args)
+        return self._call(script, writer.thread_id, ("due", "threads", "runs", "gone"), *head, *args, self._run)
 
     # Reading
 
     def get(self, thread_id: str, ns: str, checkpoint_id: str, *, root_id: str, token: str) -> Lua:
         """One checkpoint, or the latest of a namespace. One round trip."""
-        return self._call("get", thread_id, (), ns, checkpoint_id, self._refresh, root_id, self._cold, token)
+        return self._call("get", thread_id, (), ns, checkpoint_id, self._refresh, root_id, self._cold, token, self._run)
 
     def list(
         self, thread_id: str, ns: str | None, *, below: str, cursor: tuple[str, str] | None, limit: int, values: bool
@@ -164,11 +165,13 @@ class Hot:
         """One page, newest first. One round trip."""
         at_id, at_ns = cursor or ("", "")
         one = "0" if ns is None else "1"
-        return self._call("list", thread_id, (), one, ns or "", below, at_id, at_ns, limit, "1" if values else "0")
+        return self._call(
+            "list", thread_id, (), one, ns or "", below, at_id, at_ns, limit, "1" if values else "0", self._run
+        )
 
     def delta(self, thread_id: str, ns: str, checkpoint_id: str, channels: Sequence[str]) -> Lua:
         """What the ancestors of a checkpoint hold of some channels. One round trip."""
-        return self._call("delta", thread_id, (), ns, checkpoint_id, *channels)
+        return self._call("delta", thread_id, (), ns, checkpoint_id, *channels, self._run)
 
     def fill(
         self,
@@ -206,7 +209,7 @@ class Hot:
             args += (row.checkpoint_id, row.parent_id, pack_frame(row), packed)
             for blob in stored.blobs:
                 args += (blob.channel, blob.version, pack_blob(blob))
-        return self._call("fill", thread_id, ("threads", "gone"), *args)
+        return self._call("fill", thread_id, ("threads", "gone"), *args, self._run)
 
     # Promoting
 
@@ -217,7 +220,7 @@ class Hot:
         return Lua("claim", (self.bucket_key(bucket, "due"),), (limit, 0, "1", rank), f"bucket {bucket:02x}")
 
     def peek(self, thread_id: str) -> Lua:
-        return self._call("peek", thread_id, ("due",), thread_id, LEASE_MS)
+        return self._call("peek", thread_id, ("due",), thread_id, LEASE_MS, self._run)
 
     def changes(self, thread_id: str, incarnation: str, after: int) -> Lua:
         return self._call("changes", thread_id, (), incarnation, after, PAGE_BYTES)
@@ -236,7 +239,10 @@ class Hot:
         return self._call("park", thread_id, ("due", "parked"), thread_id, incarnation, error, 1_000, 600_000)
 
     def rebase(self, thread_id: str, incarnation: str, flushed: str, op: str) -> Lua:
-        return self._call("rebase", thread_id, (), incarnation, flushed, op)
+        return self._call("rebase", thread_id, ("due",), thread_id, incarnation, flushed, op, self._interval_ms)
+
+    def vouch(self, thread_id: str, incarnation: str, flushed: str) -> Lua:
+        return self._call("vouch", thread_id, (), incarnation, flushed, self._run)
 
     def promote(self, thread_id: str, reason: str, op: str, *, pin: bool | None = None) -> Lua:
         return self._call("promote", thread_id, ("due",), thread_id, reason, "" if pin is None else str(int(pin)), op)
@@ -264,7 +270,7 @@ class Hot:
         return self._call("delete", thread_id, ("due", "threads", "gone", "parked"), thread_id, op, *only)
 
     def copy_out(self, thread_id: str) -> Lua:
-        return self._call("copy_out", thread_id, ())
+        return self._call("copy_out", thread_id, (), self._run)
 
     def land(self, thread_id: str, token: str, incarnation: str, dump: bytes, run_ids: Iterable[str]) -> Lua:
         return self._call(

@@ -23,12 +23,15 @@ from langgraph_tiered_checkpoint.redis_ports import (
     Conversation,
     ServerCheck,
     Words,
+    addressed,
     check_server,
     connection_settings,
+    identify,
     invoke,
     is_stale,
     packed,
     raw,
+    run_id_of,
 )
 from langgraph_tiered_checkpoint.steps import Lua
 from langgraph_tiered_checkpoint.targets import HotTarget
@@ -75,6 +78,8 @@ class _Link(asyncio.Protocol):
 
     def __init__(self, connection: _Connection, timeout_s: float) -> None:
         self.closed = False
+        self.run_id = ""
+        """Of the server at the other end."""
         self._loop = asyncio.get_running_loop()
         self._timeout_s = timeout_s
         self._waiting: deque[_Request] = deque()
@@ -225,12 +230,11 @@ class AsyncRedis:
             link.abort(redis.ConnectionError("the saver was closed"))
 
     async def _exchange(self, commands: Sequence[Words]) -> list[Any]:
-        data = packed(commands)
         link = self._link
         if link is None or link.closed:
             link = await self._connected()
         try:
-            replies = await link.request(data)
+            replies = await link.request(packed(commands, link.run_id))
             if not is_stale(replies):
                 return replies
             link.abort(redis.ConnectionError("the server is not the one to talk to"))
@@ -238,7 +242,8 @@ class AsyncRedis:
             raise
         except redis.ConnectionError:
             pass
-        return await (await self._connected()).request(data)
+        link = await self._connected()
+        return await link.request(packed(commands, link.run_id))
 
     async def _connected(self) -> _Link:
         """A link that works; callers that come while it is being made wait for the same one."""
@@ -264,24 +269,16 @@ class AsyncRedis:
         connection: _Connection = pool.connection_class(**settings)
         await connection.connect()
         link = _Link(connection, self._target.timeout_s)
-        if not self._check.passed:
-            try:
-                await _check(link, self._target)
-            except BaseException:
-                link.abort(redis.ConnectionError("the server failed the check"))
-                raise
+        conversation = identify() if self._check.passed else check_server(self._target)
+        try:
+            conversation.send(await link.request(packed(next(conversation))))
+        except StopIteration as done:
             self._check.passed = True
+            link.run_id = run_id_of(done.value[0])
+        except BaseException:
+            link.abort(redis.ConnectionError("the server failed the check"))
+            raise
         return link
-
-
-async def _check(link: _Link, target: HotTarget) -> None:
-    conversation = check_server(target)
-    commands = next(conversation)
-    replies = await link.request(packed(commands))
-    try:
-        conversation.send(replies)
-    except StopIteration:
-        return
 
 
 class AsyncCluster:
@@ -325,6 +322,6 @@ class AsyncCluster:
 
     async def _execute(self, words: Words) -> Any:
         try:
-            return await self._client.execute_command(*words, **raw(words))
+            return await self._client.execute_command(*addressed(words, ""), **raw(words))
         except redis.ResponseError as refusal:
             return refusal

@@ -7,7 +7,7 @@ follows is ours, because its clients spend several times as long on a command as
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, NamedTuple, Protocol, cast
 
 import hiredis
 import redis
@@ -18,7 +18,7 @@ from redis.exceptions import NoScriptError, ReadOnlyError
 from langgraph_tiered_checkpoint.errors import ConfigurationError
 from langgraph_tiered_checkpoint.hot import BUCKETS
 from langgraph_tiered_checkpoint.scripts import script
-from langgraph_tiered_checkpoint.steps import Lua
+from langgraph_tiered_checkpoint.steps import SERVER_RUN, Lua
 from langgraph_tiered_checkpoint.targets import HotTarget
 
 LAYOUT: Final = f"1:{BUCKETS}".encode()
@@ -66,13 +66,20 @@ def _with_text(calls: Sequence[Lua], one_server: bool) -> Iterator[Words]:  # no
         yield ("EVALSHA" if known else "EVAL", sha if known else text, len(c.keys), *c.keys, *c.args)
 
 
-def packed(commands: Sequence[Words]) -> list[bytes]:
-    """Commands as they go over the wire."""
-    return [hiredis.pack_command(cast("tuple[Any]", words)) for words in commands]
+def packed(commands: Sequence[Words], run_id: str = "") -> list[bytes]:
+    """Commands as they go over the wire to a server of that run id."""
+    return [hiredis.pack_command(cast("tuple[Any]", addressed(words, run_id))) for words in commands]
+
+
+def addressed(words: Words, run_id: str) -> Words:
+    """A command with the run id of the server that it goes to, if it asks for that."""
+    return (*words[:-1], run_id) if words[-1] is SERVER_RUN else words
 
 
 def check_server(target: HotTarget) -> Conversation:
     """Make sure that the server can be used: its version, and the layout of what it holds. One round trip.
+
+    The result is the reply to INFO, for `run_id_of`.
 
     Raises:
         ConfigurationError: it is too old, or holds another layout under this prefix.
@@ -87,7 +94,7 @@ def check_server(target: HotTarget) -> Conversation:
         )
     layout = layout.encode() if isinstance(layout, str) else layout
     if layout == LAYOUT:  # even if a full server has refused the SET
-        return []
+        return [info]
     for reply in (written, layout):
         if isinstance(reply, Exception):
             raise reply
@@ -97,16 +104,30 @@ def check_server(target: HotTarget) -> Conversation:
     )
 
 
+def identify() -> Conversation:
+    """Ask a server for what `run_id_of` reads; the result is its reply."""
+    return (yield [("INFO", "server")])
+
+
+def run_id_of(info: object) -> str:
+    """Enough of the run id in a reply to INFO to tell runs apart; empty where the server hides it."""
+    return _field(info, "run_id")[:16]
+
+
 def _version(info: object) -> str:
     """The version in a reply to INFO; empty where the command is forbidden."""
+    if isinstance(info, dict) and "redis_version" not in info:  # of a cluster: by node
+        return next((_version(of_node) for of_node in info.values()), "")
+    return _field(info, "redis_version")
+
+
+def _field(info: object, name: str) -> str:
     match info:
-        case {"redis_version": version}:
-            return str(version)
-        case dict():  # of a cluster: by node
-            return next((_version(of_node) for of_node in info.values()), "")
+        case dict():
+            return str(info.get(name, ""))
         case bytes():
             lines = dict(line.split(":", 1) for line in info.decode(errors="replace").split() if ":" in line)
-            return lines.get("redis_version", "")
+            return lines.get(name, "")
         case _:
             return ""
 
@@ -146,6 +167,13 @@ def is_stale(replies: Sequence[Any]) -> bool:
     )
 
 
+class _Line(NamedTuple):
+    """A connection, and the run id of the server at its other end."""
+
+    connection: _Connection
+    run_id: str
+
+
 class SyncRedis:
     """Sync connections to one server, for any number of threads.
 
@@ -155,7 +183,7 @@ class SyncRedis:
     def __init__(self, target: HotTarget, check: ServerCheck) -> None:
         self._target = target
         self._check = check
-        self._idle: list[_Connection] = []
+        self._idle: list[_Line] = []
 
     def run(self, calls: Sequence[Lua]) -> list[Any]:
         """Run scripts, pipelined; their replies.
@@ -183,16 +211,15 @@ class SyncRedis:
     def close(self) -> None:
         """Close the connections that are not in use."""
         while self._idle:
-            self._idle.pop().disconnect()
+            self._idle.pop().connection.disconnect()
 
     def _exchange(self, commands: Sequence[Words]) -> list[Any]:
-        data = packed(commands)
         try:
-            connection = self._idle.pop()
+            line = self._idle.pop()
         except IndexError:
-            connection = self._connect()
+            line = self._connect()
         try:
-            replies = self._attempt(connection, data)
+            replies = self._attempt(line, commands)
             if not is_stale(replies):
                 return replies
         except redis.TimeoutError:
@@ -200,18 +227,18 @@ class SyncRedis:
         except redis.ConnectionError:
             pass
         self.close()
-        return self._attempt(self._connect(), data)
+        return self._attempt(self._connect(), commands)
 
-    def _attempt(self, connection: _Connection, data: list[bytes]) -> list[Any]:
+    def _attempt(self, line: _Line, commands: Sequence[Words]) -> list[Any]:
         try:
-            replies = self._say(connection, data)
+            replies = self._say(line.connection, packed(commands, line.run_id))
         except BaseException:
-            connection.disconnect()
+            line.connection.disconnect()
             raise
         if is_stale(replies) or len(self._idle) >= _IDLE_CONNECTIONS:
-            connection.disconnect()
+            line.connection.disconnect()
         else:
-            self._idle.append(connection)
+            self._idle.append(line)
         return replies
 
     @staticmethod
@@ -225,21 +252,21 @@ class SyncRedis:
                 replies.append(refusal)
         return replies
 
-    def _connect(self) -> _Connection:
+    def _connect(self) -> _Line:
         pool: Any = self._target.sync_pool
         no_retry = redis.retry.Retry(NoBackoff(), 0)
         connection: _Connection = pool.connection_class(**connection_settings(pool, self._target.timeout_s, no_retry))
         connection.connect()
-        if not self._check.passed:
-            conversation = check_server(self._target)
-            try:
-                conversation.send(self._say(connection, packed(next(conversation))))
-            except StopIteration:
-                self._check.passed = True
-            except BaseException:
-                connection.disconnect()
-                raise
-        return connection
+        conversation = identify() if self._check.passed else check_server(self._target)
+        try:
+            conversation.send(self._say(connection, packed(next(conversation))))
+        except StopIteration as done:
+            self._check.passed = True
+            return _Line(connection, run_id_of(done.value[0]))
+        except BaseException:
+            connection.disconnect()
+            raise
+        raise AssertionError("unreachable: either conversation is one exchange")
 
 
 class SyncCluster:
@@ -274,7 +301,7 @@ class SyncCluster:
 
     def _execute(self, words: Words) -> Any:
         try:
-            return self._client.execute_command(*words, **raw(words))
+            return self._client.execute_command(*addressed(words, ""), **raw(words))
         except redis.ResponseError as refusal:
             return refusal
 

@@ -71,6 +71,8 @@ class Peek(NamedTuple):
     reason: str
     rebase: bool
     pinned: bool
+    moved: bool
+    """Whether it may be older than what Postgres holds: see lua/run.lua."""
 
 
 class Rows(NamedTuple):
@@ -156,7 +158,7 @@ def parse_delta(ns: str, reply: Sequence[Any]) -> Walk:
 def parse_peek(reply: Sequence[Any]) -> Peek | None:
     if reply[0] != b"thread":
         return None
-    _, incarnation, state, flushed, number, last, last_write_ms, reason, rebase, pinned = reply
+    _, incarnation, state, flushed, number, last, last_write_ms, reason, rebase, pinned, moved = reply
     return Peek(
         incarnation.decode(),
         state.decode(),
@@ -167,6 +169,7 @@ def parse_peek(reply: Sequence[Any]) -> Peek | None:
         reason.decode(),
         bool(rebase),
         bool(pinned),
+        bool(moved),
     )
 
 

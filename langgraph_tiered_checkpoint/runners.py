@@ -291,7 +291,7 @@ class SyncRunner(_Runner):
             case Lua():
                 return ports.hot.run((step,))[0]
             case LuaBatch():
-                return ports.hot.run(step.calls)
+                return ports.hot.run(step.calls) if step.calls else []
             case Tx():
                 if ports.cold is None:
                     raise self._no_cold_tier(step)
@@ -374,7 +374,7 @@ class AsyncRunner(_Runner):
             case Lua():
                 return (await ports.hot.run((step,)))[0]
             case LuaBatch():
-                return await ports.hot.run(step.calls)
+                return await ports.hot.run(step.calls) if step.calls else []
             case Tx():
                 if ports.cold is None:
                     raise self._no_cold_tier(step)

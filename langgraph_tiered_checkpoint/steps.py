@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 T = TypeVar("T")
 
@@ -39,6 +39,11 @@ class Tx(Generic[T]):
     """Statement timeout for this transaction, if tighter than the connection's."""
 
 
+SERVER_RUN: Final = "the server's run id"
+"""As the last argument of a script: the port puts the id there under which the server that answers is running, or ""
+where the server does not tell. A restart or a failover changes it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Lua:
     """One atomic script on one hash slot; the reply is the script's."""
@@ -52,7 +57,7 @@ class Lua:
 
 @dataclass(frozen=True, slots=True)
 class LuaBatch:
-    """Independent scripts, possibly on several slots, sent together; the reply is the list of their replies."""
+    """Independent scripts, possibly on several slots or none at all, sent together; the reply lists their replies."""
 
     calls: tuple[Lua, ...]
 

@@ -5,9 +5,10 @@
 --               fn its number, ct created ms, lw last write ms, ttl, ht TTLs ms (0 never), n checkpoints, by bytes,
 --               pin, int (interrupted), wh (whole: all of the thread is here), hz horizon, nn namespaces ever,
 --               th, tt head and tail of all checkpoints in id order, du dirty since ms, rs reason, er error,
---               bk failures in a row, rb (rebase: upload all, then drop)
+--               bk failures in a row, rb (rebase: upload all, then drop),
+--               rn run id of the server under which it was last compared with Postgres
 --   e           end of a promoter's lease, ms
---   x           a marker instead of a thread: {kind, token, deadline ms}
+--   x           a marker instead of a thread: {kind, token, deadline ms, run id of the server}
 --   n<ns>       {number, head k, tail k, checkpoints, floor, sure, early}; N<number> the namespace. At or above the floor
 --               every checkpoint is here, if sure with its pending writes; early counts the checkpoints that are not here
 --               and have pending writes here

@@ -4,14 +4,17 @@
 -- ARGV[1] namespace  [2] checkpoint id whose ancestors are wanted, "" for the latest  [3...] channels
 -- Reply: {"walk", incarnation, ancestors, next ancestor that is not here or "", its pending writes, channels still open}
 --     with each ancestor {id, {channel, value or false if it is inline, ...}, pending writes of these channels, frame or ""};
---     {"none", ...} and {"miss", ...} as in get.lua; {"absent"}; {"unsure", incarnation}: Postgres may hold more pending writes.
+--     {"none", ...} and {"miss", ...} as in get.lua; {"absent"}; {"unsure", incarnation}: Postgres may hold more pending writes;
+--     {"moved", ...}: see run.lua.
 -- include: common
+-- include: run
 -- include: reading
 local m, x = load()
 if not m then
-  if x and x[1] == 'vacant' and tonumber(x[3]) > now_ms() then return {'none', ''} end
+  if holds(x, now_ms()) and x[1] == 'vacant' then return {'none', ''} end
   return {'absent'}
 end
+if moved(m) then return moved_reply(m) end
 local ns, id = ARGV[1], ARGV[2]
 local n = load_ns(ns)
 if id == '' and n and n[2] ~= '' and (m.wh == 1 or n[6] == 1) then id = id_of(n[2]) end

@@ -8,6 +8,7 @@
 --     frame, ...  [13...] channel, version, value, ...
 -- Reply: {"ok"}, or {"skip"} if the thread has moved on: nothing was changed.
 -- include: common
+-- include: run
 -- include: storing
 local VACANT_MS = 60000
 local TID, INC, ns, id = ARGV[1], ARGV[3], ARGV[8], ARGV[9]
@@ -15,9 +16,9 @@ local m, x = load()
 local now = now_ms()
 local made = false
 if not m then
-  if not x or ARGV[2] == '' or x[2] ~= ARGV[2] or tonumber(x[3]) <= now then return {'skip'} end
+  if ARGV[2] == '' or not holds(x, now) or x[2] ~= ARGV[2] then return {'skip'} end
   if INC == '' then
-    hset({'x', pack({'vacant', ARGV[2], now + VACANT_MS})})
+    hset({'x', pack({'vacant', ARGV[2], now + VACANT_MS, RUN})})
     call('PEXPIRE', T, VACANT_MS)
     return {'ok'}
   end
@@ -26,7 +27,7 @@ if not m then
   m.s, m.fl, m.wh, m.hz, m.pin, m.rs = 'c', ARGV[4], 0, NOWHERE, tonumber(ARGV[5]), 'in Postgres before'
   m.fn = tonumber(string.match(ARGV[4], '^%d+') or 0)
   m.ch = m.fn
-elseif m.i ~= INC or m.wh == 1 or m.fl ~= ARGV[4] then
+elseif m.i ~= INC or m.wh == 1 or m.fl ~= ARGV[4] or moved(m) then
   return {'skip'}
 end
 local known = load_ns(ns)

@@ -9,8 +9,9 @@
 --     {"none", "", ms}: there is no such thread in either tier, as of that time.
 --     {"miss", incarnation, pending writes that only this tier has, last flushed change id}: Postgres may hold it.
 --     {"absent", token, ms}: nothing is known; the token, if not "", entitles to a fill.
---     {"busy", "", ms}: read Postgres, fill nothing.
+--     {"busy", "", ms}: read Postgres, fill nothing. {"moved", ...}: see run.lua.
 -- include: common
+-- include: run
 -- include: reading
 local MARKER_MS = 10000
 local ns, id = ARGV[1], ARGV[2]
@@ -19,16 +20,17 @@ if not m then
   local now = now_exactly()
   local at = string.format('%.3f', now)
   if ARGV[5] ~= '1' then return {'none', '', at} end
-  if x and tonumber(x[3]) > now then
+  if holds(x, now) then
     if x[1] == 'vacant' then return {'none', '', at} end
     return {'busy', '', at}
   end
   if ARGV[6] == '' then return {'absent', '', at} end
-  local full = redis.pcall('HSET', T, 'x', pack({'filling', ARGV[6], math.floor(now) + MARKER_MS}))
+  local full = redis.pcall('HSET', T, 'x', pack({'filling', ARGV[6], math.floor(now) + MARKER_MS, RUN}))
   if type(full) == 'table' and full.err then return {'absent', '', at} end
   call('PEXPIRE', T, MARKER_MS)
   return {'absent', ARGV[6], at}
 end
+if moved(m) then return moved_reply(m) end
 if ARGV[3] == '1' and id == '' and m.s ~= 'd' then touch_ttl(m) end
 local n = load_ns(ns)
 if id == '' then

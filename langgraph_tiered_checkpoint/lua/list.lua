@@ -7,14 +7,16 @@
 -- Reply: {"page", incarnation, "1" if nothing can be elsewhere, floor, records, "1" if there is more}:
 --     every checkpoint of the namespace at or above the floor is in this tier; a record has, last, "1" if all of its
 --     pending writes are too.
---     {"none", ""}: no such thread in either tier. {"absent"}: nothing is known.
+--     {"none", ""}: no such thread in either tier. {"absent"}: nothing is known. {"moved", ...}: see run.lua.
 -- include: common
+-- include: run
 -- include: reading
 local m, x = load()
 if not m then
-  if x and x[1] == 'vacant' and tonumber(x[3]) > now_ms() then return {'none', ''} end
+  if holds(x, now_ms()) and x[1] == 'vacant' then return {'none', ''} end
   return {'absent'}
 end
+if moved(m) then return moved_reply(m) end
 local one, ns = ARGV[1] == '1', ARGV[2]
 local n = one and load_ns(ns)
 local whole = m.wh == 1 and '1' or '0'

@@ -5,6 +5,7 @@
 --     stored already  [25...] new values: channel, version, value, ...
 -- Reply: {"ok", incarnation, state}, {"missing", the positions in [24] without a value} with nothing stored, or see `admit`.
 -- include: common
+-- include: run
 -- include: storing
 -- include: write
 local now = now_ms()

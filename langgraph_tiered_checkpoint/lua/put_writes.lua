@@ -5,6 +5,7 @@
 -- ARGV[22] task id  [23] "1" if the writes hold an interrupt  [24...] idx, frame, ...
 -- Reply: {"ok", incarnation, state}, or see `admit`.
 -- include: common
+-- include: run
 -- include: storing
 -- include: write
 local now = now_ms()

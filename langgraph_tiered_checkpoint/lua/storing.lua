@@ -1,5 +1,5 @@
 -- Shared by the scripts that add to a thread. What is to be stored gathers in `out`, for one HSET at the end, and what
--- that makes superfluous in `dropped`, for one HDEL after it.
+-- that makes superfluous in `dropped`, for one HDEL after it. They include run.lua first.
 local out, dropped = {}, {}
 
 local function add(field, value)
@@ -11,6 +11,7 @@ local function new_meta(incarnation, now, ttl, hot_ttl)
   return {
     i = incarnation, s = 'e', ch = 0, fl = '', fn = 0, ct = now, lw = now, ttl = ttl, ht = hot_ttl, n = 0, by = 0,
     pin = 0, int = 0, wh = 1, hz = '', nn = 0, th = '', tt = '', du = 0, rs = '', er = '', bk = 0, rb = 0,
+    rn = RUN,
   }
 end
 

@@ -13,10 +13,12 @@ local marked = false
 local TID, OP, INC, CONFIRMED, COLD = ARGV[1], ARGV[2], ARGV[3], ARGV[4] == '1', ARGV[5] == '1'
 
 -- The thread's meta, or nil and what to answer.
--- Answers: {"deleted"}, {"closed", ms left}, {"origin", token}: ask Postgres, then call again with what it said.
+-- Answers: {"deleted"}, {"closed", ms left}, {"origin", token}: ask Postgres, then call again with what it said;
+-- {"moved", ...}: see run.lua.
 local function admit(now)
   local m, x = load()
   if m then
+    if moved(m) then return nil, moved_reply(m) end
     if m.i == INC then return m end
     if CONFIRMED or call('ZSCORE', KEYS[5], tomb({TID, INC})) then return nil, {'deleted'} end
     local buried = tonumber(call('ZSCORE', KEYS[5], tomb({TID})) or 0)
@@ -34,15 +36,15 @@ local function admit(now)
     local named = tonumber(ARGV[6])
     if named > 0 and named < buried then return nil, {'deleted'} end
   end
-  local expired = not x or tonumber(x[3]) <= now
-  if x and not expired and x[1] == 'closed' then return nil, {'closed', tonumber(x[3]) - now} end
-  local fresh = not COLD or (x and not expired and (x[1] == 'vacant' or (ARGV[7] == 'new' and x[2] == ARGV[8])))
+  local held = holds(x, now)
+  if held and x[1] == 'closed' then return nil, {'closed', tonumber(x[3]) - now} end
+  local fresh = not COLD or (held and (x[1] == 'vacant' or (ARGV[7] == 'new' and x[2] == ARGV[8])))
   if fresh then
     if CONFIRMED then return nil, {'deleted'} end
     marked = x ~= nil
     return new_meta(INC, now, tonumber(ARGV[11]), tonumber(ARGV[12]))
   end
-  if ARGV[7] == 'cold' and x and not expired and x[2] == ARGV[8] then
+  if ARGV[7] == 'cold' and held and x[2] == ARGV[8] then
     marked = true
     local made = new_meta(INC, now, tonumber(ARGV[11]), tonumber(ARGV[12]))
     made.s, made.fl, made.wh, made.hz = 'c', ARGV[9], 0, NOWHERE
@@ -52,8 +54,8 @@ local function admit(now)
   end
   -- Whoever asks Postgres after a marker was set may rely on the answer, so writers share it: they would take it from
   -- each other for ever.
-  if x and not expired and x[1] == 'filling' then return nil, {'origin', x[2]} end
-  hset({'x', pack({'filling', OP, now + MARKER_MS})})
+  if held and x[1] == 'filling' then return nil, {'origin', x[2]} end
+  hset({'x', pack({'filling', OP, now + MARKER_MS, RUN})})
   call('PEXPIRE', T, MARKER_MS)
   return nil, {'origin', OP}
 end

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any
 
 from langgraph_tiered_checkpoint.cold import Cold
 from langgraph_tiered_checkpoint.errors import (
@@ -21,10 +22,11 @@ from langgraph_tiered_checkpoint.errors import (
 )
 from langgraph_tiered_checkpoint.hot import BUCKETS
 from langgraph_tiered_checkpoint.lives import new_id
+from langgraph_tiered_checkpoint.plans.comparing import compare
 from langgraph_tiered_checkpoint.plans.store import Store
 from langgraph_tiered_checkpoint.records import ThreadBatch
 from langgraph_tiered_checkpoint.replies import Changes, Peek, Rows, parse_changes, parse_peek, parse_rows
-from langgraph_tiered_checkpoint.steps import LuaBatch, Plan
+from langgraph_tiered_checkpoint.steps import Lua, LuaBatch, Plan
 
 BATCH = 32
 """Threads committed in one transaction."""
@@ -103,7 +105,12 @@ def flush(store: Store, thread_id: str) -> Plan[None]:
     goal: tuple[str, int] | None = None
     for attempt in range(_ROUNDS):
         peek = parse_peek((yield store.hot.peek(thread_id)))
-        if peek is None or peek.state != "d":
+        if peek is None:
+            return
+        if peek.moved and not peek.rebase:
+            yield from compare(store, thread_id, peek.incarnation, peek.flushed)
+            continue
+        if peek.state != "d":
             return
         if goal is None:
             goal = (peek.incarnation, peek.last_number)
@@ -169,7 +176,10 @@ def _copy_changes(store: Store, cold: Cold, thread_id: str, peek: Peek) -> Plan[
 
 
 def _copy_base(store: Store, cold: Cold, thread_id: str, peek: Peek) -> Plan[bool]:
-    """Copy everything the thread holds, without moving the fence. What changes meanwhile is in the log."""
+    """Copy everything the thread holds, without moving the fence. What changes meanwhile is in the log.
+
+    Where Postgres holds something already, from a time that Redis has lost, that stays.
+    """
     cursor = "0"
     while True:
         reply = yield store.hot.scan(thread_id, peek.incarnation, cursor)
@@ -180,7 +190,7 @@ def _copy_base(store: Store, cold: Cold, thread_id: str, peek: Peek) -> Plan[boo
         rows = parse_rows(reply[2])
         if rows.checkpoints or rows.blobs or rows.writes:
             batch = _batch(thread_id, peek, rows, peek.flushed)
-            if not (yield cold.commit([batch])):
+            if not (yield cold.commit([batch], keep=peek.rebase)):
                 return False
         cursor = reply[1].decode()
         if cursor == "0":
@@ -206,6 +216,24 @@ def _reconcile(store: Store, cold: Cold, thread_id: str, peek: Peek, *, last_cha
     verdict, _ = yield store.hot.ack(thread_id, peek.incarnation, origin.flushed)
     if verdict == b"diverged" or (verdict == b"stale" and last_chance):
         yield store.hot.rebase(thread_id, peek.incarnation, origin.flushed, new_id())
+
+
+def ask(store: Store, thread_id: str, call: Lua) -> Plan[list[Any]]:
+    """The reply of a script that notices when an older Redis has brought the thread back: Postgres is asked first then.
+
+    Raises:
+        ColdTierError: Postgres did not answer, so nobody knows whether the hot copy is the latest.
+    """
+    for _ in range(_ROUNDS):
+        reply: list[Any] = yield call
+        if reply[0] != b"moved":
+            return reply
+        _, incarnation, flushed, to_upload = reply
+        if to_upload:
+            yield from flush(store, thread_id)
+        else:
+            yield from compare(store, thread_id, incarnation.decode(), flushed.decode())
+    raise ThreadBusyError(f"thread {thread_id!r} is being compared with Postgres by others; try again")
 
 
 def _trim(store: Store, thread_id: str, incarnation: str) -> Plan[None]:

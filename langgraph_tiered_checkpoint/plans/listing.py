@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from langgraph_tiered_checkpoint.hot import BUCKETS, NOWHERE
+from langgraph_tiered_checkpoint.plans.flushing import ask
 from langgraph_tiered_checkpoint.plans.reading import merge_writes
 from langgraph_tiered_checkpoint.plans.store import Store
 from langgraph_tiered_checkpoint.records import StoredCheckpoint, Typed
@@ -102,9 +103,10 @@ class ThreadListing:
         return self._hot[:cut], self._hot[cut:]
 
     def _fetch_hot(self) -> Plan[None]:
-        reply = yield self._store.hot.list(
+        call = self._store.hot.list(
             self._thread_id, self._ns, below=self._below, cursor=self._hot_cursor, limit=self._page, values=True
         )
+        reply = yield from ask(self._store, self._thread_id, call)
         page = parse_list(reply)
         self._hot = [Listed(self._thread_id, record, []) for record in page.records]
         self._hot_done = not page.more

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from langgraph_tiered_checkpoint.cold import Cold, ColdAnswer
 from langgraph_tiered_checkpoint.errors import HotFullError
 from langgraph_tiered_checkpoint.lives import new_id
+from langgraph_tiered_checkpoint.plans.flushing import ask
 from langgraph_tiered_checkpoint.plans.store import Store
 from langgraph_tiered_checkpoint.records import DeltaAncestor, Origin, StoredCheckpoint, Typed, WriteRow
 from langgraph_tiered_checkpoint.replies import Found, parse_delta, parse_get
@@ -34,7 +35,8 @@ def get(store: Store, thread_id: str, ns: str, checkpoint_id: str, root_id: str 
     """
     for attempt in range(ROUNDS):
         token = "" if checkpoint_id else new_id()
-        reply = yield store.hot.get(thread_id, ns, checkpoint_id, root_id=root_id, token=token)
+        call = store.hot.get(thread_id, ns, checkpoint_id, root_id=root_id, token=token)
+        reply = yield from ask(store, thread_id, call)
         found = parse_get(ns, checkpoint_id, reply)
         if found.kind in ("hit", "none") or store.cold is None:
             return Answer(found.stored, [], found.incarnation, found.absent_ms)
@@ -106,10 +108,11 @@ def delta_history(
         if latest.stored is None:
             return []
         checkpoint_id = latest.stored.row.checkpoint_id
-    walk = parse_delta(ns, (yield store.hot.delta(thread_id, ns, checkpoint_id, channels)))
+    call = store.hot.delta(thread_id, ns, checkpoint_id, channels)
+    walk = parse_delta(ns, (yield from ask(store, thread_id, call)))
     if walk.kind == "unsure":  # a read of the latest settles what is unsure
         yield from get(store, thread_id, ns, "")
-        walk = parse_delta(ns, (yield store.hot.delta(thread_id, ns, checkpoint_id, channels)))
+        walk = parse_delta(ns, (yield from ask(store, thread_id, call)))
     if walk.kind == "none" or (walk.kind == "walk" and not walk.cursor) or store.cold is None:
         return walk.ancestors
     if walk.kind == "walk":

@@ -19,7 +19,7 @@ from langgraph_tiered_checkpoint.errors import (
 )
 from langgraph_tiered_checkpoint.hot import BUCKETS
 from langgraph_tiered_checkpoint.lives import new_id
-from langgraph_tiered_checkpoint.plans.flushing import flush
+from langgraph_tiered_checkpoint.plans.flushing import ask, flush
 from langgraph_tiered_checkpoint.plans.store import Store
 from langgraph_tiered_checkpoint.records import Outline
 from langgraph_tiered_checkpoint.replies import parse_outline, parse_peek
@@ -79,7 +79,10 @@ def threads_of_runs(store: Store, run_ids: Sequence[str], prefix: str) -> Plan[l
 def _restructure(store: Store, thread_id: str, decide: Decide) -> Plan[None]:
     for _ in range(_ROUNDS):
         peek = parse_peek((yield store.hot.peek(thread_id)))
-        if peek is not None and peek.state == "e":
+        if peek is not None and peek.moved:
+            yield from flush(store, thread_id)
+            done = False
+        elif peek is not None and peek.state == "e":
             done = yield from _drop_hot(store, thread_id, peek.incarnation, decide)
         elif store.cold is None:
             return
@@ -176,7 +179,7 @@ def copy(store: Store, source: str, target: str) -> Plan[None]:
 
 
 def _copy_to(store: Store, source: str, target: str, token: str) -> Plan[bool]:
-    reply = yield store.hot.copy_out(source)
+    reply = yield from ask(store, source, store.hot.copy_out(source))
     if reply[0] == b"thread" and reply[1] == b"e":
         runs = yield from _runs_of(store, source)
         landed = yield store.hot.land(target, token, new_id(), reply[2], runs)

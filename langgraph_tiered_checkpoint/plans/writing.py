@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from langgraph_tiered_checkpoint.codec import uuid6_time_ms
 from langgraph_tiered_checkpoint.errors import ThreadBusyError, ThreadDeletedError
 from langgraph_tiered_checkpoint.hot import UNKNOWN_ORIGIN, FoundOrigin, Writer
 from langgraph_tiered_checkpoint.lives import Life, new_id
+from langgraph_tiered_checkpoint.plans.flushing import ask
 from langgraph_tiered_checkpoint.plans.store import Store
 from langgraph_tiered_checkpoint.records import BlobRow, CheckpointRow, WriteRow
 from langgraph_tiered_checkpoint.steps import Lua, Pause, Plan
@@ -92,7 +92,7 @@ def _write(
     while True:
         since_ms = uuid6_time_ms(named) if life.absent_ms is None else life.absent_ms
         writer = Writer(thread_id, op, incarnation or life.incarnation, life.confirmed, since_ms, promote)
-        reply: list[Any] = yield build(writer, origin)
+        reply = yield from ask(store, thread_id, build(writer, origin))
         match reply[0]:
             case b"ok":
                 life.confirm(reply[1].decode())

@@ -43,7 +43,7 @@ FROM unnest(%(threads)s::text[], %(flushed)s::text[], %(last_writes)s::bigint[],
 WHERE t.thread_id = n.thread_id
 
 -- name: insert_checkpoints
--- A repeated put replaces the checkpoint.
+-- A repeated put replaces the checkpoint, unless what is there is to be kept.
 INSERT INTO $schema.checkpoints AS c (
     thread_id, checkpoint_ns, checkpoint_id, parent_checkpoint_id, checkpoint, metadata,
     tiered_metadata_type, tiered_metadata, tiered_metadata_sha256
@@ -61,23 +61,25 @@ ON CONFLICT (thread_id, checkpoint_ns, checkpoint_id) DO UPDATE SET
     tiered_metadata_type = excluded.tiered_metadata_type,
     tiered_metadata = excluded.tiered_metadata,
     tiered_metadata_sha256 = excluded.tiered_metadata_sha256
-WHERE (c.parent_checkpoint_id, c.checkpoint::text, c.metadata::text,
+WHERE NOT %(keep)s
+AND (c.parent_checkpoint_id, c.checkpoint::text, c.metadata::text,
        c.tiered_metadata_type, c.tiered_metadata, c.tiered_metadata_sha256)
 IS DISTINCT FROM (excluded.parent_checkpoint_id, excluded.checkpoint::text, excluded.metadata::text,
        excluded.tiered_metadata_type, excluded.tiered_metadata, excluded.tiered_metadata_sha256)
 
 -- name: insert_blobs
--- A blob that is there already is not written again, unless a repeated put changed it.
+-- A blob that is there already is not written again, unless a repeated put changed it and it is not to be kept.
 INSERT INTO $schema.checkpoint_blobs AS b (thread_id, checkpoint_ns, channel, version, type, blob)
 SELECT * FROM unnest(
     %(threads)s::text[], %(spaces)s::text[], %(channels)s::text[], %(versions)s::text[],
     %(types)s::text[], %(blobs)s::bytea[]
 )
 ON CONFLICT (thread_id, checkpoint_ns, channel, version) DO UPDATE SET type = excluded.type, blob = excluded.blob
-WHERE (b.type, b.blob) IS DISTINCT FROM (excluded.type, excluded.blob)
+WHERE NOT %(keep)s
+AND (b.type, b.blob) IS DISTINCT FROM (excluded.type, excluded.blob)
 
 -- name: insert_writes
--- The first write of an ordinary index wins, the last of a special (negative) one.
+-- The first write of an ordinary index wins, the last of a special (negative) one unless what is there is to be kept.
 INSERT INTO $schema.checkpoint_writes AS w (
     thread_id, checkpoint_ns, checkpoint_id, task_id, idx, channel, type, blob, task_path
 )
@@ -87,7 +89,7 @@ SELECT * FROM unnest(
 )
 ON CONFLICT (thread_id, checkpoint_ns, checkpoint_id, task_id, idx) DO UPDATE SET
     channel = excluded.channel, type = excluded.type, blob = excluded.blob, task_path = excluded.task_path
-WHERE w.idx < 0
+WHERE NOT %(keep)s AND w.idx < 0
 AND (w.channel, w.type, w.blob, w.task_path)
 IS DISTINCT FROM (excluded.channel, excluded.type, excluded.blob, excluded.task_path)
 

@@ -19,7 +19,7 @@ STORE = Store.of(Settings())
 
 
 def peek(flushed: bytes = b"", number: int = 0, last: int = 2, *, state: bytes = b"d", rebase: int = 0) -> list[Any]:
-    return [b"thread", b"life", state, flushed, number, last, 1_700_000_000_000, b"age", rebase, 0]
+    return [b"thread", b"life", state, flushed, number, last, 1_700_000_000_000, b"age", rebase, 0, 0]
 
 
 def changes(through: bytes = b"2.op", number: int = 2, more: bytes = b"0") -> list[Any]:

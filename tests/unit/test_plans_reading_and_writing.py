@@ -108,7 +108,7 @@ def test_put_sends_again_what_is_not_resident() -> None:
     played = play(put(STORE, Life("i", confirmed=True)), [("put", [b"missing", [1]]), ("put", [b"ok", b"i", b"d"])])
     again = played.steps[1]
     assert isinstance(again, Lua)
-    assert again.args[-3:] == ("b", "2", b"bytes\0again")
+    assert again.args[-4:-1] == ("b", "2", b"bytes\0again")
 
 
 def test_write_to_an_evicted_thread_learns_its_origin_from_postgres() -> None:
@@ -155,7 +155,7 @@ def test_write_waits_for_a_structural_operation_but_not_for_ever() -> None:
 
 
 def test_structural_operation_takes_its_marker_away_when_postgres_fails() -> None:
-    clean = [b"thread", b"life", b"c", b"3.op", 3, 3, 0, b"age", 0, 0]
+    clean = [b"thread", b"life", b"c", b"3.op", 3, 3, 0, b"age", 0, 0, 0]
     with pytest.raises(ColdTierError):
         play(
             structure.prune(STORE, "t"),
