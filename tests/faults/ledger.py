@@ -111,11 +111,10 @@ class Ledger:
         assert not sure - there
         assert not there - (sure | doubtful)
 
-    def settle(self, postgres_url: str, *, promote: bool = True) -> None:
+    def settle(self, postgres_url: str) -> None:
         """Check the thread as it is, then flushed, then evicted, then as the official saver sees it."""
         self.check(self.call)
-        if promote:
-            self.call("promote", self.thread_id)
+        self.call("promote", self.thread_id)
         self.call("flush")
         assert self.call("explain", self.thread_id).state in ("clean", "cold")
         self.check(self.call)
