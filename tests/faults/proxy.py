@@ -24,6 +24,7 @@ class Fault:
         piece: how many bytes are a piece.
         cut_after: replies end, with the connection, after so many bytes.
         once_asked: of the replies after this was seen in a request; before that they pass.
+        skip: of those, after so many replies more (each a piece; for conversations of question and answer).
         times: how many connections are cut; None for all.
         swallow: requests arrive nowhere, and are never answered.
     """
@@ -32,6 +33,7 @@ class Fault:
     piece: int = 65536
     cut_after: int | None = None
     once_asked: bytes = b""
+    skip: int = 0
     times: int | None = None
     swallow: bool = False
     cuts: int = 0
@@ -127,10 +129,9 @@ class Proxy:
 
     async def _end(self) -> None:
         await self._stop_listening()
-        await self._drop()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        while self._tasks:
+            await self._drop()
+            await asyncio.wait(self._tasks, timeout=0.1)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
@@ -178,7 +179,9 @@ class Proxy:
         if fault.delay_s:
             await asyncio.sleep(fault.delay_s)
         counts = fault.once_asked in call.asked and (fault.times is None or fault.cuts < fault.times)
-        if fault.cut_after is not None and counts:
+        if counts and fault.skip > 0:
+            fault.skip -= 1
+        elif counts and fault.cut_after is not None:
             left = fault.cut_after - call.passed
             call.passed += len(piece)
             if len(piece) > left:
