@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
 import signal
 import tempfile
@@ -19,11 +18,8 @@ from faults.ledger import Caller
 from faults.outages import MakeSaver, postgres_socket, redis_port
 from faults.proxy import Proxy
 from key_rules import broken_rules
-from psycopg import sql
 
 from langgraph_tiered_checkpoint import EmbeddedServers, Promotion, TieredSaver, Timeouts
-
-_database_numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="module")
@@ -73,15 +69,17 @@ def redis_client(redis_url: str) -> Iterator[redis.Redis]:
 
 @pytest.fixture
 def postgres_url(servers: EmbeddedServers) -> Iterator[str]:
-    """The URL of an empty database of the test's own."""
-    name = f"t_{next(_database_numbers)}"
-    with psycopg.connect(servers.postgres_url, autocommit=True) as admin:
-        admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-    yield servers.postgres_url.replace("/app?", f"/{name}?")
+    """The URL of an empty database."""
+    yield servers.postgres_url
     if servers.postgres_pid is None:
         servers.restart_postgres()
-    with psycopg.connect(servers.postgres_url, autocommit=True) as admin:
-        admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    with psycopg.connect(
+        servers.postgres_url, autocommit=True, options="-c default_transaction_read_only=off"
+    ) as admin:
+        admin.execute("ALTER DATABASE app RESET ALL")
+        admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+        admin.execute("DROP SCHEMA public CASCADE")
+        admin.execute("CREATE SCHEMA public")
 
 
 @pytest.fixture

@@ -350,6 +350,26 @@ def test_resident_threads_run_on_until_redis_is_full_and_drain_afterwards(
         ledger.settle(postgres_url)
 
 
+@pytest.mark.nightly
+@pytest.mark.xfail(strict=True, reason="there is no back-pressure but Redis's own refusal")
+def test_back_pressure_comes_before_redis_is_full(
+    redis_url: str, postgres_url: str, servers: EmbeddedServers, redis_client: redis.Redis, make_saver: MakeSaver
+) -> None:
+    """So that ephemeral threads, reads that fill, and bookkeeping still have room."""
+    call = embedded(make_saver, redis_url, postgres_url)
+    ledger = Ledger(call, "t")
+    ledger.put("first")
+    call("flush")
+    redis_client.config_set("maxmemory", redis_client.info("memory")["used_memory"] + 20_000_000)
+    servers.kill_postgres()
+    with refused(HotTierError, "t", within_s=20):
+        for _ in range(2_000):
+            ledger.put("x" * 20_000)
+    memory = redis_client.info("memory")
+    assert memory["used_memory"] < 0.98 * memory["maxmemory"]
+    ledger.check(call)
+
+
 @pytest.mark.parametrize("outage", ["killed", "frozen"])
 def test_closing_a_saver_during_the_outage_ends_in_time_and_loses_nothing(
     redis_url: str, postgres_url: str, servers: EmbeddedServers, make_saver: MakeSaver, outage: str

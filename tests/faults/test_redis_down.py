@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -204,6 +205,57 @@ def test_a_redis_without_its_replicas_is_an_error_until_they_are_back(
     redis_client.config_set("min-replicas-to-write", 0)
     ledger.put("second")
     ledger.settle(postgres_url)
+
+
+def test_a_redis_that_cannot_save_is_an_error_until_it_can(
+    call: Caller, redis_client: redis.Redis, postgres_url: str
+) -> None:
+    """Its disk is full, and it refuses writes rather than lose them."""
+    ledger = Ledger(call, "t")
+    ledger.put("first")
+    before: dict[str, Any] = {name: redis_client.config_get(name)[name] for name in ("dir", "save")}
+    try:
+        redis_client.config_set("save", "900 1")
+        redis_client.config_set("dir", "/proc")  # where nobody can write
+        redis_client.bgsave()
+        wait_until(lambda: redis_client.info("persistence")["rdb_last_bgsave_status"] == "err", "the save to fail")
+        with refused(HotTierError, "t", "MISCONF"):
+            ledger.put("refused")
+    finally:
+        for name, value in before.items():
+            redis_client.config_set(name, value)
+    ledger.put("second")
+    ledger.settle(postgres_url)
+
+
+def test_a_redis_that_is_busy_with_a_script_is_an_error_until_it_is_not(
+    call: Caller, servers: EmbeddedServers, redis_client: redis.Redis, postgres_url: str
+) -> None:
+    ledger = Ledger(call, "t")
+    ledger.put("first")
+    redis_client.config_set("lua-time-limit", 1)
+    with redis.Redis.from_url(servers.redis_url) as other, ThreadPoolExecutor(1) as pool:
+        forever = pool.submit(other.eval, "while true do end", 0)
+        try:
+            wait_until(lambda: is_busy(redis_client), "the script to take too long")
+            with refused(HotTierError, "t", "BUSY"):
+                ledger.put("refused")
+            with refused(HotTierError, "t", "BUSY"):
+                call("get_tuple", at("t"))
+        finally:
+            redis_client.script_kill()
+        assert isinstance(forever.exception(), redis.ResponseError)
+    redis_client.config_set("lua-time-limit", 5000)
+    ledger.put("second")
+    ledger.settle(postgres_url)
+
+
+def is_busy(client: redis.Redis) -> bool:
+    try:
+        client.ping()
+    except redis.ResponseError as exc:
+        return "BUSY" in str(exc)
+    return False
 
 
 def test_the_embedded_promoter_outlives_the_outage_and_says_little(

@@ -21,12 +21,11 @@ FULL = r"is out of memory\. Raise its maxmemory, shorten ttl and hot_ttl, or low
 BIG = "x" * 50_000
 
 
-def limit_memory(client: redis.Redis, policy: str, spare_bytes: int = 0) -> None:
-    """From now on Redis has room for so much more, and no room at all for 0."""
+def limit_memory(client: redis.Redis, policy: str, spare_bytes: int | None = None) -> None:
+    """From now on Redis has room for so much more (or less), and by default for nothing whatever becomes free."""
+    used = client.info("memory")["used_memory"]
     client.config_set("maxmemory-policy", policy)
-    client.config_set(
-        "maxmemory", max(1, client.info("memory")["used_memory"] + spare_bytes - 50_000 * (not spare_bytes))
-    )
+    client.config_set("maxmemory", 1 if spare_bytes is None else used + spare_bytes)
 
 
 def key_of(client: redis.Redis, thread_id: str) -> Any:
@@ -88,7 +87,7 @@ def test_full_of_dirty_threads_drains_and_has_room_again(
         if n % 2:
             call("promote", ledger.thread_id)
             ledger.put(BIG)
-    limit_memory(redis_client, "noeviction")
+    limit_memory(redis_client, "noeviction", spare_bytes=-50_000)
     assert call("stats").due_threads == 20
     with refused(HotTierError, "t1", FULL):
         ledgers[1].put(BIG)
@@ -131,7 +130,7 @@ def test_trimming_frees_a_full_redis(
     ledger = Ledger(Caller(saver, None), "t")
     for _ in range(30):
         ledger.put(BIG)
-    limit_memory(redis_client, "noeviction")
+    limit_memory(redis_client, "noeviction", spare_bytes=-50_000)
     with refused(HotTierError, "t", FULL):
         ledger.put(BIG)
     saver.flush()
