@@ -1,0 +1,75 @@
+"""Doing things to servers, and what callers must see while they are done."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeAlias
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from langgraph_tiered_checkpoint import TieredSaver
+from langgraph_tiered_checkpoint.embedded import EmbeddedServers
+from langgraph_tiered_checkpoint.errors import TieredCheckpointError
+from langgraph_tiered_checkpoint.servers import children_of
+
+MakeSaver: TypeAlias = Callable[..., TieredSaver]
+
+SLACK_S = 3.0
+"""How much later than its timeouts say a call may raise, on a machine that is busy with other things."""
+
+
+@contextlib.contextmanager
+def in_time(seconds: float) -> Iterator[None]:
+    """The block ends in time, one way or another."""
+    started = time.monotonic()
+    try:
+        yield
+    finally:
+        took = time.monotonic() - started
+    assert took < seconds + SLACK_S, f"ended after {took:.1f} s"
+
+
+@contextlib.contextmanager
+def refused(
+    error: type[TieredCheckpointError], thread_id: str = "", remedy: str = "", within_s: float = 1.0
+) -> Iterator[None]:
+    """The block raises exactly this error, in time, with a message that names the thread and a remedy."""
+    with in_time(within_s), pytest.raises(error) as caught:
+        yield
+    assert type(caught.value) is error
+    said = str(caught.value)
+    if thread_id:
+        assert repr(thread_id) in said
+    assert re.search(remedy, said), said
+
+
+@contextlib.contextmanager
+def frozen(pid: int | None) -> Iterator[None]:
+    """A process and its children are stopped, as by a debugger or a hung disk: they accept, and say nothing."""
+    assert pid is not None
+    pids = [pid, *children_of(pid)]
+    for one in pids:
+        os.kill(one, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for one in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(one, signal.SIGCONT)
+
+
+def redis_port(servers: EmbeddedServers) -> int:
+    port = urlsplit(servers.redis_url).port
+    assert port is not None
+    return port
+
+
+def postgres_socket(servers: EmbeddedServers) -> Path:
+    return Path(parse_qs(urlsplit(servers.postgres_url).query)["host"][0]) / ".s.PGSQL.5432"
