@@ -34,8 +34,9 @@ class Timeouts:
     """How long a call may wait for a server before it raises.
 
     Args:
-        hot: one request to Redis, including connecting.
-        cold: getting a connection to Postgres, and each statement.
+        hot: connecting to Redis, and how long it may be silent while a request waits; a long reply may
+            take longer.
+        cold: getting a connection to Postgres, and each statement; connecting gets two seconds at least.
         busy: how long a write waits for a structural operation (prune, copy) that holds its thread.
         drain: how long `close` lets the embedded promoter flush what is still dirty.
     """

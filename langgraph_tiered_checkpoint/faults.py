@@ -37,6 +37,11 @@ _REFUSED_LOGIN = re.compile(
     r"password authentication failed|no password supplied|(role|database) \".*\" does not exist"
 )
 
+# What Redis answers to any thread, also from inside a script; everything else that fails a script is the thread's.
+_STATE_OF_SERVER = re.compile(
+    r"\b(BUSY|CLUSTERDOWN|LOADING|MASTERDOWN|MISCONF|NOPERM|NOREPLICAS|OOM|READONLY|TRYAGAIN)\b"
+)
+
 
 class StatementTimeoutError(psycopg.OperationalError):
     """The server sent nothing for too long; the connection was given up."""
@@ -62,7 +67,7 @@ def translate(exc: Exception, step: Step, hot: HotTarget, cold: ColdTarget | Non
             assert_never(step)
 
 
-def hot_fault(  # noqa: C901, PLR0911 - a table
+def hot_fault(  # noqa: PLR0911 - a table
     exc: Exception, what: str, place: str
 ) -> TieredCheckpointError:
     """A fault of Redis, or the configuration error behind it."""
@@ -83,17 +88,17 @@ def hot_fault(  # noqa: C901, PLR0911 - a table
             return HotFullError(
                 f"{at} is out of memory. Raise its maxmemory, shorten ttl and hot_ttl, or lower hot_checkpoints"
             )
-        case redis.ResponseError() if "user_script" in text:
-            return HotRefusedError(f"{at} could not run the script ({text}). The thread's hash is damaged: delete it")
-        case redis.ReadOnlyError():
+        case redis.ResponseError() if "-READONLY" in text or text.startswith("READONLY"):
             return HotTierError(f"{at} is a replica ({text}). Point the URL at the primary, or use Sentinel")
+        case redis.ResponseError() if "user_script" in text and not _STATE_OF_SERVER.search(text):
+            return HotRefusedError(f"{at} could not run the script ({text}). The thread's hash is damaged: delete it")
         case NoPermissionError():
             return HotTierError(f"{at} denied a command to this user ({text}). Grant it; `doctor` lists what is needed")
         case _:
             return HotTierError(f"{at} refused ({text})")
 
 
-def cold_fault(  # noqa: C901, PLR0911 - a table
+def cold_fault(  # noqa: PLR0911 - a table
     exc: Exception, what: str, place: str
 ) -> TieredCheckpointError:
     """A fault of Postgres, or the configuration error behind it."""

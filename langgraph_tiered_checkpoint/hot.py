@@ -238,8 +238,12 @@ class Hot:
     def park(self, thread_id: str, incarnation: str, error: str) -> Lua:
         return self._call("park", thread_id, ("due", "parked"), thread_id, incarnation, error, 1_000, 600_000)
 
-    def rebase(self, thread_id: str, incarnation: str, flushed: str, op: str) -> Lua:
-        return self._call("rebase", thread_id, ("due",), thread_id, incarnation, flushed, op, self._interval_ms)
+    def rebase(self, thread_id: str, incarnation: str, flushed: str, op: str, *, whole: bool) -> Lua:
+        args = (thread_id, incarnation, flushed, op, self._interval_ms, "1" if whole else "0")
+        return self._call("rebase", thread_id, ("due",), *args)
+
+    def forget(self, thread_id: str, incarnation: str, flushed: str) -> Lua:
+        return self._call("forget", thread_id, ("due", "threads"), thread_id, incarnation, flushed)
 
     def vouch(self, thread_id: str, incarnation: str, flushed: str) -> Lua:
         return self._call("vouch", thread_id, (), incarnation, flushed, self._run)

@@ -69,7 +69,8 @@ class Peek(NamedTuple):
     last_number: int
     last_write_ms: int
     reason: str
-    rebase: bool
+    rebase: int
+    """1: everything is to be uploaded again; 2: what was never acknowledged; then the hot copy is dropped."""
     pinned: bool
     moved: bool
     """Whether it may be older than what Postgres holds: see lua/run.lua."""
@@ -167,7 +168,7 @@ def parse_peek(reply: Sequence[Any]) -> Peek | None:
         last,
         last_write_ms,
         reason.decode(),
-        bool(rebase),
+        rebase,
         bool(pinned),
         bool(moved),
     )

@@ -41,3 +41,15 @@ class Stepped:
             self._step = self._plan.send(reply)
         except StopIteration as done:
             self._step, self.result = None, done.value
+
+    @property
+    def done(self) -> bool:
+        """Whether the plan has ended."""
+        return self._step is None
+
+    def take(self, steps: int) -> Stepped:
+        """Perform that many steps, or fewer if the plan ends before."""
+        for _ in range(steps):
+            if self._step is not None:
+                self._perform()
+        return self

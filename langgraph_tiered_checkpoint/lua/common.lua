@@ -5,7 +5,7 @@
 --               fn its number, ct created ms, lw last write ms, ttl, ht TTLs ms (0 never), n checkpoints, by bytes,
 --               pin, int (interrupted), wh (whole: all of the thread is here), hz horizon, nn namespaces ever,
 --               th, tt head and tail of all checkpoints in id order, du dirty since ms, rs reason, er error,
---               bk failures in a row, rb (rebase: upload all, then drop),
+--               bk failures in a row, rb (rebase: upload all if 1, what was never acknowledged if 2, then drop),
 --               rn run id of the server under which it was last compared with Postgres
 --   e           end of a promoter's lease, ms
 --   x           a marker instead of a thread: {kind, token, deadline ms, run id of the server}

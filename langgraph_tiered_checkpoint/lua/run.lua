@@ -5,7 +5,7 @@ local RUN = table.remove(ARGV)
 -- Whether Postgres has to be asked first: the thread was last compared with it under another run of the server, so a
 -- restart or a failover may have taken it back in time; or was compared, and is still to be uploaded.
 local function moved(m)
-  return m.rb == 1 or (RUN ~= '' and m.rn ~= RUN)
+  return m.rb > 0 or (RUN ~= '' and m.rn ~= RUN)
 end
 
 -- What is replied then: {"moved", incarnation, flushed change id, 1 if it is to be uploaded}.

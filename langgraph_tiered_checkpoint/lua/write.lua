@@ -12,13 +12,29 @@ local COARSE_MS = 10000 -- how exact the last write in KEYS[3] is
 local marked = false
 local TID, OP, INC, CONFIRMED, COLD = ARGV[1], ARGV[2], ARGV[3], ARGV[4] == '1', ARGV[5] == '1'
 
+local OVERDUE = 10 -- flush intervals after which a change that Postgres has not taken may not grow any more
+local ALMOST_FULL = 0.9
+
+-- Whether Redis is filling up with what Postgres does not take. Looked at for threads that have waited too long only,
+-- and not where INFO is forbidden.
+local function pressed(m, now)
+  local waits = m.fl == '' and m.rs == 'before expiry'
+  if m.s ~= 'd' or waits or now - m.du < OVERDUE * tonumber(ARGV[19]) then return false end
+  local info = redis.pcall('INFO', 'memory')
+  if type(info) ~= 'string' then return false end
+  local used = tonumber(string.match(info, 'used_memory:(%d+)') or 0)
+  local most = tonumber(string.match(info, 'maxmemory:(%d+)') or 0)
+  return most > 0 and used > ALMOST_FULL * most
+end
+
 -- The thread's meta, or nil and what to answer.
 -- Answers: {"deleted"}, {"closed", ms left}, {"origin", token}: ask Postgres, then call again with what it said;
--- {"moved", ...}: see run.lua.
+-- {"moved", ...}: see run.lua; {"pressed"}: see there.
 local function admit(now)
   local m, x = load()
   if m then
     if moved(m) then return nil, moved_reply(m) end
+    if pressed(m, now) then return nil, {'pressed'} end
     if m.i == INC then return m end
     if CONFIRMED or call('ZSCORE', KEYS[5], tomb({TID, INC})) then return nil, {'deleted'} end
     local buried = tonumber(call('ZSCORE', KEYS[5], tomb({TID})) or 0)

@@ -12,20 +12,31 @@ from langgraph_tiered_checkpoint.steps import Plan
 
 
 def compare(store: Store, thread_id: str, incarnation: str, flushed: str) -> Plan[None]:
-    """Vouch for the hot copy of a thread, forget it, or mark it to be uploaded whole. Two or three round trips.
+    """Vouch for the hot copy of a thread, drop it, or mark it to be uploaded. Two to four round trips.
 
-    It is forgotten if Postgres says that the thread was deleted since, and uploaded if Postgres holds other changes
-    than those that were flushed from here: then both branches survive, and the higher id is the latest.
+    If Redis has lost time, only changes that were never acknowledged are uploaded, so that nothing comes back that
+    was pruned in that time; the copy is dropped, and with it what Postgres knows to be deleted. If Postgres has lost
+    time, everything is uploaded. Where both have branches of their own, both survive, and the higher id is the latest.
     """
     cold = store.need_cold("compared", thread_id)
     origin = yield cold.origin(thread_id)
     held = origin.flushed if origin else ""
-    if (origin is not None and origin.incarnation != incarnation) or (origin is None and flushed):
+    if (origin is None and flushed) or (origin is not None and origin.incarnation != incarnation):
         yield store.hot.delete(thread_id, new_id(), (incarnation,))
         return
-    if held != flushed:
-        verdict, _ = yield store.hot.ack(thread_id, incarnation, held)
-        if verdict in (b"diverged", b"stale"):
-            yield store.hot.rebase(thread_id, incarnation, held, new_id())
-            return
-    yield store.hot.vouch(thread_id, incarnation, held)
+    if held == flushed:
+        yield store.hot.vouch(thread_id, incarnation, flushed)
+        return
+    verdict, _ = yield store.hot.ack(thread_id, incarnation, held)
+    if verdict in (b"clean", b"dirty"):  # Postgres had committed it, and only the acknowledgement was lost
+        yield store.hot.vouch(thread_id, incarnation, held)
+        return
+    redis_lost_time = change_number(held) > change_number(flushed)
+    if redis_lost_time and (yield store.hot.forget(thread_id, incarnation, flushed))[0] == b"ok":
+        return
+    yield store.hot.rebase(thread_id, incarnation, held, new_id(), whole=not redis_lost_time)
+
+
+def change_number(change_id: str) -> int:
+    """Which change of the thread it was; 0 before any."""
+    return int(change_id.partition(".")[0] or 0)

@@ -135,7 +135,7 @@ def _flush_once(store: Store, cold: Cold, thread_id: str, peek: Peek, *, last_ch
         yield from _reconcile(store, cold, thread_id, peek, last_chance=last_chance)
         return
     fenced = True
-    if not peek.flushed or peek.rebase:
+    if not peek.flushed or peek.rebase == 1:
         fenced = yield from _copy_base(store, cold, thread_id, peek)
     if fenced and not (yield from _copy_changes(store, cold, thread_id, peek)):
         yield from _reconcile(store, cold, thread_id, peek, last_chance=last_chance)
@@ -162,7 +162,7 @@ def _copy_changes(store: Store, cold: Cold, thread_id: str, peek: Peek) -> Plan[
                 yield cold.unclaim(thread_id, peek.incarnation)
             return True
         batch = _batch(thread_id, peek, changes.rows, changes.through, expected)
-        if not (yield cold.commit([batch])):
+        if not (yield cold.commit([batch], keep=peek.rebase > 0)):
             return False
         verdict, more = yield store.hot.ack(thread_id, peek.incarnation, changes.through)
         if more == b"1":
@@ -190,7 +190,7 @@ def _copy_base(store: Store, cold: Cold, thread_id: str, peek: Peek) -> Plan[boo
         rows = parse_rows(reply[2])
         if rows.checkpoints or rows.blobs or rows.writes:
             batch = _batch(thread_id, peek, rows, peek.flushed)
-            if not (yield cold.commit([batch], keep=peek.rebase)):
+            if not (yield cold.commit([batch], keep=peek.rebase > 0)):
                 return False
         cursor = reply[1].decode()
         if cursor == "0":
@@ -215,7 +215,7 @@ def _reconcile(store: Store, cold: Cold, thread_id: str, peek: Peek, *, last_cha
         return
     verdict, _ = yield store.hot.ack(thread_id, peek.incarnation, origin.flushed)
     if verdict == b"diverged" or (verdict == b"stale" and last_chance):
-        yield store.hot.rebase(thread_id, peek.incarnation, origin.flushed, new_id())
+        yield store.hot.rebase(thread_id, peek.incarnation, origin.flushed, new_id(), whole=True)
 
 
 def ask(store: Store, thread_id: str, call: Lua) -> Plan[list[Any]]:

@@ -19,6 +19,7 @@ from langgraph_tiered_checkpoint.errors import (
 )
 from langgraph_tiered_checkpoint.hot import BUCKETS
 from langgraph_tiered_checkpoint.lives import new_id
+from langgraph_tiered_checkpoint.plans.comparing import change_number
 from langgraph_tiered_checkpoint.plans.flushing import ask, flush
 from langgraph_tiered_checkpoint.plans.store import Store
 from langgraph_tiered_checkpoint.records import Outline
@@ -148,8 +149,7 @@ def _drop_cold(store: Store, cold: Cold, thread_id: str, decide: Decide) -> Plan
 
 
 def _next_change(flushed: str) -> str:
-    number = int(flushed.partition(".")[0] or 0)
-    return f"{number + 1}.{new_id()}"
+    return f"{change_number(flushed) + 1}.{new_id()}"
 
 
 def copy(store: Store, source: str, target: str) -> Plan[None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from langgraph_tiered_checkpoint.codec import uuid6_time_ms
-from langgraph_tiered_checkpoint.errors import ThreadBusyError, ThreadDeletedError
+from langgraph_tiered_checkpoint.errors import HotFullError, ThreadBusyError, ThreadDeletedError
 from langgraph_tiered_checkpoint.hot import UNKNOWN_ORIGIN, FoundOrigin, Writer
 from langgraph_tiered_checkpoint.lives import Life, new_id
 from langgraph_tiered_checkpoint.plans.flushing import ask
@@ -40,6 +40,7 @@ def put(
     Raises:
         ThreadDeletedError: the incarnation that the run has read is gone.
         ThreadBusyError: a structural operation held the thread for too long.
+        HotFullError: Redis is full, or almost full of what Postgres does not take.
     """
     sent, awaited = list(blobs), list(expected)
 
@@ -110,6 +111,8 @@ def _write(
                 origin, incarnation = UNKNOWN_ORIGIN, ""
                 yield Pause(_PAUSE_S)
                 waited_s += _PAUSE_S
+            case b"pressed":
+                raise _pressed(thread_id)
             case _:
                 raise _deleted(thread_id)
 
@@ -129,6 +132,13 @@ def _find_origin(store: Store, life: Life, thread_id: str, token: str) -> Plan[t
 def _busy(thread_id: str) -> ThreadBusyError:
     return ThreadBusyError(
         f"thread {thread_id!r}: a prune, copy or delete held it for too long; nothing was stored, try again"
+    )
+
+
+def _pressed(thread_id: str) -> HotFullError:
+    return HotFullError(
+        f"thread {thread_id!r}: Redis is almost full of changes that Postgres has not taken for a long time; nothing "
+        "was stored. Bring Postgres back, or raise maxmemory; `stats` shows what waits"
     )
 
 

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import pytest
 import redis
-from acceptance.sameness import difference, same
 from acceptance.values import UNSERIALIZABLE, Text, names, scalars, text, values
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +15,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver, Checkpoint, CheckpointTuple, empty_checkpoint
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, RESUME
+from sameness import difference, same
 
 from langgraph_tiered_checkpoint import Promotion, TieredSaver, UnserializableError
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from acceptance.driving import aplay, play
 from acceptance.graphs import CORPUS, Scenario, Script
-from acceptance.sameness import difference
 from langgraph.checkpoint.memory import InMemorySaver
+from sameness import difference
 
 from langgraph_tiered_checkpoint import Promotion, TieredSaver
 

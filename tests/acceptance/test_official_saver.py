@@ -11,12 +11,12 @@ import pytest
 import redis
 from acceptance.driving import aplay, plain, play
 from acceptance.graphs import CORPUS, History, Saver, Scenario
-from acceptance.sameness import difference
 from acceptance.threads import THREAD, aeverything, assert_same_thread, config, everything, put
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.postgres import PostgresSaver
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.checkpoint.serde.types import TASKS
+from sameness import difference
 
 from langgraph_tiered_checkpoint import ConfigurationError, Promotion, TieredSaver
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import pytest
 from acceptance.graphs import Saver
-from acceptance.sameness import difference
 from acceptance.threads import (
     THREAD,
     assert_same_thread,
@@ -20,6 +19,7 @@ from acceptance.threads import (
 from langgraph.checkpoint.base import Checkpoint
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.postgres import PostgresSaver
+from sameness import difference
 
 from langgraph_tiered_checkpoint import Promotion, TieredSaver
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from acceptance.graphs import Saver
-from acceptance.sameness import difference
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import Checkpoint, CheckpointTuple, empty_checkpoint
+from sameness import difference
 
 THREAD = "thread: of {both}"
 

@@ -14,7 +14,7 @@ from homes import at, put
 from langgraph.checkpoint.postgres import PostgresSaver
 from waiting import wait_until
 
-from langgraph_tiered_checkpoint import FlushError, HotTierError, Promotion, TieredSaver
+from langgraph_tiered_checkpoint import FlushError, HotFullError, HotTierError, Promotion, TieredSaver
 from langgraph_tiered_checkpoint.plans.flushing import sweep
 
 FULL = r"is out of memory\. Raise its maxmemory, shorten ttl and hot_ttl, or lower hot_checkpoints"
@@ -47,9 +47,9 @@ def test_writes_raise_and_reads_go_on(call: Caller, redis_client: redis.Redis, p
     limit_memory(redis_client, "noeviction")
     stored = everything_in(redis_client)
     for ledger in ledgers:
-        with refused(HotTierError, ledger.thread_id, FULL):
+        with refused(HotFullError, ledger.thread_id, FULL):
             ledger.put(BIG)
-        with refused(HotTierError, ledger.thread_id, FULL):
+        with refused(HotFullError, ledger.thread_id, FULL):
             ledger.put_writes("other", BIG)
         ledger.check(call)
         assert call("explain", ledger.thread_id).state == ledger.thread_id
@@ -64,17 +64,16 @@ def test_writes_raise_and_reads_go_on(call: Caller, redis_client: redis.Redis, p
 def test_new_threads_are_refused_and_leave_nothing(call: Caller, redis_client: redis.Redis) -> None:
     call("stats")
     limit_memory(redis_client, "noeviction")
-    with refused(HotTierError, "t", FULL):
+    with refused(HotFullError, "t", FULL):
         Ledger(call, "t").put()
     assert not everything_in(redis_client)
     assert call("get_tuple", at("t")) is None
     assert call("explain", "t").state == "absent"
 
 
-@pytest.mark.xfail(strict=True, reason="the refusal of a plain SET is not recognised as OOM: no remedy in the message")
 def test_savers_that_find_redis_full_say_so(saver: TieredSaver, redis_client: redis.Redis) -> None:
     limit_memory(redis_client, "noeviction")
-    with refused(HotTierError, "t", FULL):
+    with refused(HotFullError, "t", FULL):
         saver.get_tuple(at("t"))
 
 
@@ -89,7 +88,7 @@ def test_full_of_dirty_threads_drains_and_has_room_again(
             ledger.put(BIG)
     limit_memory(redis_client, "noeviction", spare_bytes=-50_000)
     assert call("stats").due_threads == 20
-    with refused(HotTierError, "t1", FULL):
+    with refused(HotFullError, "t1", FULL):
         ledgers[1].put(BIG)
     call("flush")
     assert call("stats").due_threads == 0
@@ -131,7 +130,7 @@ def test_trimming_frees_a_full_redis(
     for _ in range(30):
         ledger.put(BIG)
     limit_memory(redis_client, "noeviction", spare_bytes=-50_000)
-    with refused(HotTierError, "t", FULL):
+    with refused(HotFullError, "t", FULL):
         ledger.put(BIG)
     saver.flush()
     assert saver.explain("t").hot_checkpoints == 1
@@ -187,12 +186,11 @@ def test_threads_in_postgres_are_read_past_a_full_redis(call: Caller, redis_clie
     for _ in range(2):
         ledger.check(call)
     assert call("explain", "t").tier == "cold"
-    with refused(HotTierError, "t", FULL):
+    with refused(HotFullError, "t", FULL):
         ledger.put(BIG)
     ledger.check(call)
 
 
-@pytest.mark.xfail(strict=True, reason="a fill that Redis refuses fails the read that Postgres has answered")
 def test_threads_that_are_partly_in_postgres_are_read_past_a_full_redis(
     call: Caller, redis_client: redis.Redis, postgres_url: str
 ) -> None:
@@ -224,12 +222,7 @@ def poison(postgres_url: str, thread_id: str) -> None:
 
 @pytest.mark.parametrize(
     "full",
-    [
-        False,
-        pytest.param(
-            True, marks=pytest.mark.xfail(strict=True, reason="park.lua begins with ZADD, which a full Redis refuses")
-        ),
-    ],
+    [False, True],
 )
 def test_a_thread_that_postgres_refuses_does_not_keep_the_others_from_draining(
     redis_url: str,
@@ -318,7 +311,6 @@ def test_allkeys_eviction_takes_nothing_that_postgres_has_acknowledged(
         ledger.settle(postgres_url)
 
 
-@pytest.mark.xfail(strict=True, reason="a clean thread that is still in `due` stays there")
 def test_eviction_of_an_unflushed_thread_falls_back_to_what_postgres_has(
     call: Caller, redis_client: redis.Redis, postgres_url: str
 ) -> None:
@@ -339,7 +331,6 @@ def test_eviction_of_an_unflushed_thread_falls_back_to_what_postgres_has(
     ledger.settle(postgres_url)
 
 
-@pytest.mark.xfail(strict=True, reason="the sweep removes from the schedule, and adds nothing")
 def test_schedule_that_was_evicted_is_repaired(
     saver: TieredSaver, redis_client: redis.Redis, postgres_url: str
 ) -> None:
@@ -359,7 +350,6 @@ def test_schedule_that_was_evicted_is_repaired(
         saver.flush("t")
 
 
-@pytest.mark.xfail(strict=True, reason="rebase.lua begins with HSET, which a full Redis refuses")
 def test_upload_after_a_lost_acknowledgement_drains_a_full_redis(
     call: Caller, redis_client: redis.Redis, postgres_url: str
 ) -> None:

@@ -152,13 +152,6 @@ def test_a_black_hole_is_an_error_in_time(
     ledger.settle(postgres_url)
 
 
-@pytest.mark.xfail(strict=True, reason="the timeout begins anew with each byte that arrives")
-def test_a_trickle_does_not_outlast_the_timeout(ledger: Ledger, proxied: Caller, redis_proxy: Proxy) -> None:
-    redis_proxy.set(Fault(delay_s=0.05, piece=16))
-    with refused(HotTierError, "t", r"did not answer in time.*see timeouts\.hot"):
-        proxied("get_tuple", at("t"))
-
-
 def test_tasks_that_share_the_connection_each_get_their_own_answer_or_an_error(
     proxied_redis_url: str, proxied_postgres_url: str, redis_proxy: Proxy, make_saver: MakeSaver, postgres_url: str
 ) -> None:
@@ -201,14 +194,7 @@ def test_tasks_that_share_the_connection_each_get_their_own_answer_or_an_error(
 # Postgres
 
 
-@pytest.fixture
-def expects_stall(request: pytest.FixtureRequest, loop: asyncio.AbstractEventLoop | None) -> None:
-    if loop is not None:
-        request.applymarker(pytest.mark.xfail(strict=True, reason="an empty LuaBatch stalls the async connection"))
-
-
 @pytest.mark.parametrize("cut_after", [0, 1, 10])
-@pytest.mark.usefixtures("expects_stall")
 def test_a_commit_whose_acknowledgement_is_lost_is_not_made_twice(
     ledger: Ledger, proxied: Caller, postgres_proxy: Proxy, postgres_url: str, cut_after: int
 ) -> None:
@@ -222,7 +208,6 @@ def test_a_commit_whose_acknowledgement_is_lost_is_not_made_twice(
     ledger.settle(postgres_url)
 
 
-@pytest.mark.usefixtures("expects_stall")
 def test_commits_whose_acknowledgements_are_all_lost_are_found_out_later(
     ledger: Ledger, proxied: Caller, postgres_proxy: Proxy, postgres_url: str
 ) -> None:

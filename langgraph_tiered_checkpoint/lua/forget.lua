@@ -1,0 +1,13 @@
+-- forget: drop the hot copy of a thread that Postgres holds, with more changes than were ever flushed from here.
+--
+-- KEYS[1] thread  [2] due  [3] threads
+-- ARGV[1] thread id  [2] incarnation  [3] flushed change id that was compared
+-- Reply: {"ok"}; {"dirty"}: there are changes that were never acknowledged, nothing is dropped
+-- include: common
+local m = load()
+if not m or m.i ~= ARGV[2] or m.fl ~= ARGV[3] then return {'ok'} end
+if m.s == 'd' then return {'dirty'} end
+call('ZREM', KEYS[2], ARGV[1])
+call('ZREM', KEYS[3], ARGV[1])
+call('UNLINK', T)
+return {'ok'}

@@ -1,0 +1,479 @@
+"""Any sequence of operations gives what `InMemorySaver` gives, wherever the threads are and whoever moves them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import pytest
+import redis
+from hypothesis import note
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from key_rules import broken_rules
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import BaseCheckpointSaver, Checkpoint, CheckpointTuple, empty_checkpoint
+from langgraph.checkpoint.base.id import uuid6
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.checkpoint.postgres import PostgresSaver
+from sameness import difference
+from stepping import Stepped
+
+from langgraph_tiered_checkpoint import Promotion, TieredSaver
+from langgraph_tiered_checkpoint.errors import ConfigurationError, NotPromotableError, ThreadDeletedError
+from langgraph_tiered_checkpoint.plans import flushing, reading
+
+THREADS = ("t", "T", "t:*,{}", "t\t\\ é", "e\u0301")
+SPACES = ("", "sub:task 1", "sub:task 1|deep:task,2", "keeps")
+CHANNELS = ("a", "b", "__start__", "c:1")
+TASKS = ("task", "2:task", "00000000-0000-0000-0000-000000000000")
+RUNS = ("run", "run 2")
+VALUES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**63), 2**63 - 1),
+    st.floats(allow_nan=False),
+    st.text(max_size=8),
+    st.lists(st.integers(-9, 9), max_size=3),
+    st.binary(max_size=8),
+)
+Place = tuple[str, str]
+
+
+@dataclass
+class Run:
+    """A run that has read its thread, and what the thread's life was then."""
+
+    thread: str
+    context: contextvars.Context
+    life: int
+    existed: bool
+
+
+@dataclass
+class Space:
+    """What the test knows of one namespace of one thread."""
+
+    made: dict[str, Checkpoint] = field(default_factory=dict)
+    awaited: dict[str, str | None] = field(default_factory=dict)
+    """Ids of checkpoints that have pending writes already, and their parents."""
+
+
+class Tiers:
+    """Savers for the settings that examples draw, made once."""
+
+    def __init__(self, *urls: str) -> None:
+        self.urls = urls
+        self.loop = asyncio.new_event_loop()
+        self.client = redis.Redis.from_url(urls[0])
+        self._savers: dict[tuple[int | None, int | None], TieredSaver] = {}
+
+    def saver(self, hot_checkpoints: int | None, promotes_at: int | None) -> TieredSaver:
+        key = hot_checkpoints, promotes_at
+        if key not in self._savers:
+            self._savers[key] = TieredSaver.from_urls(
+                *self.urls,
+                promoter="external",
+                promotion=Promotion(after=None, checkpoints=promotes_at),
+                hot_checkpoints=hot_checkpoints,
+            )
+        return self._savers[key]
+
+    def close(self) -> None:
+        for saver in self._savers.values():
+            self.loop.run_until_complete(saver.aclose())
+            saver.close()
+        self.loop.close()
+        self.client.close()
+
+
+class Machine(RuleBasedStateMachine):
+    """Every rule does the same to both savers, or only to the tiers; afterwards both must say the same."""
+
+    tiers: Tiers
+    numbers = itertools.count(1)
+
+    @initialize(hot_checkpoints=st.sampled_from([None, 1, 2]), promotes_at=st.sampled_from([None, 3]))
+    def begin(self, hot_checkpoints: int | None, promotes_at: int | None) -> None:
+        self.saver = self.tiers.saver(hot_checkpoints, promotes_at)
+        self.client, self.loop = self.tiers.client, self.tiers.loop
+        self.model = InMemorySaver()
+        self.spaces: dict[Place, Space] = {}
+        self.lives = dict.fromkeys(THREADS, 0)
+        self.paused: list[tuple[str, Stepped]] = []
+        self.runs: list[Run] = []
+
+    def teardown(self) -> None:
+        if not hasattr(self, "saver"):
+            return
+        try:
+            self._settle()
+        finally:
+            for thread in THREADS:
+                self.saver.delete_thread(thread)
+
+    def _settle(self) -> None:
+        """What the tiers hold after everything has been flushed and evicted, as the official saver sees it too."""
+        for _, plan in self.paused:
+            plan.finish()
+        self.same_for_all()
+        for thread in THREADS:
+            if self._exists(thread):
+                self.saver.promote(thread)
+        self.saver.flush()
+        assert broken_rules(self.client) == []
+        for thread in THREADS:
+            if self._exists(thread):
+                self.saver.evict(thread)
+                assert self.saver.explain(thread).tier == "cold"
+        with PostgresSaver.from_conn_string(self.tiers.urls[1]) as official:
+            for place in self.spaces:
+                self._compare(official, place)
+        self.same_for_all()
+        for thread, ns in self.spaces:
+            self._same_get(at(thread, ns), ns)
+
+    # Doing the same to both
+
+    def _call(self, twin: object, method: str, *args: Any, **options: Any) -> Any:
+        if not twin:
+            return contextvars.Context().run(getattr(self.saver, method), *args, **options)
+        return self.loop.run_until_complete(getattr(self.saver, f"a{method}")(*args, **options))
+
+    def _space(self, thread: str, ns: str) -> Space:
+        return self.spaces.setdefault((thread, ns), Space())
+
+    def _exists(self, thread: str) -> bool:
+        return any(self.model.storage.get(thread, {}).values()) or any(key[0] == thread for key in self.model.writes)
+
+    def _make(self, space: Space, data: st.DataObject, *, fork: bool) -> tuple[Checkpoint, str | None, dict[str, Any]]:
+        """A checkpoint, its parent, and the versions that are new."""
+        parents = [None, *space.made]
+        parent = data.draw(st.sampled_from(parents), "parent")
+        base = space.made[parent] if parent else empty_checkpoint()
+        made = empty_checkpoint()
+        awaited = list(space.awaited) if not fork else []
+        made["id"] = data.draw(st.sampled_from([*awaited, ""]), "awaited") or self._id()
+        space.awaited.pop(made["id"], None)
+        made["channel_values"] = dict(base["channel_values"])
+        made["channel_versions"] = dict(base["channel_versions"])
+        new: dict[str, Any] = {}
+        changes = {} if fork else data.draw(st.dictionaries(st.sampled_from(CHANNELS), VALUES, max_size=3), "changes")
+        for channel, value in changes.items():
+            new[channel] = f"{next(self.numbers):032}.{len(space.made):016}"
+            made["channel_values"][channel] = value
+        made["channel_versions"] |= new
+        return made, parent, new
+
+    def _id(self) -> str:
+        return str(uuid6(clock_seq=next(self.numbers) % 1000))
+
+    # Rules that write
+
+    @rule(
+        thread=st.sampled_from(THREADS),
+        ns=st.sampled_from(SPACES),
+        run=st.sampled_from([None, *RUNS]),
+        fork=st.booleans(),
+        twin=st.booleans(),
+        data=st.data(),
+    )
+    def put(self, *, thread: str, ns: str, run: str | None, fork: bool, twin: bool, data: st.DataObject) -> None:
+        space = self._space(thread, ns)
+        made, parent, new = self._make(space, data, fork=fork)
+        metadata: Any = {"source": "loop", "step": len(space.made), "parents": {"": "x"} if ns else {}}
+        if run:
+            metadata["run_id"] = run
+        config = at(thread, ns, parent)
+        self._call(twin, "put", config, made, metadata, new)
+        self.model.put(config, made, metadata, new)
+        space.made[made["id"]] = made
+
+    @rule(
+        thread=st.sampled_from(THREADS),
+        ns=st.sampled_from(SPACES),
+        early=st.booleans(),
+        task=st.sampled_from(TASKS),
+        channels=st.lists(
+            st.sampled_from(["a", "b", "__interrupt__", "__resume__", "__error__", "__no_writes__"]),
+            min_size=1,
+            max_size=3,
+        ),
+        value=VALUES,
+        twin=st.booleans(),
+        data=st.data(),
+    )
+    def put_writes(
+        self,
+        *,
+        thread: str,
+        ns: str,
+        early: bool,
+        task: str,
+        channels: list[str],
+        value: Any,
+        twin: bool,
+        data: st.DataObject,
+    ) -> None:
+        space = self._space(thread, ns)
+        known = [*space.made, *space.awaited]
+        id_ = self._id() if early or not known else data.draw(st.sampled_from(known), "checkpoint")
+        if id_ not in space.made:
+            space.awaited[id_] = None
+        writes = [(channel, [n, value]) for n, channel in enumerate(channels)]
+        self._call(twin, "put_writes", at(thread, ns, id_), writes, task, "path")
+        self.model.put_writes(at(thread, ns, id_), writes, task, "path")
+
+    # Rules that read
+
+    @rule(thread=st.sampled_from(THREADS), ns=st.sampled_from(SPACES), twin=st.booleans(), data=st.data())
+    def get(self, *, thread: str, ns: str, twin: bool, data: st.DataObject) -> None:
+        ids = [None, *self._space(thread, ns).made]
+        self._same_get(at(thread, ns, data.draw(st.sampled_from(ids), "checkpoint")), ns, twin)
+
+    def _same_get(self, config: RunnableConfig, ns: str, twin: object = None) -> None:
+        got, wanted = self._call(twin, "get_tuple", config), self.model.get_tuple(config)
+        assert difference(shown(got), shown(wanted)) == "", (config, ns)
+
+    @rule(
+        thread=st.sampled_from(THREADS),
+        ns=st.sampled_from([None, *SPACES]),
+        limit=st.sampled_from([None, 1, 2]),
+        run=st.sampled_from([None, *RUNS]),
+        twin=st.booleans(),
+        data=st.data(),
+    )
+    def list_(
+        self, *, thread: str, ns: str | None, limit: int | None, run: str | None, twin: bool, data: st.DataObject
+    ) -> None:
+        ids = [id_ for (t, n), space in self.spaces.items() if t == thread and ns in (None, n) for id_ in space.made]
+        before = data.draw(st.sampled_from([None, *sorted(ids)]), "before")
+        options: dict[str, Any] = {
+            "filter": {"run_id": run} if run else None,
+            "before": at(thread, ns or "", before) if before else None,
+        }
+        config: RunnableConfig = {"configurable": {"thread_id": thread} | ({} if ns is None else {"checkpoint_ns": ns})}
+        if twin:
+            got = self.loop.run_until_complete(_collect(self.saver.alist(config, limit=limit, **options)))
+        else:
+            got = list(self.saver.list(config, limit=limit, **options))
+        wanted = sorted(self.model.list(config, **options), key=place, reverse=True)[:limit]
+        assert difference([shown(t) for t in got], [shown(t) for t in wanted]) == ""
+
+    # Rules that change what a thread consists of
+
+    @rule(thread=st.sampled_from(THREADS), strategy=st.sampled_from(["keep_latest", "delete"]), twin=st.booleans())
+    def prune(self, *, thread: str, strategy: Literal["keep_latest", "delete"], twin: bool) -> None:
+        self._call(twin, "prune", [thread], strategy=strategy)
+        if strategy == "delete":
+            self._forget(thread)
+            return
+        for ns, checkpoints in self.model.storage.get(thread, {}).items():
+            self._drop(thread, ns, {id_ for id_ in checkpoints if id_ != max(checkpoints)})
+
+    @rule(runs=st.lists(st.sampled_from(RUNS), unique=True, min_size=1), twin=st.booleans())
+    def delete_for_runs(self, *, runs: list[str], twin: bool) -> None:
+        self._call(twin, "delete_for_runs", runs)
+        for thread, spaces in list(self.model.storage.items()):
+            for ns, checkpoints in spaces.items():
+                gone = {
+                    id_
+                    for id_, (_, metadata, _) in checkpoints.items()
+                    if self.model.serde.loads_typed(metadata).get("run_id") in runs
+                }
+                if gone:
+                    self._drop(thread, ns, gone)
+                    for id_ in self._space(thread, ns).awaited:
+                        self.model.writes.pop((thread, ns, id_), None)
+                    self._space(thread, ns).awaited.clear()
+            if spaces and not any(spaces.values()):  # it may keep pending writes of other namespaces, or not
+                self.saver.delete_thread(thread)
+                self._forget(thread)
+
+    def _drop(self, thread: str, ns: str, ids: set[str]) -> None:
+        checkpoints = self.model.storage[thread][ns]
+        for id_ in ids:
+            del checkpoints[id_]
+            self.model.writes.pop((thread, ns, id_), None)
+            self._space(thread, ns).made.pop(id_)
+        for id_, (checkpoint, metadata, parent) in checkpoints.items():
+            if parent in ids:
+                checkpoints[id_] = (checkpoint, metadata, None)
+
+    @rule(source=st.sampled_from(THREADS), to=st.sampled_from(THREADS), twin=st.booleans())
+    def copy(self, *, source: str, to: str, twin: bool) -> None:
+        if self._exists(to):
+            with pytest.raises(ConfigurationError):
+                self._call(twin, "copy_thread", source, to)
+            return
+        self._call(twin, "copy_thread", source, to)
+        if source == to:
+            return
+        for ns, checkpoints in self.model.storage.get(source, {}).items():
+            self.model.storage[to][ns].update(checkpoints)
+        for (thread, ns, id_), writes in list(self.model.writes.items()):
+            if thread == source:
+                self.model.writes[to, ns, id_].update(writes)
+        for (thread, ns, channel, version), value in list(self.model.blobs.items()):
+            if thread == source:
+                self.model.blobs[to, ns, channel, version] = value
+        for (thread, ns), space in list(self.spaces.items()):
+            if thread == source:
+                self.spaces[to, ns] = Space(dict(space.made), dict(space.awaited))
+
+    @rule(thread=st.sampled_from(THREADS), twin=st.booleans())
+    def delete(self, *, thread: str, twin: bool) -> None:
+        self._call(twin, "delete_thread", thread)
+        self._forget(thread)
+
+    def _forget(self, thread: str) -> None:
+        self.model.delete_thread(thread)
+        self.lives[thread] += 1
+        for place_ in [place_ for place_ in self.spaces if place_[0] == thread]:
+            del self.spaces[place_]
+
+    # Rules that only move things between tiers
+
+    @rule(thread=st.sampled_from(THREADS), method=st.sampled_from(["promote", "pin", "unpin"]), twin=st.booleans())
+    def promote(self, *, thread: str, method: str, twin: bool) -> None:
+        if self._exists(thread):
+            self._call(twin, method, thread)
+        else:
+            with pytest.raises(NotPromotableError):
+                self._call(twin, method, thread)
+
+    @rule(thread=st.sampled_from([None, *THREADS]), twin=st.booleans())
+    def flush(self, *, thread: str | None, twin: bool) -> None:
+        self._call(twin, "flush", thread)
+
+    @rule(thread=st.sampled_from(THREADS), twin=st.booleans())
+    def evict(self, *, thread: str, twin: bool) -> None:
+        if self.saver.explain(thread).state == "ephemeral":
+            with pytest.raises(NotPromotableError):
+                self._call(twin, "evict", thread)
+        else:
+            self._call(twin, "evict", thread)
+
+    @rule(thread=st.sampled_from(THREADS))
+    def lapse(self, thread: str) -> None:
+        """Let a TTL run out."""
+        ephemeral = self.saver.explain(thread).state == "ephemeral"
+        key = self.saver._store.hot.thread_key(thread)
+        if self.client.pttl(key) > 0:
+            self.client.delete(key)
+            if ephemeral:
+                self._forget(thread)
+
+    # Promoters that stall or die between any two steps
+
+    @precondition(lambda self: len(self.paused) < 2)
+    @rule(thread=st.sampled_from(THREADS), steps=st.integers(1, 6), kind=st.sampled_from(["flush", "fill", "due"]))
+    def start_plan(self, thread: str, steps: int, kind: str) -> None:
+        store = self.saver._store
+        plans: dict[str, Callable[[], Any]] = {
+            "flush": lambda: flushing.flush(store, thread),
+            "fill": lambda: reading.get(store, thread, "", ""),
+            "due": lambda: flushing.flush_due(store, list(THREADS)),
+        }
+        plan = Stepped(self.saver, plans[kind]()).take(steps)
+        if not plan.done:
+            self.paused.append((thread, plan))
+
+    @precondition(lambda self: bool(self.paused))
+    @rule(index=st.integers(0, 1), steps=st.integers(1, 20), dies=st.booleans())
+    def resume_plan(self, *, index: int, steps: int, dies: bool) -> None:
+        thread, plan = self.paused.pop(index % len(self.paused))
+        plan.take(steps)
+        if not dies and not plan.done:
+            self.paused.append((thread, plan))
+
+    # Runs that go on after a delete
+
+    @precondition(lambda self: len(self.runs) < 3)
+    @rule(thread=st.sampled_from(THREADS))
+    def start_run(self, thread: str) -> None:
+        context = contextvars.Context()
+        context.run(self.saver.get_tuple, at(thread))
+        self.runs.append(Run(thread, context, self.lives[thread], self._exists(thread)))
+
+    @precondition(lambda self: bool(self.runs))
+    @rule(index=st.integers(0, 2))
+    def write_late(self, index: int) -> None:
+        """A run that has read its thread writes to it only while that lives."""
+        run = self.runs.pop(index % len(self.runs))
+        space = self._space(run.thread, "")
+        config = at(run.thread, "", max(space.made, default=None) or self._id())
+        writes = [("a", "late")]
+        if run.existed and self.lives[run.thread] != run.life:
+            with pytest.raises(ThreadDeletedError):
+                run.context.run(self.saver.put_writes, config, writes, "late")
+        elif self.lives[run.thread] == run.life:
+            run.context.run(self.saver.put_writes, config, writes, "late")
+            self.model.put_writes(config, writes, "late")
+            if config["configurable"]["checkpoint_id"] not in space.made:
+                space.awaited[config["configurable"]["checkpoint_id"]] = None
+
+    # Afterwards
+
+    @invariant()
+    def same_for_all(self) -> None:
+        for place_ in list(getattr(self, "spaces", ())):
+            self._compare(self.saver, place_)
+
+    def _compare(self, saver: BaseCheckpointSaver[Any], place_: Place) -> None:
+        got = [shown(found) for found in saver.list(at(*place_))]
+        wanted = [shown(found) for found in self.model.list(at(*place_))]
+        note(f"{place_}: {[one['id'] for one in wanted]}")
+        assert difference(got, wanted) == "", place_
+
+
+def at(thread: str, ns: str = "", checkpoint_id: str | None = None) -> RunnableConfig:
+    found = {"thread_id": thread, "checkpoint_ns": ns}
+    return {"configurable": found | ({"checkpoint_id": checkpoint_id} if checkpoint_id else {})}
+
+
+def place(found: CheckpointTuple) -> tuple[str, str]:
+    return found.checkpoint["id"], found.config["configurable"]["checkpoint_ns"]
+
+
+def shown(found: CheckpointTuple | None) -> Any:
+    """What users see of a tuple."""
+    if found is None:
+        return None
+    return {
+        "id": found.checkpoint["id"],
+        "ns": found.config["configurable"]["checkpoint_ns"],
+        "values": found.checkpoint["channel_values"],
+        "versions": found.checkpoint["channel_versions"],
+        "metadata": dict(found.metadata),
+        "parent": (found.parent_config or {}).get("configurable", {}).get("checkpoint_id"),
+        "writes": sorted(found.pending_writes or (), key=repr),
+    }
+
+
+async def _collect(items: Any) -> list[CheckpointTuple]:
+    return [item async for item in items]
+
+
+@pytest.fixture
+def machine(redis_url: str, postgres_url: str) -> Iterator[type[Machine]]:
+    class Bound(Machine):
+        tiers = Tiers(redis_url, postgres_url)
+
+    yield Bound
+    Bound.tiers.close()
+
+
+def test_any_sequence_of_operations_gives_what_the_in_memory_saver_gives(machine: type[Machine]) -> None:
+    run_state_machine_as_test(machine)
