@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import pytest
 import redis
-from hypothesis import note
+from hypothesis import note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -48,6 +48,9 @@ VALUES = st.one_of(
     st.lists(st.integers(-9, 9), max_size=3),
     st.binary(max_size=8),
 )
+WHICH = st.sampled_from([0, 0, 0, 1])
+"""Which of an example's two threads; its first namespace likewise gets most of the work."""
+WHICH_SPACE = st.sampled_from([0, 0, 1])
 Place = tuple[str, str]
 
 
@@ -104,8 +107,14 @@ class Machine(RuleBasedStateMachine):
     tiers: Tiers
     numbers = itertools.count(1)
 
-    @initialize(hot_checkpoints=st.sampled_from([None, 1, 2]), promotes_at=st.sampled_from([None, 3]))
-    def begin(self, hot_checkpoints: int | None, promotes_at: int | None) -> None:
+    @initialize(
+        threads=st.permutations(THREADS),
+        other=st.sampled_from(SPACES[1:]),
+        hot_checkpoints=st.sampled_from([None, 1, 2]),
+        promotes_at=st.sampled_from([None, 3]),
+    )
+    def begin(self, threads: list[str], other: str, hot_checkpoints: int | None, promotes_at: int | None) -> None:
+        self.threads, self.names = threads[:2], ("", other)
         self.saver = self.tiers.saver(hot_checkpoints, promotes_at)
         self.client, self.loop = self.tiers.client, self.tiers.loop
         self.model = InMemorySaver()
@@ -120,7 +129,7 @@ class Machine(RuleBasedStateMachine):
         try:
             self._settle()
         finally:
-            for thread in THREADS:
+            for thread in self.threads:
                 self.saver.delete_thread(thread)
 
     def _settle(self) -> None:
@@ -128,12 +137,12 @@ class Machine(RuleBasedStateMachine):
         for _, plan in self.paused:
             plan.finish()
         self.same_for_all()
-        for thread in THREADS:
+        for thread in self.threads:
             if self._exists(thread):
                 self.saver.promote(thread)
         self.saver.flush()
         assert broken_rules(self.client) == []
-        for thread in THREADS:
+        for thread in self.threads:
             if self._exists(thread):
                 self.saver.evict(thread)
                 assert self.saver.explain(thread).tier == "cold"
@@ -182,14 +191,48 @@ class Machine(RuleBasedStateMachine):
     # Rules that write
 
     @rule(
-        thread=st.sampled_from(THREADS),
-        ns=st.sampled_from(SPACES),
+        which=WHICH,
+        space_=WHICH_SPACE,
+        turns=st.integers(1, 4),
+        resume=st.booleans(),
+        between=st.sampled_from(["", "", "flush", "evict"]),
+    )
+    def chat(self, *, which: int, space_: int, turns: int, resume: bool, between: str) -> None:
+        """What a run does: each checkpoint on the latest one, with pending writes that come before and after it."""
+        thread, ns = self.threads[which], self.names[space_]
+        space = self._space(thread, ns)
+        for turn in range(turns):
+            parent = max(space.made, default=None)
+            made = empty_checkpoint()
+            made["id"] = self._id()
+            base = space.made[parent] if parent else made
+            new: dict[str, Any] = {"a": f"{next(self.numbers):032}.{turn:016}"}
+            made["channel_values"] = {**base["channel_values"], "a": [turn]}
+            made["channel_versions"] = {**base["channel_versions"], **new}
+            space.made[made["id"]] = made
+            early: list[tuple[str, Any]] = [("a", f"early {made['id']}"), ("__resume__", turn)]
+            late: list[tuple[str, Any]] = [("a", f"late {made['id']}"), ("__resume__", -turn)]
+            metadata: Any = {"source": "loop", "step": turn, "parents": {}, "run_id": RUNS[turn % 2]}
+            for saver in (self.saver, self.model):
+                context = contextvars.Context()
+                context.run(saver.put_writes, at(thread, ns, made["id"]), early, "task")
+                if isinstance(saver, TieredSaver) and between and saver.explain(thread).state in ("dirty", "clean"):
+                    getattr(saver, between)(thread)
+                context.run(saver.put, at(thread, ns, parent), made, metadata, new)
+                if resume:
+                    context.run(saver.put_writes, at(thread, ns, made["id"]), late, "task")
+
+    @rule(
+        which=WHICH,
+        space_=WHICH_SPACE,
         run=st.sampled_from([None, *RUNS]),
         fork=st.booleans(),
         twin=st.booleans(),
         data=st.data(),
     )
-    def put(self, *, thread: str, ns: str, run: str | None, fork: bool, twin: bool, data: st.DataObject) -> None:
+    def put(self, *, which: int, space_: int, run: str | None, fork: bool, twin: bool, data: st.DataObject) -> None:
+        thread = self.threads[which]
+        ns = self.names[space_]
         space = self._space(thread, ns)
         made, parent, new = self._make(space, data, fork=fork)
         metadata: Any = {"source": "loop", "step": len(space.made), "parents": {"": "x"} if ns else {}}
@@ -201,8 +244,8 @@ class Machine(RuleBasedStateMachine):
         space.made[made["id"]] = made
 
     @rule(
-        thread=st.sampled_from(THREADS),
-        ns=st.sampled_from(SPACES),
+        which=WHICH,
+        space_=WHICH_SPACE,
         early=st.booleans(),
         task=st.sampled_from(TASKS),
         channels=st.lists(
@@ -217,8 +260,8 @@ class Machine(RuleBasedStateMachine):
     def put_writes(
         self,
         *,
-        thread: str,
-        ns: str,
+        which: int,
+        space_: int,
         early: bool,
         task: str,
         channels: list[str],
@@ -226,6 +269,8 @@ class Machine(RuleBasedStateMachine):
         twin: bool,
         data: st.DataObject,
     ) -> None:
+        thread = self.threads[which]
+        ns = self.names[space_]
         space = self._space(thread, ns)
         known = [*space.made, *space.awaited]
         id_ = self._id() if early or not known else data.draw(st.sampled_from(known), "checkpoint")
@@ -237,8 +282,10 @@ class Machine(RuleBasedStateMachine):
 
     # Rules that read
 
-    @rule(thread=st.sampled_from(THREADS), ns=st.sampled_from(SPACES), twin=st.booleans(), data=st.data())
-    def get(self, *, thread: str, ns: str, twin: bool, data: st.DataObject) -> None:
+    @rule(which=WHICH, space_=WHICH_SPACE, twin=st.booleans(), data=st.data())
+    def get(self, *, which: int, space_: int, twin: bool, data: st.DataObject) -> None:
+        thread = self.threads[which]
+        ns = self.names[space_]
         ids = [None, *self._space(thread, ns).made]
         self._same_get(at(thread, ns, data.draw(st.sampled_from(ids), "checkpoint")), ns, twin)
 
@@ -247,16 +294,18 @@ class Machine(RuleBasedStateMachine):
         assert difference(shown(got), shown(wanted)) == "", (config, ns)
 
     @rule(
-        thread=st.sampled_from(THREADS),
-        ns=st.sampled_from([None, *SPACES]),
+        which=WHICH,
+        space_=st.none() | WHICH_SPACE,
         limit=st.sampled_from([None, 1, 2]),
         run=st.sampled_from([None, *RUNS]),
         twin=st.booleans(),
         data=st.data(),
     )
     def list_(
-        self, *, thread: str, ns: str | None, limit: int | None, run: str | None, twin: bool, data: st.DataObject
+        self, *, which: int, space_: int | None, limit: int | None, run: str | None, twin: bool, data: st.DataObject
     ) -> None:
+        thread = self.threads[which]
+        ns = None if space_ is None else self.names[space_]
         ids = [id_ for (t, n), space in self.spaces.items() if t == thread and ns in (None, n) for id_ in space.made]
         before = data.draw(st.sampled_from([None, *sorted(ids)]), "before")
         options: dict[str, Any] = {
@@ -273,8 +322,9 @@ class Machine(RuleBasedStateMachine):
 
     # Rules that change what a thread consists of
 
-    @rule(thread=st.sampled_from(THREADS), strategy=st.sampled_from(["keep_latest", "delete"]), twin=st.booleans())
-    def prune(self, *, thread: str, strategy: Literal["keep_latest", "delete"], twin: bool) -> None:
+    @rule(which=WHICH, strategy=st.sampled_from(["keep_latest", "delete"]), twin=st.booleans())
+    def prune(self, *, which: int, strategy: Literal["keep_latest", "delete"], twin: bool) -> None:
+        thread = self.threads[which]
         self._call(twin, "prune", [thread], strategy=strategy)
         if strategy == "delete":
             self._forget(thread)
@@ -311,15 +361,21 @@ class Machine(RuleBasedStateMachine):
             if parent in ids:
                 checkpoints[id_] = (checkpoint, metadata, None)
 
-    @rule(source=st.sampled_from(THREADS), to=st.sampled_from(THREADS), twin=st.booleans())
-    def copy(self, *, source: str, to: str, twin: bool) -> None:
+    @rule(source_=WHICH, to_=WHICH, twin=st.booleans())
+    def copy(self, *, source_: int, to_: int, twin: bool) -> None:
+        source, to = self.threads[source_], self.threads[to_]
         if self._exists(to):
             with pytest.raises(ConfigurationError):
                 self._call(twin, "copy_thread", source, to)
             return
+        if self.lives[to]:
+            return  # its checkpoints are older than the delete, so bare writes to them would be taken for late ones
         self._call(twin, "copy_thread", source, to)
         if source == to:
             return
+        self._copy_in_model(source, to)
+
+    def _copy_in_model(self, source: str, to: str) -> None:
         for ns, checkpoints in self.model.storage.get(source, {}).items():
             self.model.storage[to][ns].update(checkpoints)
         for (thread, ns, id_), writes in list(self.model.writes.items()):
@@ -332,8 +388,11 @@ class Machine(RuleBasedStateMachine):
             if thread == source:
                 self.spaces[to, ns] = Space(dict(space.made), dict(space.awaited))
 
-    @rule(thread=st.sampled_from(THREADS), twin=st.booleans())
-    def delete(self, *, thread: str, twin: bool) -> None:
+    @rule(which=WHICH, twin=st.booleans(), rarely=st.integers(0, 3))
+    def delete(self, *, which: int, twin: bool, rarely: int) -> None:
+        if rarely:
+            return
+        thread = self.threads[which]
         self._call(twin, "delete_thread", thread)
         self._forget(thread)
 
@@ -345,29 +404,33 @@ class Machine(RuleBasedStateMachine):
 
     # Rules that only move things between tiers
 
-    @rule(thread=st.sampled_from(THREADS), method=st.sampled_from(["promote", "pin", "unpin"]), twin=st.booleans())
-    def promote(self, *, thread: str, method: str, twin: bool) -> None:
+    @rule(which=WHICH, method=st.sampled_from(["promote", "pin", "unpin"]), twin=st.booleans())
+    def promote(self, *, which: int, method: str, twin: bool) -> None:
+        thread = self.threads[which]
         if self._exists(thread):
             self._call(twin, method, thread)
         else:
             with pytest.raises(NotPromotableError):
                 self._call(twin, method, thread)
 
-    @rule(thread=st.sampled_from([None, *THREADS]), twin=st.booleans())
-    def flush(self, *, thread: str | None, twin: bool) -> None:
+    @rule(which=st.none() | WHICH, twin=st.booleans())
+    def flush(self, *, which: int | None, twin: bool) -> None:
+        thread = None if which is None else self.threads[which]
         self._call(twin, "flush", thread)
 
-    @rule(thread=st.sampled_from(THREADS), twin=st.booleans())
-    def evict(self, *, thread: str, twin: bool) -> None:
+    @rule(which=WHICH, twin=st.booleans())
+    def evict(self, *, which: int, twin: bool) -> None:
+        thread = self.threads[which]
         if self.saver.explain(thread).state == "ephemeral":
             with pytest.raises(NotPromotableError):
                 self._call(twin, "evict", thread)
         else:
             self._call(twin, "evict", thread)
 
-    @rule(thread=st.sampled_from(THREADS))
-    def lapse(self, thread: str) -> None:
+    @rule(which=WHICH)
+    def lapse(self, which: int) -> None:
         """Let a TTL run out."""
+        thread = self.threads[which]
         ephemeral = self.saver.explain(thread).state == "ephemeral"
         key = self.saver._store.hot.thread_key(thread)
         if self.client.pttl(key) > 0:
@@ -378,13 +441,14 @@ class Machine(RuleBasedStateMachine):
     # Promoters that stall or die between any two steps
 
     @precondition(lambda self: len(self.paused) < 2)
-    @rule(thread=st.sampled_from(THREADS), steps=st.integers(1, 6), kind=st.sampled_from(["flush", "fill", "due"]))
-    def start_plan(self, thread: str, steps: int, kind: str) -> None:
+    @rule(which=WHICH, steps=st.integers(1, 6), kind=st.sampled_from(["flush", "fill", "due"]))
+    def start_plan(self, which: int, steps: int, kind: str) -> None:
+        thread = self.threads[which]
         store = self.saver._store
         plans: dict[str, Callable[[], Any]] = {
             "flush": lambda: flushing.flush(store, thread),
             "fill": lambda: reading.get(store, thread, "", ""),
-            "due": lambda: flushing.flush_due(store, list(THREADS)),
+            "due": lambda: flushing.flush_due(store, list(self.threads)),
         }
         plan = Stepped(self.saver, plans[kind]()).take(steps)
         if not plan.done:
@@ -401,8 +465,9 @@ class Machine(RuleBasedStateMachine):
     # Runs that go on after a delete
 
     @precondition(lambda self: len(self.runs) < 3)
-    @rule(thread=st.sampled_from(THREADS))
-    def start_run(self, thread: str) -> None:
+    @rule(which=WHICH)
+    def start_run(self, which: int) -> None:
+        thread = self.threads[which]
         context = contextvars.Context()
         context.run(self.saver.get_tuple, at(thread))
         self.runs.append(Run(thread, context, self.lives[thread], self._exists(thread)))
@@ -476,4 +541,10 @@ def machine(redis_url: str, postgres_url: str) -> Iterator[type[Machine]]:
 
 
 def test_any_sequence_of_operations_gives_what_the_in_memory_saver_gives(machine: type[Machine]) -> None:
-    run_state_machine_as_test(machine)
+    run_state_machine_as_test(machine, settings=settings(stateful_step_count=30))
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(3600)
+def test_two_thousand_sequences_of_operations(machine: type[Machine]) -> None:
+    run_state_machine_as_test(machine, settings=settings(max_examples=2_000, stateful_step_count=50))
