@@ -49,7 +49,7 @@ wheel-test: $(READY)
 	$(PYTHON) -m venv $(WHEEL_VENV)
 	$(WHEEL_VENV)/bin/pip install --quiet --disable-pip-version-check "$$(echo build/wheel/*.whl)[dev]"
 	bin="$$PWD/$(WHEEL_VENV)/bin" && away="$$(mktemp -d)" && trap 'rm -rf "$$away"' EXIT && \
-	cp -R README.md pyproject.toml tests examples "$$away" && cd "$$away" && \
+	cp -R README.md pyproject.toml docs tests examples "$$away" && cd "$$away" && \
 	"$$bin/python" -c 'import pathlib, sysconfig, langgraph_tiered_checkpoint as p; f = pathlib.Path(p.__file__); print(f); assert f.is_relative_to(sysconfig.get_path("purelib"))' && \
 	"$$bin/pytest" -n $(WORKERS) -p no:cacheprovider
 
