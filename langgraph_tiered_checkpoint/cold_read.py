@@ -40,7 +40,7 @@ class ColdAnswer(NamedTuple):
     """None also for a thread that only the official saver has written: see `heads_exist`."""
     stored: StoredCheckpoint | None
     early: list[WriteRow]
-    """Pending writes of checkpoints that Postgres does not hold: of the one asked for, or of any after the latest."""
+    """Pending writes of other checkpoints: of the one asked for, if Postgres does not hold it, or of later ones."""
     sends: list[Typed]
     """Pending sends of the parent, in order, for a checkpoint that is older than format v4."""
     heads_exist: bool
@@ -61,20 +61,24 @@ class ColdStatus(NamedTuple):
 class ColdReader(ColdSchema):
     """What can be asked of the cold tables."""
 
-    def fetch(self, thread_id: str, ns: str, checkpoint_id: str | None) -> Tx[ColdAnswer]:
-        """One checkpoint, or the latest of the namespace. One statement."""
-        return Tx("fetch", thread_id, partial(self._fetch, thread_id, ns, checkpoint_id))
+    def fetch(self, thread_id: str, ns: str, checkpoint_id: str | None, since: str | None = None) -> Tx[ColdAnswer]:
+        """One checkpoint, or the latest of the namespace, with all pending writes since that or since `since`.
 
-    def _fetch(self, thread_id: str, ns: str, checkpoint_id: str | None) -> Statements[ColdAnswer]:
+        One statement.
+        """
+        return Tx("fetch", thread_id, partial(self._fetch, thread_id, ns, checkpoint_id, since))
+
+    def _fetch(self, thread_id: str, ns: str, checkpoint_id: str | None, since: str | None) -> Statements[ColdAnswer]:
         row: CheckpointRow | None = None
         origin: Origin | None = None
         blobs: list[BlobRow] = []
         writes: list[Row] = []
         sends: list[Row] = []
         heads_exist = False
-        for kind, a, b, c, d, e, number, data in (
-            yield self._q("fetch", thread=thread_id, ns=ns, id=checkpoint_id, latest=checkpoint_id is None or None)
-        ):
+        query = self._q(
+            "fetch", thread=thread_id, ns=ns, id=checkpoint_id, since=since, latest=checkpoint_id is None or None
+        )
+        for kind, a, b, c, d, e, number, data in (yield query):
             match kind:
                 case "checkpoint":
                     row = describe(ns, a, b, c, d, None if e is None else (e, data))

@@ -182,12 +182,13 @@ class Hot:
         ns: str,
         stored: StoredCheckpoint | None,
         early: Iterable[WriteRow],
+        since: str,
         *,
         pinned: bool = False,
     ) -> Lua:
         """Make a checkpoint that Postgres holds resident, or note that there is none.
 
-        `early` are pending writes of checkpoints that Postgres does not hold yet.
+        `early` are pending writes of other checkpoints: with those of this one, all from the id `since` on.
         """
         writes: list[Any] = []
         for write in (*(stored.writes if stored else ()), *early):
@@ -203,10 +204,10 @@ class Hot:
             ns,
         ]
         if stored is None:
-            args += ("", "", "", packed)
+            args += ("", "", "", packed, since)
         else:
             row = stored.row
-            args += (row.checkpoint_id, row.parent_id, pack_frame(row), packed)
+            args += (row.checkpoint_id, row.parent_id, pack_frame(row), packed, since)
             for blob in stored.blobs:
                 args += (blob.channel, blob.version, pack_blob(blob))
         return self._call("fill", thread_id, ("threads", "gone"), *args, self._run)

@@ -31,6 +31,8 @@ class Found(NamedTuple):
     token: str
     absent_ms: float
     """When the thread was found not to be in the hot tier, by Redis's clock; 0 if it is there."""
+    oldest: str | None = None
+    """If unsure, the oldest checkpoint of the namespace that is in the hot tier."""
 
 
 class Page(NamedTuple):
@@ -108,7 +110,8 @@ def parse_get(ns: str, checkpoint_id: str, reply: Sequence[Any]) -> Found:
     kind = reply[0].decode()
     match kind:
         case "hit" | "unsure":
-            return Found(kind, reply[1].decode(), _record(reply[2]), [], "", "", 0)
+            oldest = reply[3].decode() if kind == "unsure" else None
+            return Found(kind, reply[1].decode(), _record(reply[2]), [], "", "", 0, oldest)
         case "miss":
             writes = [unpack_write(ns, checkpoint_id, w) for w in reply[2]]
             return Found(kind, reply[1].decode(), None, writes, reply[3].decode(), "", 0)

@@ -4,8 +4,9 @@
 -- ARGV[1] thread id  [2] token, "" if the thread was already there  [3] incarnation  [4] flushed change id
 --     [5] "1" if pinned  [6] ttl ms  [7] hot ttl ms  [8] namespace  [9] checkpoint id, "" if there is none: then the
 --     thread is absent ("vacant") or the namespace's head here is confirmed as the latest  [10] parent id  [11] frame
---     [12] packed list of its pending writes, and of those that wait for a later one: checkpoint id, idx, task id,
---     frame, ...  [13...] channel, version, value, ...
+--     [12] packed list of its pending writes, and of others: checkpoint id, idx, task id,
+--     frame, ...  [13] the writes are all of this id
+--     and above  [14...] channel, version, value, ...
 -- Reply: {"ok"}, or {"skip"} if the thread has moved on: nothing was changed.
 -- include: common
 -- include: run
@@ -32,12 +33,13 @@ elseif m.i ~= INC or m.wh == 1 or m.fl ~= ARGV[4] or moved(m) then
 end
 local known = load_ns(ns)
 if known and known[6] == 1 then return {'ok'} end
+if known and known[3] ~= '' and less(id_of(known[3]), ARGV[13]) then return {'skip'} end
 local n = known or need_ns(m, ns)
 if id ~= '' then
   local k = n[1] .. ':' .. id
   if call('HEXISTS', T, 'c' .. k) == 0 then
     local counts, keys = uses(n[1], header(ARGV[11])[4])
-    store(m, n, id, ARGV[10], ARGV[11], 13, counts, keys)
+    store(m, n, id, ARGV[10], ARGV[11], 14, counts, keys)
   end
 end
 local writes, counts = open(ARGV[12]), {}

@@ -4,7 +4,8 @@
 -- ARGV[1] namespace  [2] checkpoint id, "" for the latest  [3] "1" slides the TTL
 --     [4] id of the root checkpoint that the caller runs under, or ""  [5] "1" with a cold tier  [6] token for a fill, "" to do without
 -- Reply: {"hit", incarnation, record}: the answer.
---     {"unsure", incarnation, record}: Postgres may hold a later one (if the latest was asked for), or more pending writes.
+--     {"unsure", incarnation, record, id of the oldest that is here}: Postgres may hold a later one (if the latest was
+--     asked for), or more pending writes of any that is here.
 --     {"none", incarnation}: there is no such checkpoint in either tier.
 --     {"none", "", ms}: there is no such thread in either tier, as of that time.
 --     {"miss", incarnation, pending writes that only this tier has, last flushed change id}: Postgres may hold it.
@@ -35,13 +36,13 @@ if ARGV[3] == '1' and id == '' and m.s ~= 'd' then touch_ttl(m) end
 local n = load_ns(ns)
 if id == '' then
   if n and n[2] ~= '' then
-    return {n[6] == 1 and 'hit' or 'unsure', m.i, record(ns, n[2], true)}
+    return {n[6] == 1 and 'hit' or 'unsure', m.i, record(ns, n[2], true), id_of(n[3])}
   end
   if m.wh == 1 or (n and n[6] == 1) or call_is_new(m, ns, ARGV[4]) then return {'none', m.i} end
   return {'miss', m.i, {}, m.fl}
 end
 if n and call('HEXISTS', T, 'c' .. n[1] .. ':' .. id) == 1 then
-  return {n[6] == 1 and 'hit' or 'unsure', m.i, record(ns, n[1] .. ':' .. id, true)}
+  return {n[6] == 1 and 'hit' or 'unsure', m.i, record(ns, n[1] .. ':' .. id, true), id_of(n[3])}
 end
 if m.wh == 1 or (n and not less(id, n[5])) then return {'none', m.i} end
 return {'miss', m.i, n and writes_of(n[1] .. ':' .. id) or {}, m.fl}

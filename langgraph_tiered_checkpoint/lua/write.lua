@@ -12,7 +12,7 @@ local COARSE_MS = 10000 -- how exact the last write in KEYS[3] is
 local marked = false
 local TID, OP, INC, CONFIRMED, COLD = ARGV[1], ARGV[2], ARGV[3], ARGV[4] == '1', ARGV[5] == '1'
 
-local OVERDUE = 10 -- flush intervals after which a change that Postgres has not taken may not grow any more
+local OVERDUE = 2 -- flush intervals after which a change that Postgres has not taken may not grow any more
 local ALMOST_FULL = 0.9
 
 -- Whether Redis is filling up with what Postgres does not take. Looked at for threads that have waited too long only,

@@ -50,7 +50,7 @@ def _consult(
     store: Store, cold: Cold, thread_id: str, ns: str, checkpoint_id: str, found: Found
 ) -> Plan[tuple[Answer, bool]]:
     """Ask Postgres for what the hot tier does not answer for. True: it should now, ask it again."""
-    answer = yield cold.fetch(thread_id, ns, checkpoint_id or None)
+    answer = yield cold.fetch(thread_id, ns, checkpoint_id or None, found.oldest)
     origin = answer.origin
     if origin is None and answer.heads_exist:
         origin = yield cold.adopt(thread_id, new_id())
@@ -78,7 +78,11 @@ def _fill(store: Store, thread_id: str, ns: str, found: Found, answer: ColdAnswe
     if not found.token and not resident:
         return False
     incarnation, flushed, pinned = origin or ("", "", False)
-    fill = store.hot.fill(thread_id, found.token, incarnation, flushed, ns, answer.stored, answer.early, pinned=pinned)
+    head = answer.stored.row.checkpoint_id if answer.stored else ""
+    since = head if found.oldest is None else min(head, found.oldest)
+    fill = store.hot.fill(
+        thread_id, found.token, incarnation, flushed, ns, answer.stored, answer.early, since, pinned=pinned
+    )
     try:
         yield fill
     except HotFullError:

@@ -9,7 +9,8 @@
 
 -- name: fetch
 -- One checkpoint, or the latest of its namespace, with all that is needed to rebuild it, and the thread's origin. The
--- writes are also those that came before their checkpoint: of the one asked for, or of any that is to follow the latest.
+-- writes are also those that came before their checkpoint: of the one asked for, or of any since the latest or
+-- since a given one. (`least` passes over NULL.)
 -- Rows of several kinds: checkpoint, blob, write, send, origin, rows (the thread has some).
 WITH c AS MATERIALIZED (
     SELECT * FROM $schema.checkpoints
@@ -36,7 +37,7 @@ SELECT 'write', w.task_id, w.channel, coalesce(w.type, ''), w.task_path, w.check
 FROM $schema.checkpoint_writes AS w
 WHERE w.thread_id = %(thread)s AND w.checkpoint_ns = %(ns)s
 AND w.checkpoint_id = %(id)s -- if id
-AND w.checkpoint_id >= coalesce((SELECT checkpoint_id FROM c), '') -- if latest
+AND w.checkpoint_id >= least(coalesce((SELECT checkpoint_id FROM c), ''), %(since)s::text) -- if latest
 UNION ALL
 SELECT 'send', w.task_id, NULL, coalesce(w.type, ''), w.task_path, NULL, w.idx, w.blob
 FROM c

@@ -142,6 +142,24 @@ def test_early_writes_find_their_checkpoint_after_the_hot_copy_is_gone(
     assert len(latest.pending_writes or ()) == 2
 
 
+def test_early_writes_are_found_although_a_later_checkpoint_is_the_latest(redis_url: str, postgres_url: str) -> None:
+    with TieredSaver.from_urls(redis_url, postgres_url, promoter="external", hot_checkpoints=None) as saver:
+        config = promoted(saver)
+        saver.evict("t")
+        made, later = checkpoint(2), checkpoint(3)
+        saver.put_writes(at("t", "", made["id"]), EARLY, "task")
+        saver.flush("t")
+        stored = store(saver, config, made)
+        store(saver, stored, later)
+        saver.flush("t")
+        latest = saver.get_tuple(at("t"))
+        assert latest is not None
+        assert latest.checkpoint["id"] == later["id"]
+        found = saver.get_tuple(stored)
+        assert found is not None
+        assert {value for _, _, value in found.pending_writes or ()} == {"precious", "please answer"}
+
+
 def test_namespace_of_a_call_stays_while_it_holds_early_writes(saver: TieredSaver) -> None:
     config = store(saver, at("t"), checkpoint(1))
     root = config["configurable"]["checkpoint_id"]
