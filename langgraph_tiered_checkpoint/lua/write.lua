@@ -23,6 +23,8 @@ local function pressed(m, now)
   local info = redis.pcall('INFO', 'memory')
   if type(info) ~= 'string' then return false end
   local used = tonumber(string.match(info, 'used_memory:(%d+)') or 0)
+  -- Redis itself does not count its buffers against the limit.
+  used = used - tonumber(string.match(info, 'mem_not_counted_for_evict:(%d+)') or 0)
   local most = tonumber(string.match(info, 'maxmemory:(%d+)') or 0)
   return most > 0 and used > ALMOST_FULL * most
 end
