@@ -8,20 +8,18 @@ import os
 import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
 from typing import Any
 
 import pytest
 import redis
 from faults.ledger import Caller, Ledger
 from faults.outages import MakeSaver
+from faults.writers import QUICK, converse, metadata, versions
 from homes import at, make_checkpoint, put, values_of
 from langgraph.checkpoint.base import Checkpoint
 from langgraph.checkpoint.postgres import PostgresSaver
 
 from langgraph_tiered_checkpoint import Promotion, TieredSaver
-
-QUICK = timedelta(milliseconds=20)
 
 
 @pytest.fixture
@@ -37,18 +35,6 @@ def saver(make_saver: MakeSaver, redis_url: str, postgres_url: str) -> Iterator[
     )
     yield made
     made.close()
-
-
-def versions(checkpoint: Checkpoint, writer: object) -> Checkpoint:
-    """Versions of this writer's own, as LangGraph's random suffixes make them."""
-    checkpoint["channel_versions"] = {
-        channel: f"{version}.{writer}" for channel, version in checkpoint["channel_versions"].items()
-    }
-    return checkpoint
-
-
-def metadata(step: int) -> Any:
-    return {"source": "loop", "step": step, "parents": {}}
 
 
 async def test_two_thousand_tasks_of_one_loop(redis_url: str, postgres_url: str) -> None:
@@ -115,24 +101,11 @@ def test_saver_serves_several_event_loops_and_their_threads_at_once(saver: Tiere
         list(pool.map(lambda loop: asyncio.run(converse(loop)), range(6)))
 
 
-def _in_a_process(urls: tuple[str, str], number: int, results: Any) -> None:
-    with TieredSaver.from_urls(
-        *urls, promotion=Promotion(checkpoints=3), flush_interval=QUICK, hot_checkpoints=3
-    ) as saver:
-        ids = []
-        for step in range(1, 11):
-            made = versions(make_checkpoint({"n": [number, step]}, step), number)
-            saver.put(at("shared"), made, metadata(step), made["channel_versions"])
-            ids.append(made["id"])
-            saver.get_tuple(at("shared"))
-        results.put(ids)
-
-
 def test_eight_processes_write_to_one_thread(redis_url: str, postgres_url: str, saver: TieredSaver) -> None:
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
     workers = [
-        context.Process(target=_in_a_process, args=((redis_url, postgres_url), number, results)) for number in range(8)
+        context.Process(target=converse, args=((redis_url, postgres_url), number, results)) for number in range(8)
     ]
     for worker in workers:
         worker.start()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from faults.ledger import Caller, Ledger
 from faults.outages import MakeSaver
 from homes import at
@@ -23,6 +24,10 @@ class Snapshot:
 
     def __init__(self, servers: EmbeddedServers, path: Path) -> None:
         self._servers = servers
+        with redis.Redis.from_url(servers.redis_url) as client:
+            # While the disk is busy, Redis holds its log back for up to two seconds, unless told otherwise.
+            client.config_set("appendfsync", "always")
+            client.config_set("appendfsync", "everysec")
         self._data = path / "state" / "redis"
         self._copy = path / "snapshot"
         shutil.rmtree(self._copy, ignore_errors=True)

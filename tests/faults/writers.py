@@ -1,0 +1,40 @@
+"""Writers on threads that others write to at the same time. Imported by name, so that a new process can, too."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from homes import at, make_checkpoint
+from langgraph.checkpoint.base import Checkpoint
+
+from langgraph_tiered_checkpoint import Promotion, TieredSaver
+
+QUICK = timedelta(milliseconds=20)
+"""A flush interval."""
+
+
+def versions(checkpoint: Checkpoint, writer: object) -> Checkpoint:
+    """Versions of this writer's own, as LangGraph's random suffixes make them."""
+    checkpoint["channel_versions"] = {
+        channel: f"{version}.{writer}" for channel, version in checkpoint["channel_versions"].items()
+    }
+    return checkpoint
+
+
+def metadata(step: int) -> Any:
+    return {"source": "loop", "step": step, "parents": {}}
+
+
+def converse(urls: tuple[str, str], number: int, results: Any) -> None:
+    """What a process of its own does: write ten checkpoints to a thread that others write to; tell their ids."""
+    with TieredSaver.from_urls(
+        *urls, promotion=Promotion(checkpoints=3), flush_interval=QUICK, hot_checkpoints=3
+    ) as saver:
+        ids = []
+        for step in range(1, 11):
+            made = versions(make_checkpoint({"n": [number, step]}, step), number)
+            saver.put(at("shared"), made, metadata(step), made["channel_versions"])
+            ids.append(made["id"])
+            saver.get_tuple(at("shared"))
+        results.put(ids)
