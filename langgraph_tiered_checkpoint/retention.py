@@ -44,12 +44,9 @@ def of_runs(run_ids: Collection[str], outlines: Iterable[Outline]) -> set[Place]
 
 
 def orphaned(outlines: Iterable[Outline], dropped: Collection[Place]) -> list[Place]:
-    """Kept checkpoints whose parent is dropped."""
-    return [
-        (o.ns, o.checkpoint_id)
-        for o in outlines
-        if (o.ns, o.checkpoint_id) not in dropped and (o.ns, o.parent_id) in dropped
-    ]
+    """Kept checkpoints whose parent is not, or is gone already: whoever dropped it may have died before this."""
+    kept = {(o.ns, o.checkpoint_id): o for o in outlines if (o.ns, o.checkpoint_id) not in dropped}
+    return [place for place, o in kept.items() if o.parent_id and (o.ns, o.parent_id) not in kept]
 
 
 def _latest_with_ancestors(checkpoints: dict[str, Outline]) -> set[str]:

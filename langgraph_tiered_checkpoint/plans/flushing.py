@@ -111,6 +111,8 @@ def flush(store: Store, thread_id: str) -> Plan[None]:
             yield from compare(store, thread_id, peek.incarnation, peek.flushed)
             continue
         if peek.state != "d":
+            if peek.rebase:  # the worker that uploaded it died before this
+                yield store.hot.evict(thread_id, peek.incarnation, peek.flushed)
             return
         if goal is None:
             goal = (peek.incarnation, peek.last_number)
@@ -131,25 +133,17 @@ def _park(store: Store, thread_id: str, peek: Peek, exc: Exception) -> Plan[None
 
 
 def _flush_once(store: Store, cold: Cold, thread_id: str, peek: Peek, *, last_chance: bool) -> Plan[None]:
-    if not peek.flushed and not (yield from _claim(cold, thread_id, peek)):
-        yield from _reconcile(store, cold, thread_id, peek, last_chance=last_chance)
-        return
-    fenced = True
-    if not peek.flushed or peek.rebase == 1:
+    fenced = bool(peek.flushed) or (yield from _claim(cold, thread_id, peek))
+    if fenced and (not peek.flushed or peek.rebase == 1):
         fenced = yield from _copy_base(store, cold, thread_id, peek)
-    if fenced and not (yield from _copy_changes(store, cold, thread_id, peek)):
+    if not (fenced and (yield from _copy_changes(store, cold, thread_id, peek))):
         yield from _reconcile(store, cold, thread_id, peek, last_chance=last_chance)
 
 
 def _claim(cold: Cold, thread_id: str, peek: Peek) -> Plan[bool]:
     """Make sure of the thread's row before anything is read. False: somebody else has flushed the thread already."""
     origin = yield cold.claim(thread_id, peek.incarnation, peek.reason)
-    if origin.incarnation != peek.incarnation:
-        raise ColdRefusedError(
-            f"thread {thread_id!r}: Postgres holds another thread of that id (incarnation {origin.incarnation}, "
-            f"not {peek.incarnation}), left by a delete that failed. Repeat delete_thread, then try again"
-        )
-    return not origin.flushed
+    return origin.incarnation == peek.incarnation and not origin.flushed
 
 
 def _copy_changes(store: Store, cold: Cold, thread_id: str, peek: Peek) -> Plan[bool]:
@@ -200,17 +194,22 @@ def _copy_base(store: Store, cold: Cold, thread_id: str, peek: Peek) -> Plan[boo
 def _reconcile(store: Store, cold: Cold, thread_id: str, peek: Peek, *, last_chance: bool) -> Plan[None]:
     """The fence did not hold: find out what Postgres has, and acknowledge it or upload everything again."""
     answer = yield cold.status(thread_id)
-    if answer is None:
+    origin = answer and answer.origin
+    if origin is None or origin.incarnation != peek.incarnation:
         again = parse_peek((yield store.hot.peek(thread_id)))
-        if again is not None and again.incarnation == peek.incarnation and peek.flushed:
+        if again is None or again.incarnation != peek.incarnation:
+            return  # deleted meanwhile, and perhaps begun anew
+        if origin is not None:
+            raise ColdRefusedError(
+                f"thread {thread_id!r}: Postgres holds another thread of that id (incarnation {origin.incarnation}, "
+                f"not {peek.incarnation}), left by a delete that failed. Repeat delete_thread, then try again"
+            )
+        if peek.flushed:
             raise ColdRefusedError(
                 f"thread {thread_id!r}: its row in tiered_threads is gone although nobody deleted the thread here. "
                 "Restore the row, or delete the thread"
             )
         return
-    origin = answer.origin
-    if origin.incarnation != peek.incarnation:
-        raise ColdRefusedError(f"thread {thread_id!r}: Postgres holds another incarnation; delete the thread")
     if not origin.flushed:
         return
     verdict, _ = yield store.hot.ack(thread_id, peek.incarnation, origin.flushed)

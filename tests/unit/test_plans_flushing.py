@@ -148,8 +148,48 @@ def test_leftover_of_a_failed_delete_is_not_written_to() -> None:
     with pytest.raises(ColdRefusedError, match="delete_thread"):
         play(
             flushing.flush(STORE, "t"),
-            [("peek", peek()), ("claim", Origin("other life", "3.x", pinned=False)), ("park", [b"parked", 1000])],
+            [
+                ("peek", peek()),
+                ("claim", Origin("other life", "3.x", pinned=False)),
+                ("status", status("other life", "3.x")),
+                ("peek", peek()),
+                ("park", [b"parked", 1000]),
+            ],
         )
+
+
+def test_worker_of_a_thread_that_began_anew_meanwhile_leaves_it_to_the_next_round() -> None:
+    anew = peek()
+    anew[1] = b"other life"
+    play(
+        flushing.flush(STORE, "t"),
+        [
+            ("peek", peek()),
+            ("claim", Origin("other life", "3.x", pinned=False)),
+            ("status", status("other life", "3.x")),
+            ("peek", anew),
+            ("peek", anew),
+        ],
+    )
+
+
+def test_thread_that_was_uploaded_again_by_a_worker_that_died_is_evicted() -> None:
+    play(flushing.flush(STORE, "t"), [("peek", peek(b"2.x", 2, state=b"c", rebase=1)), ("evict", [b"ok"])])
+
+
+def test_whole_upload_that_another_worker_committed_is_acknowledged() -> None:
+    play(
+        flushing.flush(STORE, "t"),
+        [
+            ("peek", peek(b"1.x", 1, rebase=1)),
+            ("scan", [b"scan", b"0", ROWS, 2, b"d"]),
+            ("commit", frozenset()),
+            ("status", status("life", "2.x")),
+            ("ack", [b"clean", b"0"]),
+            ("peek", peek(b"2.x", 2, state=b"c", rebase=1)),
+            ("evict", [b"ok"]),
+        ],
+    )
 
 
 def test_threads_are_committed_together() -> None:
