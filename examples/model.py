@@ -7,21 +7,23 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from langchain_core.callbacks import CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
-from langchain_core.outputs import ChatGeneration, ChatResult
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, ToolMessage
+from langchain_core.messages.tool import tool_call_chunk
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
 
 
 class ScriptedModel(BaseChatModel):
-    """Not a language model. It understands "My name is X", "What is my name?" and "What is 12*7?", no more.
+    """Not a language model. It knows "My name is X", "What is my name?", "What is 12*7?" and "Refund order 17".
 
     Like a real one it knows only the messages that it is given: what it remembers, the checkpointer remembered.
     """
@@ -32,12 +34,12 @@ class ScriptedModel(BaseChatModel):
 
     def bind_tools(
         self,
-        tools: Sequence[Any],  # noqa: ARG002 - it calls "calculator", whatever it is offered
+        tools: Sequence[Any],  # noqa: ARG002 - it calls "calculator" and "refund", whatever it is offered
         *,
         tool_choice: str | None = None,  # noqa: ARG002
         **kwargs: Any,  # noqa: ARG002
     ) -> Runnable[LanguageModelInput, AIMessage]:
-        """Itself: it knows its one tool by heart."""
+        """Itself: it knows its tools by heart."""
         return self
 
     def _generate(
@@ -49,11 +51,32 @@ class ScriptedModel(BaseChatModel):
     ) -> ChatResult:
         return ChatResult(generations=[ChatGeneration(message=_answer(messages))])
 
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,  # noqa: ARG002
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,  # noqa: ARG002
+    ) -> Iterator[ChatGenerationChunk]:
+        """Word by word, as real ones do."""
+        answer = _answer(messages)
+        for word in re.findall(r"\S+\s*", answer.text) or [""]:
+            piece = ChatGenerationChunk(message=AIMessageChunk(word))
+            if run_manager:
+                run_manager.on_llm_new_token(word, chunk=piece)
+            yield piece
+        if answer.tool_calls:
+            calls = [
+                tool_call_chunk(name=call["name"], args=json.dumps(call["args"]), id=call["id"], index=0)
+                for call in answer.tool_calls
+            ]
+            yield ChatGenerationChunk(message=AIMessageChunk("", tool_call_chunks=calls))
+
 
 def _answer(messages: Sequence[BaseMessage]) -> AIMessage:
     latest = messages[-1]
     if isinstance(latest, ToolMessage):
-        return AIMessage(f"That makes {latest.text}.")
+        return AIMessage(f"That makes {latest.text}." if latest.name == "calculator" else latest.text)
     text = latest.text
     introductions = [
         found[1]
@@ -67,7 +90,11 @@ def _answer(messages: Sequence[BaseMessage]) -> AIMessage:
     if sum_ := re.search(r"what is (\d[\d\s.+*/()-]*)", text, re.IGNORECASE):
         arguments = {"expression": sum_[1].strip()}
         return AIMessage("", tool_calls=[{"name": "calculator", "args": arguments, "id": f"call-{len(messages)}"}])
-    return AIMessage("I only know names and sums.")
+    if order := re.search(r"refund order (\d+)", text, re.IGNORECASE):
+        return AIMessage(
+            "", tool_calls=[{"name": "refund", "args": {"order": order[1]}, "id": f"call-{len(messages)}"}]
+        )
+    return AIMessage("I only know names, sums and refunds.")
 
 
 def chat_model(tools: Sequence[BaseTool]) -> Runnable[LanguageModelInput, AIMessage]:

@@ -16,13 +16,9 @@ import operator
 import os
 import secrets
 import signal
-import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Sequence
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import redis
@@ -33,12 +29,11 @@ from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
 from model import chat_model
+from story import another_process, check, eventually, own_servers
 
-from langgraph_tiered_checkpoint import EmbeddedServers, Promotion, TieredSaver
+from langgraph_tiered_checkpoint import Promotion, TieredSaver
 
 EPHEMERAL_TTL = timedelta(seconds=float(os.environ.get("QUICKSTART_TTL_S", "3")))
-PATIENCE_S = 8
-"""How long the script waits for something that should happen by itself."""
 
 Agent = CompiledStateGraph[Any, Any, Any, Any]
 
@@ -133,20 +128,9 @@ def show(saver: TieredSaver, *sessions: Session) -> None:
     print()
 
 
-def check(what: str, condition: object) -> None:
-    if not condition:
-        sys.exit(f"FAILED: it is not so that {what}")
-    print(f"  [ok] {what}")
-
-
 def wait_for_state(saver: TieredSaver, session: Session, state: str) -> bool:
     """Whether the session gets there by itself. `explain` only looks: it does not prolong a session's life."""
-    deadline = time.monotonic() + PATIENCE_S
-    while saver.explain(session.cookie).state != state:
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
+    return eventually(lambda: saver.explain(session.cookie).state == state)
 
 
 # The story.
@@ -183,41 +167,37 @@ def after_the_crash(saver: TieredSaver, alice: Session, bob: Session) -> None:
 
 def run_server(act: str, redis_url: str, postgres_url: str, alice: Session, bob: Session) -> int:
     """One act in a process of its own; the reply is how it ended."""
-    command = [sys.executable, "-u", __file__, act, redis_url, postgres_url, alice.cookie, bob.cookie]
-    return subprocess.run(command, check=False).returncode
+    return another_process(__file__, act, redis_url, postgres_url, alice.cookie, bob.cookie)
 
 
 def main() -> None:
     alice, bob = (Session(user, f"visit-{secrets.token_hex(6)}") for user in ("Alice", "Bob"))
-    with tempfile.TemporaryDirectory(prefix="quickstart-") as directory:
-        Path(directory).chmod(0o755)  # Postgres runs as another user if this script runs as root
-        print("Starting a Redis and a Postgres ...\n")
-        with EmbeddedServers(Path(directory) / "data") as servers:
-            urls = servers.redis_url, servers.postgres_url
+    with own_servers() as servers:
+        urls = servers.redis_url, servers.postgres_url
 
-            print("1. Two users talk to the agent:")
-            ended = run_server("before", *urls, alice, bob)
-            if ended > 0:
-                sys.exit(ended)
-            check("the server was killed", ended == -signal.SIGKILL)
+        print("1. Two users talk to the agent:")
+        ended = run_server("before", *urls, alice, bob)
+        if ended > 0:
+            sys.exit(ended)
+        check("the server was killed", ended == -signal.SIGKILL)
 
-            print("\n2. Redis is killed too, and comes back with what it had:")
-            servers.kill_redis()
-            servers.restart_redis()
-            with open_saver(*urls) as saver:
-                show(saver, alice, bob)
-                check("Bob never came back, and his session expired", wait_for_state(saver, bob, "absent"))
-                saver.flush()  # what the dead server had not flushed yet, anyone can
-                check("Postgres holds all of Alice's session", saver.explain(alice.cookie).state == "clean")
+        print("\n2. Redis is killed too, and comes back with what it had:")
+        servers.kill_redis()
+        servers.restart_redis()
+        with open_saver(*urls) as saver:
+            show(saver, alice, bob)
+            check("Bob never came back, and his session expired", wait_for_state(saver, bob, "absent"))
+            saver.flush()  # what the dead server had not flushed yet, anyone can
+            check("Postgres holds all of Alice's session", saver.explain(alice.cookie).state == "clean")
 
-            print("\n3. All of Redis is wiped, to prove that Postgres alone carries her session:")
-            with redis.Redis.from_url(servers.redis_url) as client:
-                client.flushall()
-                check("Redis is empty", client.dbsize() == 0)
+        print("\n3. All of Redis is wiped, to prove that Postgres alone carries her session:")
+        with redis.Redis.from_url(servers.redis_url) as client:
+            client.flushall()
+            check("Redis is empty", client.dbsize() == 0)
 
-            print("\n4. A new server takes over:")
-            if ended := run_server("after", *urls, alice, bob):
-                sys.exit(ended)
+        print("\n4. A new server takes over:")
+        if ended := run_server("after", *urls, alice, bob):
+            sys.exit(ended)
     print("Everything was as it said.")
 
 

@@ -11,6 +11,6 @@ if not m then
   if x then return {'marker', x[1]} end
   return {'absent'}
 end
-local memory = redis.pcall('MEMORY', 'USAGE', T)
+local memory = redis.pcall('MEMORY', 'USAGE', T, 'SAMPLES', 0) -- fields differ too much in size for samples
 if type(memory) ~= 'number' then memory = -1 end
 return {'thread', hget('m'), call('PTTL', T), call('ZSCORE', KEYS[2], ARGV[1]) or '', memory, now_ms(), tonumber(hget('e') or 0)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
@@ -240,4 +241,4 @@ def test_another_worker_finishes_what_one_killed_in_mid_step_began(
     moments = [f"during:{delay}" for delay in DELAYS_US]
     kills = kill_at_every_step(case, moments, scenes, make_saver, (redis_url, postgres_url), redis_client)
     assert kills > 0
-    print(f"kills: {kills}")  # `pytest -rP` shows it
+    logging.getLogger(__name__).info("%s: %d kills", case, kills)  # `pytest -rP --log-level=INFO` shows it

@@ -22,6 +22,10 @@ def peek(flushed: bytes = b"", number: int = 0, last: int = 2, *, state: bytes =
     return [b"thread", b"life", state, flushed, number, last, 1_700_000_000_000, b"age", rebase, 0, 0]
 
 
+ROW = [[b"b", b"", b"channel", b"1", b"msgpack\x00\x01"]]
+"""One channel value, as `scan` replies it."""
+
+
 def changes(through: bytes = b"2.op", number: int = 2, more: bytes = b"0") -> list[Any]:
     return [b"changes", through, number, [], more]
 
@@ -79,6 +83,8 @@ def test_thread_that_vanishes_after_the_claim_takes_its_row_along() -> None:
             ("claim", Origin("life", "", pinned=False)),
             ("scan", [b"gone"]),
             ("unclaim", None),
+            ("status", None),
+            ("peek", [b"absent"]),
             ("peek", [b"absent"]),
         ],
     )
@@ -182,7 +188,7 @@ def test_whole_upload_that_another_worker_committed_is_acknowledged() -> None:
         flushing.flush(STORE, "t"),
         [
             ("peek", peek(b"1.x", 1, rebase=1)),
-            ("scan", [b"scan", b"0", ROWS, 2, b"d"]),
+            ("scan", [b"scan", b"0", ROW, 2, b"d"]),
             ("commit", frozenset()),
             ("status", status("life", "2.x")),
             ("ack", [b"clean", b"0"]),

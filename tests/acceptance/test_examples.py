@@ -1,0 +1,69 @@
+"""Each example does what it says: it checks its own claims, and exits non-zero at the first that is false."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+CLAIMS = {
+    "approval_agent.py": [
+        "case-17: the agent waits for an answer to 'Refund order 17?'",
+        "[ok] case-17 waits in Postgres",
+        "[ok] nothing was paid",
+        "case-17: approve. Order 17 is refunded.",
+        "case-18: reject. The refund of order 18 was rejected.",
+        "case-17: nothing waits for 'approve'",
+        "[ok] one refund was paid, once",
+    ],
+    "companion.py": [
+        "[ok] after every silence the companion knew her name",
+        "[ok] in every silence the thread took nothing of Redis",
+        "[ok] Redis held no more of it in the last month than in the third",
+        "checkpoints of the year are there",
+    ],
+    "time_travel.py": [
+        "[ok] the history is whole, from both tiers",
+        "[ok] at that time her name was Alice",
+        "[ok] the other branch knows Carol",
+        "[ok] all old checkpoints are there",
+        "[ok] the old end can still be read, as it was",
+    ],
+    "two_servers.py": [
+        "[ok] B knows what A was told",
+        "[ok] A knows what B was told",
+        "[ok] B is at work",
+        "A: (go on)              -> That makes 84.",
+        "[ok] nothing is lost",
+    ],
+}
+
+
+@pytest.mark.parametrize("example", CLAIMS)
+def test_example_tells_its_story_and_succeeds(example: str) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "MODEL"}
+    done = subprocess.run(
+        [sys.executable, "-W", "error::UserWarning", str(EXAMPLES / example)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = iter(done.stdout.splitlines())
+    for claim in [*CLAIMS[example], "Everything was as it said."]:  # in this order
+        assert any(claim in line for line in told), f"{claim!r} is missing, or out of order, in:\n{done.stdout}"
+    assert not done.stderr
+
+
+def test_every_example_is_tested_and_listed() -> None:
+    listed = (EXAMPLES / "README.md").read_text()
+    scripts = {path.name for path in EXAMPLES.glob("*.py")} - {"model.py", "story.py"}
+    assert scripts == set(CLAIMS) | {"quickstart.py"}
+    assert all(f"]({name})" in listed for name in scripts)
