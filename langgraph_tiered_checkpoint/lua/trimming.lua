@@ -63,7 +63,7 @@ local function trim(m, most)
       if newer ~= '' then
         if less(n[5], id_of(newer)) then n[5] = id_of(newer) end
       else
-        n[5] = NOWHERE
+        n[5], n[6] = NOWHERE, 0
       end
       local started = ns == '' and id or root_id
       if started ~= '' and less(m.hz, started) then m.hz = started end

@@ -98,11 +98,9 @@ def token(sub: str, secret: str = SECRET, lifetime: timedelta = timedelta(hours=
 
 
 @pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServers]:
-    path = tmp_path_factory.mktemp("chat")
-    for directory in (path, *path.parents[:2]):
-        directory.chmod(0o755)
-    with EmbeddedServers(path / "data") as running:
+def servers() -> Iterator[EmbeddedServers]:
+    """In place of the session's: a test wipes them."""
+    with EmbeddedServers() as running:
         yield running
 
 

@@ -202,6 +202,19 @@ def test_subgraph_of_a_kept_root_checkpoint_is_found_after_its_own_were_trimmed(
     assert saver.get_tuple(query) is not None
 
 
+def test_writes_that_came_before_their_checkpoint_outlive_the_trim_of_its_namespace(saver: TieredSaver) -> None:
+    """A subgraph's namespace without a checkpoint left here vouches for nothing, so Postgres is asked for the rest."""
+    config = store(saver, at("t", "sub:task"), checkpoint(1))
+    for n in (1, 2):
+        store(saver, at("t"), checkpoint(n))
+    for n, upload in ((2, saver.promote), (3, saver.flush)):
+        made = checkpoint(n)
+        saver.put_writes(at("t", "sub:task", made["id"]), [("a", n)], "task")
+        upload("t")
+        config = store(saver, config, made)
+        assert saver.get_tuple(at("t", "sub:task")).pending_writes == [("task", "a", n)]  # type: ignore[union-attr]
+
+
 def test_checkpoint_put_again_gives_back_the_values_that_it_no_longer_uses(
     saver: TieredSaver, redis_client: redis.Redis
 ) -> None:

@@ -38,6 +38,9 @@ THREADS = ("t", "T", "t:*,{}", "t\t\\ é", "e\u0301")
 SPACES = ("", "sub:task 1", "sub:task 1|deep:task,2", "keeps")
 CHANNELS = ("a", "b", "__start__", "c:1")
 TASKS = ("task", "2:task", "00000000-0000-0000-0000-000000000000")
+OLD_ROOT = "0"
+"""The root checkpoint that subgraph calls started from. A call has one for good, and what is written under a later one
+is taken for a call of its own (docs/guarantees.md)."""
 RUNS = ("run", "run 2")
 VALUES = st.one_of(
     st.none(),
@@ -235,7 +238,7 @@ class Machine(RuleBasedStateMachine):
         ns = self.names[space_]
         space = self._space(thread, ns)
         made, parent, new = self._make(space, data, fork=fork)
-        metadata: Any = {"source": "loop", "step": len(space.made), "parents": {"": "x"} if ns else {}}
+        metadata: Any = {"source": "loop", "step": len(space.made), "parents": {"": OLD_ROOT} if ns else {}}
         if run:
             metadata["run_id"] = run
         config = at(thread, ns, parent)
