@@ -1,0 +1,224 @@
+"""Every interleaving of the operations on one thread, and of what servers and workers may do, keeps every promise."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+import pytest
+import redis
+from homes import at, make_checkpoint
+from langgraph.checkpoint.base import Checkpoint
+from model.interleaving import Actor, Budget, Exploration, Ids, Item
+from model.worlds import TABLES, World
+
+from langgraph_tiered_checkpoint import EmbeddedServers, Promotion, TieredSaver, Timeouts, lives
+from langgraph_tiered_checkpoint.errors import ColdRefusedError, NotPromotableError, ThreadBusyError, ThreadDeletedError
+from langgraph_tiered_checkpoint.plans import comparing, flushing, reading, structure, writing
+from langgraph_tiered_checkpoint.plans.listing import PAGE
+from langgraph_tiered_checkpoint.steps import Plan
+
+THREAD = "t"
+Say = Callable[[str, Any], None]
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[EmbeddedServers]:
+    """In place of the session's: the model puts back all that they hold."""
+    with EmbeddedServers() as running:
+        with psycopg.connect(running.postgres_url, autocommit=True) as connection:
+            connection.execute("ALTER SYSTEM SET synchronous_commit = off")
+            connection.execute("SELECT pg_reload_conf()")
+        yield running
+
+
+@pytest.fixture
+def ids(monkeypatch: pytest.MonkeyPatch) -> Ids:
+    made = Ids()
+    for module in (comparing, flushing, lives, reading, structure, writing):
+        monkeypatch.setattr(module, "new_id", made)
+    monkeypatch.setattr(structure, "_ROUNDS", 4)
+    return made
+
+
+class Cast:
+    """Those who work on the thread."""
+
+    def __init__(self, saver: TieredSaver) -> None:
+        self.saver = saver
+        self.requests = saver._requests
+        self.made: list[Checkpoint] = [make_checkpoint({"a": [n], "b": n}, n) for n in range(1, 9)]
+
+    def store(self, number: int, parent: str | None, say: Say) -> Plan[None]:
+        """Put a checkpoint with all its values and a pending write of it."""
+        made = self.made[number]
+        metadata: Any = {"source": "loop", "step": number, "parents": {}}
+        yield from self.requests.put(at(THREAD, "", parent), made, metadata, made["channel_versions"])
+        say("stored", self._item(made["id"], ""))
+        yield from self.requests.put_writes(at(THREAD, "", made["id"]), [("a", number)], f"task {number}", "")
+        say("stored", self._item(made["id"], f"task {number}"))
+
+    def _item(self, id_: str, task: str) -> Item:
+        return Item(id_, task, lives.recall(self.requests.store.number, THREAD).incarnation)
+
+    def writer(self, name: str, *numbers: int) -> Actor:
+        """A run: reads the latest checkpoint, and goes on from there."""
+
+        def program(say: Say) -> Plan[None]:
+            found = yield from self.requests.get_tuple(at(THREAD))
+            parent = found.checkpoint["id"] if found else None
+            for number in numbers:
+                yield from self.store(number, parent, say)
+                parent = self.made[number]["id"]
+
+        return Actor(name, program, (ThreadDeletedError, ThreadBusyError))
+
+    def flusher(self, name: str) -> Actor:
+        return Actor(name, lambda _: self.requests.flush(THREAD), (ColdRefusedError, ThreadBusyError))
+
+    def evictor(self) -> Actor:
+        return Actor("evictor", lambda _: self.requests.evict(THREAD), (NotPromotableError, ThreadBusyError))
+
+    def pruner(self) -> Actor:
+        def program(say: Say) -> Plan[None]:
+            say("pruning", None)
+            yield from self.requests.prune([THREAD], "keep_latest")
+
+        return Actor("pruner", program, (ThreadBusyError, ColdRefusedError))
+
+    def promoter(self) -> Actor:
+        return Actor("promoter", lambda _: self.requests.promote(THREAD), (NotPromotableError, ColdRefusedError))
+
+    def reader(self) -> Actor:
+        def program(say: Say) -> Plan[None]:
+            say("reading", None)
+            found = yield from self.requests.get_tuple(at(THREAD))
+            say("read", found and found.checkpoint["id"])
+
+        return Actor("reader", program)
+
+    def deleter(self) -> Actor:
+        def program(say: Say) -> Plan[None]:
+            say("deleting", None)
+            yield from self.requests.delete_thread(THREAD)
+            say("deleted", None)
+
+        return Actor("deleter", program)
+
+    def actor(self, what: str) -> Actor:
+        match what:
+            case "W":
+                return self.writer("writer", 2)
+            case "N":
+                return self.writer("other writer", 3)
+            case "F":
+                return self.flusher("worker")
+            case "G":
+                return self.flusher("other worker")
+            case "E":
+                return self.evictor()
+            case "P":
+                return self.pruner()
+            case "M":
+                return self.promoter()
+            case "R":
+                return self.reader()
+            case "D":
+                return self.deleter()
+        raise AssertionError(what)
+
+    def last_check(self, run: Callable[[Plan[Any]], Any]) -> list[tuple[str, frozenset[str]]]:
+        """Another worker flushes what is left; then what `list` gives must be what there is, and the head its first."""
+        run(self.requests.flush(THREAD))
+        head = run(self.requests.get_tuple(at(THREAD)))
+        listing = self.requests.listing(at(THREAD), None, None, None)
+        found = []
+        while not listing.done:
+            found += run(listing.next_page())
+        assert len(found) < PAGE
+        assert (head and head.checkpoint["id"]) == (found[0].checkpoint["id"] if found else None)
+        return [(one.checkpoint["id"], frozenset(task for task, *_ in one.pending_writes)) for one in found]
+
+
+STATES = ("absent", "ephemeral", "promoted", "dirty", "clean", "cold")
+
+
+def explore(servers: EmbeddedServers, ids: Ids, state: str, actors: str, budget: Budget) -> Exploration:
+    """Every path from a thread in that state."""
+    redis_url, postgres_url = servers.redis_url, servers.postgres_url
+    with redis.Redis.from_url(redis_url) as client:
+        client.flushall()
+    with TieredSaver.from_urls(
+        redis_url,
+        postgres_url,
+        promoter="external",
+        promotion=Promotion.never(),
+        hot_checkpoints=1,
+        timeouts=Timeouts(busy=timedelta(seconds=0.05)),
+    ) as saver:
+        saver.setup()
+        with psycopg.connect(postgres_url, autocommit=True) as connection:
+            connection.execute(f"TRUNCATE {', '.join(TABLES)}".encode())
+        cast, stored = Cast(saver), list[Item]()
+        world = World(saver, redis_url, postgres_url, THREAD)
+        clock = int(time.time() * 1000)
+        ids.owner = "begin"
+
+        def run(plan: Plan[Any]) -> None:
+            reply: Any = None
+            while True:
+                try:
+                    reply = world.perform(plan.send(reply), "run 1", clock)
+                except StopIteration:
+                    return
+
+        def say(_: str, item: Item) -> None:
+            stored.append(item)
+
+        def begin() -> None:
+            run(cast.requests.get_tuple(at(THREAD)))
+            run(cast.store(0, None, say))
+            run(cast.store(1, cast.made[0]["id"], say))
+
+        import contextvars  # noqa: PLC0415
+
+        context = contextvars.Context()
+        if state != "absent":
+            context.run(begin)
+        if state == "promoted":
+            run(promoted(saver))
+        elif state in ("dirty", "clean", "cold"):
+            run(cast.requests.promote(THREAD))
+        if state == "dirty":
+            context.run(run, cast.store(4, cast.made[1]["id"], say))
+        if state == "cold":
+            run(cast.requests.evict(THREAD))
+        exploration = Exploration(world, ids, [cast.actor(one) for one in actors], frozenset(stored), cast.last_check)
+        try:
+            exploration.explore(budget, clock)
+        finally:
+            world.close()
+        return exploration
+
+
+def promoted(saver: TieredSaver) -> Plan[None]:
+    """Promoted by a write's own script, and not flushed yet."""
+    yield saver._store.hot.promote(THREAD, "test", "op", pin=None)
+
+
+BOUNDED = [
+    ("promoted", "WFG", Budget()),
+    ("dirty", "FED", Budget()),
+    ("clean", "WE", Budget(lapses=1)),
+]
+
+
+@pytest.mark.parametrize(("state", "actors", "budget"), BOUNDED)
+def test_some_operations(servers: EmbeddedServers, ids: Ids, state: str, actors: str, budget: Budget) -> None:
+    done = explore(servers, ids, state, actors, budget)
+    print(f"{state} {actors}: {done.nodes} nodes, {done.edges} edges, {done.ends} ends")  # noqa: T201
+    assert done.ends > 0
