@@ -62,12 +62,19 @@ class Cold(ColdReader):
                 return origin
         raise ThreadBusyError(f"thread {thread_id!r}: its row in Postgres came and went meanwhile. Try again")
 
-    def unclaim(self, thread_id: str, incarnation: str) -> Tx[None]:
-        """Take back the row of a thread that turned out not to exist, unless something was flushed."""
+    def unclaim(self, thread_id: str, incarnation: str) -> Tx[bool]:
+        """Take back a claim and what a first upload has copied. False: there is none, or something was flushed."""
         return Tx("unclaim", thread_id, partial(self._unclaim, thread_id, incarnation))
 
-    def _unclaim(self, thread_id: str, incarnation: str) -> Statements[None]:
-        yield self._q("unclaim", thread=thread_id, incarnation=incarnation)
+    def _unclaim(self, thread_id: str, incarnation: str) -> Statements[bool]:
+        taken_back = bool((yield self._q("unclaim", thread=thread_id, incarnation=incarnation)))
+        if taken_back:
+            yield from self._delete_rows(thread_id)
+        return taken_back
+
+    def _delete_rows(self, thread_id: str) -> Statements[None]:
+        for name in ("delete_checkpoints", "delete_writes", "delete_blobs"):
+            yield self._q(name, thread=thread_id, spaces=None)
 
     def commit(self, batches: Sequence[ThreadBatch], *, keep: bool = False) -> Tx[frozenset[str]]:
         """Write one batch per thread. The reply names the threads whose fence held; of the others nothing is written.
@@ -164,8 +171,7 @@ class Cold(ColdReader):
         # The fence goes first, which waits for a flush that holds it, and once more last: a reader may have adopted the
         # thread on the evidence of rows that were not yet deleted.
         gone = yield self._q("delete_origin", thread=thread_id)
-        for name in ("delete_checkpoints", "delete_writes", "delete_blobs"):
-            yield self._q(name, thread=thread_id, spaces=None)
+        yield from self._delete_rows(thread_id)
         gone += yield self._q("delete_origin", thread=thread_id)
         return [incarnation for (incarnation,) in gone]
 

@@ -263,16 +263,18 @@ class Hot:
     def outline(self, thread_id: str, cursor: str) -> Lua:
         return self._call("outline", thread_id, (), cursor, 500)
 
-    def drop(self, thread_id: str, incarnation: str, which: Iterable[tuple[str, str]]) -> Lua:
-        return self._call(
-            "drop", thread_id, ("due", "threads"), thread_id, incarnation, *(part for pair in which for part in pair)
-        )
+    def drop(
+        self, thread_id: str, incarnation: str, which: Iterable[tuple[str, str]], staying: Iterable[tuple[str, str]]
+    ) -> Lua:
+        kept = pack_list([part for pair in staying for part in pair])
+        dropped = (part for pair in which for part in pair)
+        return self._call("drop", thread_id, ("due", "threads"), thread_id, incarnation, kept, *dropped)
 
     def orphan(self, thread_id: str, incarnation: str, which: Iterable[tuple[str, str]]) -> Lua:
         return self._call("orphan", thread_id, (), incarnation, *(part for pair in which for part in pair))
 
     def delete(self, thread_id: str, op: str, only: Iterable[str] = ()) -> Lua:
-        return self._call("delete", thread_id, ("due", "threads", "gone", "parked"), thread_id, op, *only)
+        return self._call("delete", thread_id, ("due", "threads", "gone", "parked"), thread_id, op, *only, self._run)
 
     def copy_out(self, thread_id: str) -> Lua:
         return self._call("copy_out", thread_id, (), self._run)

@@ -43,6 +43,15 @@ def of_runs(run_ids: Collection[str], outlines: Iterable[Outline]) -> set[Place]
     return {(o.ns, o.checkpoint_id) for o in outlines if o.run_id in run_ids}
 
 
+def heads(outlines: Iterable[Outline], dropped: Collection[Place]) -> list[Place]:
+    """The latest checkpoint that stays, of each namespace."""
+    latest: dict[str, str] = {}
+    for o in outlines:
+        if (o.ns, o.checkpoint_id) not in dropped:
+            latest[o.ns] = max(latest.get(o.ns, ""), o.checkpoint_id)
+    return list(latest.items())
+
+
 def orphaned(outlines: Iterable[Outline], dropped: Collection[Place]) -> list[Place]:
     """Kept checkpoints whose parent is not, or is gone already: whoever dropped it may have died before this."""
     kept = {(o.ns, o.checkpoint_id): o for o in outlines if (o.ns, o.checkpoint_id) not in dropped}

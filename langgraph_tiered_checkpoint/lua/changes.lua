@@ -6,7 +6,7 @@
 --     rows: {"c", namespace, id, parent, frame}, {"b", namespace, channel, version, value}, {"w", namespace, id, frame}
 -- include: common
 local m = load()
-if not m or m.i ~= ARGV[1] then return {'gone'} end
+if not m or m.i ~= ARGV[1] or m.s == 'e' then return {'gone'} end
 local at, budget = tonumber(ARGV[2]), tonumber(ARGV[3])
 local rows, sent, names, op, size = {}, {}, {}, '', 0
 local function name_of(num)

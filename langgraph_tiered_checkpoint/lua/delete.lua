@@ -2,9 +2,11 @@
 --
 -- KEYS[1] thread  [2] due  [3] threads  [4] gone  [5] parked
 -- ARGV[1] thread id  [2] op (random, the same when the call is repeated)  [3...] incarnations, to remove only these:
---     what Postgres has just deleted, and a reader or writer may have taken from it before
--- Reply: {"ok", "1" if Postgres may hold some of it, incarnation that was removed or ""}
+--     what Postgres has just deleted, and a reader or writer may have taken from it before; and see run.lua
+-- Reply: {"ok", "1" if Postgres may hold some of it, incarnation that was removed or ""}; of some incarnations only, "1" if
+--     one of them was here
 -- include: common
+-- include: run
 local KEPT_MS = 600000
 local TID, OP = ARGV[1], ARGV[2]
 local now = now_exactly()
@@ -17,14 +19,19 @@ local function remove_all()
   call('ZREM', KEYS[5], TID)
 end
 if #ARGV > 2 then
+  local here = '0'
   for i = 3, #ARGV do
     call('ZADD', KEYS[4], now, tomb({TID, ARGV[i]}))
-    if m and m.i == ARGV[i] then remove_all() end
+    if m and m.i == ARGV[i] then
+      remove_all()
+      here = '1'
+    end
   end
-  return {'ok', '0', ''}
+  return {'ok', here, ''}
 end
 if call('ZSCORE', KEYS[4], tomb({TID, OP})) then return {'ok', '1', ''} end
 remove_all()
 call('ZADD', KEYS[4], now, tomb({TID}), now, tomb({TID, OP}))
 if m then call('ZADD', KEYS[4], now, tomb({TID, m.i})) end
-return {'ok', m and m.s == 'e' and m.wh == 1 and '0' or '1', m and m.i or ''}
+local only_here = m and m.s == 'e' and m.wh == 1 and not moved(m)
+return {'ok', only_here and '0' or '1', m and m.i or ''}

@@ -2,16 +2,23 @@
 -- A checkpoint whose parent goes is left without one; a thread without checkpoints goes whole.
 --
 -- KEYS[1] thread  [2] due  [3] threads
--- ARGV[1] thread id  [2] incarnation  [3...] namespace, checkpoint id, ...
--- Reply: {"ok"}, {"promoted"}: not ephemeral any more, nothing changed; {"gone"}
+-- ARGV[1] thread id  [2] incarnation  [3] packed list of what is to stay: namespace, checkpoint id, ...
+--     [4...] what is to go: namespace, checkpoint id, ...
+-- Reply: {"ok"}; {"changed"}: nothing was dropped, for it is not ephemeral any more, or what is to stay is not there: Redis
+--     may have gone back in time; {"gone"}
 -- include: common
 -- include: reading
 -- include: removing
 local m = load()
 if not m or m.i ~= ARGV[2] then return {'gone'} end
-if m.s ~= 'e' then return {'promoted'} end
+if m.s ~= 'e' then return {'changed'} end
+local staying = open(ARGV[3])
+for i = 1, #staying, 2 do
+  local n = load_ns(staying[i])
+  if not n or call('HEXISTS', T, 'c' .. n[1] .. ':' .. staying[i + 1]) == 0 then return {'changed'} end
+end
 local spaces, dropped = {}, {}
-for i = 3, #ARGV, 2 do
+for i = 4, #ARGV, 2 do
   local ns = ARGV[i]
   spaces[ns] = spaces[ns] or load_ns(ns)
   local n = spaces[ns]

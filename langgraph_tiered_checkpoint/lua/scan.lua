@@ -6,7 +6,7 @@
 -- Reply: {"scan", next cursor, rows as in changes.lua, last change number, state}, {"gone"}
 -- include: common
 local m = load()
-if not m or m.i ~= ARGV[1] then return {'gone'} end
+if not m or m.i ~= ARGV[1] or m.s == 'e' then return {'gone'} end
 local page = call('HSCAN', T, ARGV[2], 'COUNT', ARGV[3])
 local rows, fields = {}, page[2]
 for i = 1, #fields, 2 do

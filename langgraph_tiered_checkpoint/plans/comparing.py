@@ -25,6 +25,10 @@ def compare(store: Store, thread_id: str, incarnation: str, flushed: str) -> Pla
         yield store.hot.delete(thread_id, new_id(), (incarnation,))
         return
     if held == flushed:
+        # A first upload under way is of what Redis held before; once it is taken back, it cannot be committed.
+        if origin is not None and not held and not (yield cold.unclaim(thread_id, incarnation)):
+            yield from compare(store, thread_id, incarnation, flushed)
+            return
         yield store.hot.vouch(thread_id, incarnation, flushed)
         return
     verdict, _ = yield store.hot.ack(thread_id, incarnation, held)

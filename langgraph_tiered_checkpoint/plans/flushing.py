@@ -87,9 +87,11 @@ def _flush_together(store: Store, cold: Cold, thread_ids: Sequence[str]) -> Plan
         return alone + [thread_id for thread_id, _ in threads]
     acks = [b for t, b in batches.items() if t in committed]
     replies = yield LuaBatch(tuple(store.hot.ack(b.thread_id, b.incarnation, b.flushed) for b in acks))
-    for batch, reply in zip(acks, replies, strict=True):
-        if reply[1] == b"1":
+    for batch, (verdict, more) in zip(acks, replies, strict=True):
+        if more == b"1":
             yield from _trim(store, batch.thread_id, batch.incarnation)
+        if verdict == b"diverged":
+            yield from _compare_again(store, batch.thread_id, batch.incarnation)
     return alone + [t for t in batches if t not in committed and t not in alone]
 
 
@@ -161,12 +163,21 @@ def _copy_changes(store: Store, cold: Cold, thread_id: str, peek: Peek) -> Plan[
         verdict, more = yield store.hot.ack(thread_id, peek.incarnation, changes.through)
         if more == b"1":
             yield from _trim(store, thread_id, peek.incarnation)
+        if verdict == b"diverged":
+            yield from _compare_again(store, thread_id, peek.incarnation)
         if verdict not in (b"clean", b"dirty") or not changes.more:
             break
         expected, number = changes.through, changes.number
     if peek.rebase and verdict == b"clean":
         yield store.hot.evict(thread_id, peek.incarnation, changes.through)
     return True
+
+
+def _compare_again(store: Store, thread_id: str, incarnation: str) -> Plan[None]:
+    """Redis went back in time before an acknowledgement, and may have been vouched for since."""
+    peek = parse_peek((yield store.hot.peek(thread_id)))
+    if peek is not None and peek.incarnation == incarnation:
+        yield from compare(store, thread_id, peek.incarnation, peek.flushed)
 
 
 def _copy_base(store: Store, cold: Cold, thread_id: str, peek: Peek) -> Plan[bool]:

@@ -36,16 +36,18 @@ _DROPS = 200
 
 
 def delete(store: Store, thread_id: str) -> Plan[None]:
-    """Remove a thread from both tiers for good. One round trip, and one transaction unless it was ephemeral.
+    """Remove a thread from both tiers for good. One round trip; for a promoted thread a transaction and one more.
 
-    One more for a thread that was only in Postgres: a reader or a writer may have taken it from there meanwhile.
-    Repeating it completes a delete that failed half-way.
+    The last is for a reader or a writer that has taken the thread from Postgres meanwhile, and for a Redis that has
+    fallen back meanwhile. Repeating it completes a delete that failed half-way.
     """
     _, maybe_cold, removed = yield store.hot.delete(thread_id, new_id())
-    if store.cold is not None and maybe_cold == b"1":
-        gone = set((yield store.cold.delete(thread_id))) - {removed.decode()}
-        if gone:
-            yield store.hot.delete(thread_id, new_id(), sorted(gone))
+    gone = {removed.decode()} - {""}
+    while store.cold is not None and maybe_cold == b"1":
+        gone.update((yield store.cold.delete(thread_id)))
+        if not gone:
+            return
+        _, maybe_cold, _ = yield store.hot.delete(thread_id, new_id(), sorted(gone))
 
 
 def prune(store: Store, thread_id: str) -> Plan[None]:
@@ -100,9 +102,10 @@ def _drop_hot(store: Store, thread_id: str, incarnation: str, decide: Decide) ->
     if outlines is None:
         return False
     dropped = decide(outlines)
+    staying = retention.heads(outlines, dropped)
     pending = iter(sorted(dropped, key=lambda place: place[1]))
     while page := list(islice(pending, _DROPS)):
-        reply = yield store.hot.drop(thread_id, incarnation, page)
+        reply = yield store.hot.drop(thread_id, incarnation, page, staying)
         if reply[0] != b"ok":
             return bool(reply[0] == b"gone")
     orphans = retention.orphaned(outlines, dropped)

@@ -8,8 +8,9 @@ ON CONFLICT (thread_id) DO NOTHING
 RETURNING incarnation, flushed, pinned
 
 -- name: unclaim
--- Takes the row back if nothing was ever flushed.
+-- Takes the row back if nothing was ever flushed. Reply: a row if that was so.
 DELETE FROM $schema.tiered_threads WHERE thread_id = %(thread)s AND incarnation = %(incarnation)s AND flushed = ''
+RETURNING true
 
 -- name: adopt
 -- A row for a thread that only the official saver has written. The evidence is locked until the row is

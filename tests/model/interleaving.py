@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import contextvars
 import hashlib
+import json
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import msgpack
 from key_rules import broken_rules
-from model.worlds import ColdState, HotState, World
+from model.worlds import TABLES, ColdState, HotState, World
 from scripted import name_of
 
 from langgraph_tiered_checkpoint.errors import ColdTierError, HotTierError, TieredCheckpointError
@@ -35,7 +36,8 @@ class Note(NamedTuple):
     """What a program says has just happened."""
 
     kind: str
-    """ "stored", with an Item; "read", with the id that a read gave; "deleting", "deleted", "pruning"; "ended", with the error."""
+    """ "stored", with an Item; "reading"; "read", with the id that a read gave; "deleting", "deleted", "pruning";
+    "ended", with the error."""
     what: Any
 
 
@@ -89,19 +91,23 @@ class Facts:
     floors: tuple[tuple[int, str], ...] = ()
     """By actor, the latest checkpoint when it began to read."""
 
-    @property
-    def owed(self) -> frozenset[Item]:
-        """What must be there."""
-        alive = [i for i in self.stored if i.incarnation not in self.excused | self.dead and i not in self.lost]
+    def owed(self, latest: str = "") -> frozenset[Item]:
+        """What must be there, if that is the latest checkpoint that is."""
+        lost = {i.checkpoint_id for i in self.lost if not i.task_id}
+        alive = [
+            i
+            for i in self.stored - self.lost
+            if i.incarnation not in self.excused | self.dead and i.checkpoint_id not in lost
+        ]
         if self.pruned and alive:
-            head = max(i.checkpoint_id for i in alive)
+            head = max(latest, *(i.checkpoint_id for i in alive))
             alive = [i for i in alive if i.checkpoint_id == head]
         return frozenset(alive)
 
     @property
     def head(self) -> str:
         """The latest checkpoint that must be there."""
-        return max((i.checkpoint_id for i in self.owed if not i.task_id), default="")
+        return max((i.checkpoint_id for i in self.owed() if not i.task_id), default="")
 
 
 @dataclass(frozen=True)
@@ -133,7 +139,10 @@ class Node:
         return hashlib.sha256("\0".join(parts).encode()).digest()
 
 
-class Broken(AssertionError):
+NOTHING = ColdState(("[]",) * len(TABLES), "")
+
+
+class BrokenPromiseError(AssertionError):
     """A promise was not kept on some path."""
 
     def __init__(self, why: str, node: Node) -> None:
@@ -195,6 +204,7 @@ class Exploration:
         ids: what the plans draw their ids from.
         actors: who works on the thread.
         stored: what the application was told is stored, to begin with.
+        delete: what a caller whose delete has failed does.
         last_check: looks at the thread after everybody has ended, through plans that it is given to run; returns the
             ids and writes that it finds, newest first.
     """
@@ -205,10 +215,11 @@ class Exploration:
         ids: Ids,
         actors: Sequence[Actor],
         stored: frozenset[Item],
+        delete: Callable[[], Plan[None]],
         last_check: Callable[[Callable[[Plan[Any]], Any]], list[tuple[str, frozenset[str]]]],
     ) -> None:
         self.world, self.ids, self.actors = world, ids, actors
-        self.stored, self._last_check = stored, last_check
+        self.stored, self._delete, self._last_check = stored, delete, last_check
         self.nodes = self.edges = self.ends = 0
         self._sound: set[str] = set()
         self._checked: set[bytes] = set()
@@ -217,7 +228,7 @@ class Exploration:
         """Go everywhere.
 
         Raises:
-            Broken: a promise was not kept.
+            BrokenPromiseError: one was not kept.
         """
         hot, cold = self.world.take()
         self._clock_ms = clock_ms
@@ -238,17 +249,16 @@ class Exploration:
             if all(one is None for one in node.heard):
                 self._check_end(node)
             elif not following:
-                raise Broken("nothing can happen any more", node)
+                raise BrokenPromiseError("nothing can happen any more", node)
 
     def _edges(self, node: Node) -> Iterator[Node]:
         left = node.left
         fields, mortal = node.hot.thread(self.world.key)
         if left.lapses and mortal:
             yield self._lapsed(node, fields, replace(left, lapses=left.lapses - 1))
-        if left.failovers:
-            if node.saved is not None and node.saved.canon != node.hot.canon:
-                yield self._failed_over(node, replace(left, failovers=left.failovers - 1))
-                yield replace(node, saved=node.hot, path=(*node.path, "Redis saves"))
+        if left.failovers and node.saved is not None and node.saved.canon != node.hot.canon:
+            yield self._failed_over(node, node.saved, replace(left, failovers=left.failovers - 1))
+            yield replace(node, saved=node.hot, path=(*node.path, "Redis saves"))
         for i, heard in enumerate(node.heard):
             if heard is None:
                 continue
@@ -272,8 +282,10 @@ class Exploration:
         for note in notes:
             facts = self._noted(node, facts, i, note)
         self.world.put_back(node.hot, node.cold)
-        for _ in range(2 if fault == "twice" else 1):
-            reply = self.world.perform(step, f"run {node.run}", self._clock_ms + node.clock)
+        run_id, now_ms = f"run {node.run}", self._clock_ms + node.clock
+        if fault == "twice":
+            self.world.perform(step, run_id, now_ms)
+        reply = self.world.perform(step, run_id, now_ms)
         heard = Heard(reply) if fault != "lost" else Heard(None, "hot" if isinstance(step, Lua | LuaBatch) else "cold")
         playback.hear(heard)
         hot, cold = self.world.take()
@@ -290,11 +302,11 @@ class Exploration:
         so_far = None if playback.step is None else (*(node.heard[i] or ()), heard)
         return replace(node, facts=facts, heard=_with(node.heard, i, so_far))
 
-    def _noted(self, node: Node, facts: Facts, i: int, note: Note) -> Facts:
+    def _noted(self, node: Node, facts: Facts, i: int, note: Note) -> Facts:  # noqa: C901 - a table
         match note.kind:
             case "stored":
                 if note.what.incarnation in facts.dead:
-                    raise Broken(f"{note.what} was acknowledged after the thread was deleted", node)
+                    raise BrokenPromiseError(f"{note.what} was acknowledged after the thread was deleted", node)
                 return replace(facts, stored=facts.stored | {note.what})
             case "reading":
                 return replace(facts, floors=(*facts.floors, (i, facts.head)))
@@ -302,7 +314,9 @@ class Exploration:
                 floor = dict(facts.floors)[i]
                 withdrawn = facts.head < floor
                 if (note.what or "") < floor and not withdrawn:
-                    raise Broken(f"a read gave {note.what!r} although {floor!r} had been stored before", node)
+                    raise BrokenPromiseError(
+                        f"a read gave {note.what!r} although {floor!r} had been stored before", node
+                    )
             case "deleting":
                 doomed = frozenset(item.incarnation for item in facts.stored)
                 return replace(facts, condemned=facts.condemned | doomed, excused=facts.excused | doomed)
@@ -314,7 +328,7 @@ class Exploration:
                 faulted = any(one.error for one in node.heard[i] or ()) or "lost" in node.path[-1]
                 allowed = (*self.actors[i].may_raise, *((HotTierError, ColdTierError) if faulted else ()))
                 if note.what is not None and not isinstance(note.what, allowed):
-                    raise Broken(f"{self.actors[i].name} raised {note.what!r}", node)
+                    raise BrokenPromiseError(f"{self.actors[i].name} raised {note.what!r}", node)
         return facts
 
     def _lapsed(self, node: Node, fields: dict[bytes, bytes], left: Budget) -> Node:
@@ -326,28 +340,26 @@ class Exploration:
             facts = replace(facts, excused=facts.excused | {meta["i"]})
         return replace(node, hot=hot, cold=cold, facts=facts, left=left, path=(*node.path, "the key lapses"))
 
-    def _failed_over(self, node: Node, left: Budget) -> Node:
-        assert node.saved is not None
+    def _failed_over(self, node: Node, saved: HotState, left: Budget) -> Node:
         facts = node.facts
-        reached = replace(node, hot=node.saved, run=node.run + 1, left=left, path=(*node.path, "Redis falls back"))
-        here = self._held(reached)
+        reached = replace(node, hot=saved, run=node.run + 1, left=left, path=(*node.path, "Redis falls back"))
+        committed = any(row["flushed"] for row in json.loads(node.cold.rows[-1]))
+        here = self._held(reached if committed else replace(reached, cold=NOTHING))
         gone = frozenset(item for item in facts.stored if (item.checkpoint_id, item.task_id) not in here)
-        fields, _ = node.saved.thread(self.world.key)
+        fields, _ = saved.thread(self.world.key)
         back = frozenset[str]()
         if b"m" in fields and not (meta := msgpack.unpackb(fields[b"m"]))["fl"]:
             back = frozenset({meta["i"]})  # Postgres cannot know that it was deleted
         return replace(
             reached,
             saved=None,
-            facts=replace(facts, lost=facts.lost | gone, dead=facts.dead - back, condemned=facts.condemned - back),
+            facts=replace(facts, lost=facts.lost | gone, dead=facts.dead - back),
         )
 
     # What must hold
 
     def _held(self, node: Node) -> set[tuple[str, str]]:
         """Checkpoints and writes that either tier holds: ids with task ids, "" for the checkpoint itself."""
-        import json  # noqa: PLC0415
-
         found: set[tuple[str, str]] = set()
         fields, _ = node.hot.thread(self.world.key)
         for name in fields:
@@ -362,28 +374,28 @@ class Exploration:
         return found
 
     def _check(self, node: Node) -> None:
-        import json  # noqa: PLC0415
-
         held = self._held(node)
-        missing = [i for i in node.facts.owed if (i.checkpoint_id, i.task_id) not in held]
+        owed = node.facts.owed(max(held, default=("", ""))[0])
+        missing = [i for i in owed if (i.checkpoint_id, i.task_id) not in held]
         if missing:
-            raise Broken(f"neither tier holds {sorted(missing)}", node)
+            raise BrokenPromiseError(f"neither tier holds {sorted(missing)}", node)
         fields, mortal = node.hot.thread(self.world.key)
-        meta = msgpack.unpackb(fields[b"m"]) if b"m" in fields else None
-        vouched = meta is not None and meta["rn"] == f"run {node.run}"
-        if mortal and vouched and meta["s"] != "e" and meta["rb"] == 0:
+        meta = msgpack.unpackb(fields[b"m"]) if b"m" in fields else {"i": "", "rn": ""}
+        vouched = meta["rn"] == f"run {node.run}"
+        staying = vouched and meta["i"] not in node.facts.condemned
+        if mortal and staying and meta["s"] != "e" and meta["rb"] == 0:
             only_here = held - self._held(replace(node, hot=HotState((), "")))
             if only_here:
-                raise Broken(f"the only copy of {sorted(only_here)} has a TTL", node)
+                raise BrokenPromiseError(f"the only copy of {sorted(only_here)} has a TTL", node)
         *_, threads = (json.loads(rows) for rows in node.cold.rows)
-        lives = {row["incarnation"] for row in threads} | ({meta["i"]} if vouched else set())
+        lives = {row["incarnation"] for row in threads if row["flushed"]} | ({meta["i"]} if vouched else set())
         if lives & node.facts.dead:
-            raise Broken("a deleted thread is back", node)
+            raise BrokenPromiseError("a deleted thread is back", node)
         if node.hot.canon not in self._sound:
             self.world.put_back(node.hot, node.cold)
             wrong = broken_rules(self.world.client)
             if wrong:
-                raise Broken("; ".join(wrong), node)
+                raise BrokenPromiseError("; ".join(wrong), node)
             self._sound.add(node.hot.canon)
 
     def _check_end(self, node: Node) -> None:
@@ -404,17 +416,21 @@ class Exploration:
                     return done.value
                 reply = self.world.perform(step, f"run {node.run}", self._clock_ms + node.clock + 60_000)
 
+        facts = node.facts
+        if facts.condemned - facts.dead:  # the delete failed; who called it will do so again
+            run(self._delete())
+            facts = replace(facts, dead=facts.dead | facts.condemned)
         try:
             found = self._last_check(run)
         except TieredCheckpointError as exc:
-            raise Broken(f"afterwards: {type(exc).__name__}: {exc}", node) from exc
+            raise BrokenPromiseError(f"afterwards: {type(exc).__name__}: {exc}", node) from exc
         shown = {(id_, task) for id_, tasks in found for task in ("", *tasks)}
-        missing = [i for i in node.facts.owed if (i.checkpoint_id, i.task_id) not in shown]
-        if missing:
-            raise Broken(f"afterwards {sorted(missing)} cannot be read, only {sorted(shown)}", node)
-        undead = [i for i in node.facts.stored if i.incarnation in node.facts.dead and i.checkpoint_id in dict(found)]
+        missing = [i for i in facts.owed(found[0][0] if found else "") if (i.checkpoint_id, i.task_id) not in shown]
+        if missing and facts is node.facts:
+            raise BrokenPromiseError(f"afterwards {sorted(missing)} cannot be read, only {sorted(shown)}", node)
+        undead = [i for i in facts.stored if i.incarnation in facts.dead and i.checkpoint_id in dict(found)]
         if undead:
-            raise Broken(f"afterwards {sorted(undead)} of a deleted thread can be read", node)
+            raise BrokenPromiseError(f"afterwards {sorted(undead)} of a deleted thread can be read", node)
 
 
 def _with(values: tuple[Any, ...], i: int, value: Any) -> tuple[Any, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import contextvars
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -110,26 +110,18 @@ class Cast:
         return Actor("deleter", program)
 
     def actor(self, what: str) -> Actor:
-        match what:
-            case "W":
-                return self.writer("writer", 2)
-            case "N":
-                return self.writer("other writer", 3)
-            case "F":
-                return self.flusher("worker")
-            case "G":
-                return self.flusher("other worker")
-            case "E":
-                return self.evictor()
-            case "P":
-                return self.pruner()
-            case "M":
-                return self.promoter()
-            case "R":
-                return self.reader()
-            case "D":
-                return self.deleter()
-        raise AssertionError(what)
+        """By its initial."""
+        return {
+            "W": self.writer("writer", 2),
+            "N": self.writer("next writer", 3),
+            "F": self.flusher("flusher"),
+            "G": self.flusher("other flusher"),
+            "E": self.evictor(),
+            "P": self.pruner(),
+            "M": self.promoter(),
+            "R": self.reader(),
+            "D": self.deleter(),
+        }[what]
 
     def last_check(self, run: Callable[[Plan[Any]], Any]) -> list[tuple[str, frozenset[str]]]:
         """Another worker flushes what is left; then what `list` gives must be what there is, and the head its first."""
@@ -147,7 +139,9 @@ class Cast:
 STATES = ("absent", "ephemeral", "promoted", "dirty", "clean", "cold")
 
 
-def explore(servers: EmbeddedServers, ids: Ids, state: str, actors: str, budget: Budget) -> Exploration:
+def explore(  # noqa: C901 - one way to begin from each state
+    servers: EmbeddedServers, ids: Ids, state: str, actors: str, budget: Budget
+) -> Exploration:
     """Every path from a thread in that state."""
     redis_url, postgres_url = servers.redis_url, servers.postgres_url
     with redis.Redis.from_url(redis_url) as client:
@@ -184,8 +178,6 @@ def explore(servers: EmbeddedServers, ids: Ids, state: str, actors: str, budget:
             run(cast.store(0, None, say))
             run(cast.store(1, cast.made[0]["id"], say))
 
-        import contextvars  # noqa: PLC0415
-
         context = contextvars.Context()
         if state != "absent":
             context.run(begin)
@@ -197,7 +189,14 @@ def explore(servers: EmbeddedServers, ids: Ids, state: str, actors: str, budget:
             context.run(run, cast.store(4, cast.made[1]["id"], say))
         if state == "cold":
             run(cast.requests.evict(THREAD))
-        exploration = Exploration(world, ids, [cast.actor(one) for one in actors], frozenset(stored), cast.last_check)
+        exploration = Exploration(
+            world,
+            ids,
+            [cast.actor(one) for one in actors],
+            frozenset(stored),
+            lambda: cast.requests.delete_thread(THREAD),
+            cast.last_check,
+        )
         try:
             exploration.explore(budget, clock)
         finally:
@@ -210,15 +209,54 @@ def promoted(saver: TieredSaver) -> Plan[None]:
     yield saver._store.hot.promote(THREAD, "test", "op", pin=None)
 
 
-BOUNDED = [
-    ("promoted", "WFG", Budget()),
-    ("dirty", "FED", Budget()),
-    ("clean", "WE", Budget(lapses=1)),
-]
-
-
-@pytest.mark.parametrize(("state", "actors", "budget"), BOUNDED)
+@pytest.mark.parametrize(
+    ("state", "actors", "budget"),
+    [
+        ("promoted", "WFG", Budget()),
+        ("dirty", "FED", Budget()),
+        ("clean", "WE", Budget(lapses=1)),
+        ("clean", "RD", Budget(lapses=1)),
+        ("cold", "WD", Budget(crashes=1)),
+        ("ephemeral", "MD", Budget(failovers=1)),
+        ("ephemeral", "WP", Budget(failovers=1)),
+        ("dirty", "WF", Budget(repeats=1)),
+    ],
+)
 def test_some_operations(servers: EmbeddedServers, ids: Ids, state: str, actors: str, budget: Budget) -> None:
-    done = explore(servers, ids, state, actors, budget)
-    print(f"{state} {actors}: {done.nodes} nodes, {done.edges} edges, {done.ends} ends")  # noqa: T201
-    assert done.ends > 0
+    assert explore(servers, ids, state, actors, budget).ends > 0
+
+
+PAIRS = [
+    "WN",
+    "WF",
+    "WE",
+    "WP",
+    "WR",
+    "WD",
+    "FG",
+    "FE",
+    "FP",
+    "FR",
+    "FD",
+    "EP",
+    "ER",
+    "ED",
+    "PR",
+    "PD",
+    "RD",
+    "DN",
+    "MW",
+    "MD",
+    "ME",
+]
+MISHAPS = (Budget(), Budget(lapses=1), Budget(crashes=1), Budget(repeats=1), Budget(losses=1))
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("budget", MISHAPS, ids=repr)
+@pytest.mark.parametrize("state", STATES)
+def test_every_pair_of_operations(servers: EmbeddedServers, ids: Ids, state: str, budget: Budget) -> None:
+    explorations = [explore(servers, ids, state, pair, budget) for pair in PAIRS]
+    print(f"{sum(e.nodes for e in explorations)} nodes, {sum(e.edges for e in explorations)} steps")  # noqa: T201
+    assert all(e.ends > 0 for e in explorations)

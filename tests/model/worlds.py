@@ -1,4 +1,4 @@
-"""Both servers as values: what they hold can be taken, compared, and put back, and one step of a plan performed on it."""
+"""Both servers as values: what they hold can be taken, compared and put back, and a plan's step performed on it."""
 
 from __future__ import annotations
 
@@ -155,7 +155,8 @@ def _canonical(key: bytes, _: bytes, ttl: int, held: tuple[bytes, ...]) -> str:
         return f"{key!r} {sorted(pairs.items() if timed else pairs)!r}"
     if b"m" in pairs:
         meta = msgpack.unpackb(cast("bytes", pairs[b"m"]))
-        pairs[b"m"] = sorted((k, v) for k, v in meta.items() if k not in _TIMES) + [("dirty since", meta["du"] > 0)]
+        timeless = {k: v for k, v in meta.items() if k not in _TIMES} | {"dirty since": meta["du"] > 0}
+        pairs[b"m"] = sorted(timeless.items())
     if b"x" in pairs:
         kind, token, _deadline, *run = msgpack.unpackb(cast("bytes", pairs[b"x"]))
         pairs[b"x"] = (kind, token, run)

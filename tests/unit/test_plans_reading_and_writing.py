@@ -175,4 +175,7 @@ def test_delete_of_an_ephemeral_thread_is_one_step() -> None:
 
 
 def test_delete_of_a_promoted_thread_clears_postgres_after_redis() -> None:
-    play(structure.delete(STORE, "t"), [("delete", [b"ok", b"1", b"life"]), ("delete", ["life"])])
+    play(
+        structure.delete(STORE, "t"),
+        [("delete", [b"ok", b"1", b"life"]), ("delete", ["life"]), ("delete", [b"ok", b"0", b""])],
+    )
