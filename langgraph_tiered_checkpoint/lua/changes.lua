@@ -2,7 +2,8 @@
 --
 -- KEYS[1] thread
 -- ARGV[1] incarnation  [2] number of the last change already copied  [3] bytes after which to stop
--- Reply: {"changes", last change id read, its number, rows, "1" if there are more}, {"gone"};
+-- Reply: {"changes", last change id read, its number, rows, "1" if there are more}, {"gone"} also if the
+--     thread is ephemeral, perhaps again: then it is not for Postgres;
 --     rows: {"c", namespace, id, parent, frame}, {"b", namespace, channel, version, value}, {"w", namespace, id, frame}
 -- include: common
 local m = load()

@@ -3,7 +3,8 @@
 --
 -- KEYS[1] thread
 -- ARGV[1] incarnation  [2] cursor, "0" first  [3] fields per page, about
--- Reply: {"scan", next cursor, rows as in changes.lua, last change number, state}, {"gone"}
+-- Reply: {"scan", next cursor, rows as in changes.lua, last change number, state}, {"gone"} also if the thread is
+--     ephemeral, perhaps again: then it is not for Postgres
 -- include: common
 local m = load()
 if not m or m.i ~= ARGV[1] or m.s == 'e' then return {'gone'} end

@@ -88,10 +88,7 @@ def _flush_together(store: Store, cold: Cold, thread_ids: Sequence[str]) -> Plan
     acks = [b for t, b in batches.items() if t in committed]
     replies = yield LuaBatch(tuple(store.hot.ack(b.thread_id, b.incarnation, b.flushed) for b in acks))
     for batch, (verdict, more) in zip(acks, replies, strict=True):
-        if more == b"1":
-            yield from _trim(store, batch.thread_id, batch.incarnation)
-        if verdict == b"diverged":
-            yield from _compare_again(store, batch.thread_id, batch.incarnation)
+        yield from _acknowledged(store, batch.thread_id, batch.incarnation, verdict, more)
     return alone + [t for t in batches if t not in committed and t not in alone]
 
 
@@ -161,10 +158,7 @@ def _copy_changes(store: Store, cold: Cold, thread_id: str, peek: Peek) -> Plan[
         if not (yield cold.commit([batch], keep=peek.rebase > 0)):
             return False
         verdict, more = yield store.hot.ack(thread_id, peek.incarnation, changes.through)
-        if more == b"1":
-            yield from _trim(store, thread_id, peek.incarnation)
-        if verdict == b"diverged":
-            yield from _compare_again(store, thread_id, peek.incarnation)
+        yield from _acknowledged(store, thread_id, peek.incarnation, verdict, more)
         if verdict not in (b"clean", b"dirty") or not changes.more:
             break
         expected, number = changes.through, changes.number
@@ -173,11 +167,14 @@ def _copy_changes(store: Store, cold: Cold, thread_id: str, peek: Peek) -> Plan[
     return True
 
 
-def _compare_again(store: Store, thread_id: str, incarnation: str) -> Plan[None]:
-    """Redis went back in time before an acknowledgement, and may have been vouched for since."""
-    peek = parse_peek((yield store.hot.peek(thread_id)))
-    if peek is not None and peek.incarnation == incarnation:
-        yield from compare(store, thread_id, peek.incarnation, peek.flushed)
+def _acknowledged(store: Store, thread_id: str, incarnation: str, verdict: bytes, more: bytes) -> Plan[None]:
+    """Do what the reply to an acknowledgement asks for: go on with its trim, or compare the tiers again."""
+    if more == b"1":
+        yield from _trim(store, thread_id, incarnation)
+    if verdict == b"diverged":  # Redis went back in time before it, and may have been vouched for since
+        peek = parse_peek((yield store.hot.peek(thread_id)))
+        if peek is not None and peek.incarnation == incarnation:
+            yield from compare(store, thread_id, peek.incarnation, peek.flushed)
 
 
 def _copy_base(store: Store, cold: Cold, thread_id: str, peek: Peek) -> Plan[bool]:

@@ -36,14 +36,18 @@ _DROPS = 200
 
 
 def delete(store: Store, thread_id: str) -> Plan[None]:
-    """Remove a thread from both tiers for good. One round trip; for a promoted thread a transaction and one more.
+    """Remove a thread from both tiers for good. One round trip; for a promoted thread two transactions and one more.
 
     The last is for a reader or a writer that has taken the thread from Postgres meanwhile, and for a Redis that has
-    fallen back meanwhile. Repeating it completes a delete that failed half-way.
+    fallen back meanwhile. Which life they can have taken is asked before anything is deleted: a transaction that is
+    repeated doesn't know what it deleted the first time. Repeating the whole completes a delete that failed half-way.
     """
     _, maybe_cold, removed = yield store.hot.delete(thread_id, new_id())
     gone = {removed.decode()} - {""}
     while store.cold is not None and maybe_cold == b"1":
+        origin = yield store.cold.adopt(thread_id, new_id())
+        if origin is not None:
+            gone.add(origin.incarnation)
         gone.update((yield store.cold.delete(thread_id)))
         if not gone:
             return

@@ -222,7 +222,6 @@ class Exploration:
         self.stored, self._delete, self._last_check = stored, delete, last_check
         self.nodes = self.edges = self.ends = 0
         self._sound: set[str] = set()
-        self._checked: set[bytes] = set()
 
     def explore(self, budget: Budget, clock_ms: int) -> None:
         """Go everywhere.
@@ -277,9 +276,8 @@ class Exploration:
         playback = _Playback(actor, self.ids, node.heard[i] or ())
         step = playback.step
         assert step is not None
-        notes = list(playback.notes) if not node.heard[i] else []
         facts = node.facts
-        for note in notes:
+        for note in playback.notes if not node.heard[i] else ():  # what it said before its first step
             facts = self._noted(node, facts, i, note)
         self.world.put_back(node.hot, node.cold)
         run_id, now_ms = f"run {node.run}", self._clock_ms + node.clock
@@ -297,10 +295,11 @@ class Exploration:
             clock=node.clock + ticks,
             path=(*node.path, f"{actor.name}: {name_of(step)} {fault} -> {_short(reply)}"),
         )
+        so_far = (*(node.heard[i] or ()), heard)
+        node = replace(node, heard=_with(node.heard, i, so_far))
         for note in playback.notes:
             facts = self._noted(node, facts, i, note)
-        so_far = None if playback.step is None else (*(node.heard[i] or ()), heard)
-        return replace(node, facts=facts, heard=_with(node.heard, i, so_far))
+        return replace(node, facts=facts, heard=node.heard if playback.step else _with(node.heard, i, None))
 
     def _noted(self, node: Node, facts: Facts, i: int, note: Note) -> Facts:  # noqa: C901 - a table
         match note.kind:
@@ -325,7 +324,7 @@ class Exploration:
             case "pruning":
                 return replace(facts, pruned=True)
             case "ended":
-                faulted = any(one.error for one in node.heard[i] or ()) or "lost" in node.path[-1]
+                faulted = any(one.error for one in node.heard[i] or ())
                 allowed = (*self.actors[i].may_raise, *((HotTierError, ColdTierError) if faulted else ()))
                 if note.what is not None and not isinstance(note.what, allowed):
                     raise BrokenPromiseError(f"{self.actors[i].name} raised {note.what!r}", node)
@@ -407,14 +406,8 @@ class Exploration:
             self.world.lapse(node.hot)
 
         def run(plan: Plan[Any]) -> Any:
-            reply: Any = None
             self.ids.owner, self.ids.made = "last", 0
-            while True:
-                try:
-                    step = plan.send(reply)
-                except StopIteration as done:
-                    return done.value
-                reply = self.world.perform(step, f"run {node.run}", self._clock_ms + node.clock + 60_000)
+            return self.world.run(plan, f"run {node.run}", self._clock_ms + node.clock + 60_000)
 
         facts = node.facts
         if facts.condemned - facts.dead:  # the delete failed; who called it will do so again

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, cast
 
 import msgpack
@@ -12,7 +12,7 @@ import redis
 
 from langgraph_tiered_checkpoint import TieredSaver
 from langgraph_tiered_checkpoint.scripts import script
-from langgraph_tiered_checkpoint.steps import SERVER_RUN, Lua, LuaBatch, Pause, Step
+from langgraph_tiered_checkpoint.steps import SERVER_RUN, Lua, LuaBatch, Pause, Plan, Step
 
 TABLES = ("checkpoints", "checkpoint_blobs", "checkpoint_writes", "tiered_threads")
 _TIMES = ("ct", "lw", "du", "created_at", "updated_at", "last_write_at", "flushed_at", "promoted_at", "pinned_at")
@@ -46,7 +46,7 @@ class HotState:
     """All of Redis."""
 
     keys: tuple[tuple[bytes, bytes, int, tuple[bytes, ...]], ...]
-    canon: str = field(compare=True)
+    canon: str
     """The same for states that differ in times only."""
 
     def thread(self, key: str) -> tuple[dict[bytes, bytes], bool]:
@@ -129,17 +129,27 @@ class World:
         match step:
             case Lua():
                 self._hot = None
-                return self._run(step, run_id, clock_ms)
+                return self._call(step, run_id, clock_ms)
             case LuaBatch():
                 self._hot = None
-                return [self._run(call, run_id, clock_ms) for call in step.calls]
+                return [self._call(call, run_id, clock_ms) for call in step.calls]
             case Pause():
                 return None
             case _:
                 self._cold = None
                 return self.saver._sync._perform(step)
 
-    def _run(self, call: Lua, run_id: str, clock_ms: int) -> Any:
+    def run(self, plan: Plan[Any], run_id: str, clock_ms: int) -> Any:
+        """Perform all steps of a plan; what it returns."""
+        reply: Any = None
+        while True:
+            try:
+                step = plan.send(reply)
+            except StopIteration as done:
+                return done.value
+            reply = self.perform(step, run_id, clock_ms)
+
+    def _call(self, call: Lua, run_id: str, clock_ms: int) -> Any:
         text = script(call.script).text.decode().replace("call('TIME')", _CLOCK)
         args = [run_id if arg is SERVER_RUN else arg for arg in call.args]
         pipeline = self.client.pipeline(transaction=False)

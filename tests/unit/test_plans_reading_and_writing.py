@@ -177,5 +177,24 @@ def test_delete_of_an_ephemeral_thread_is_one_step() -> None:
 def test_delete_of_a_promoted_thread_clears_postgres_after_redis() -> None:
     play(
         structure.delete(STORE, "t"),
-        [("delete", [b"ok", b"1", b"life"]), ("delete", ["life"]), ("delete", [b"ok", b"0", b""])],
+        [
+            ("delete", [b"ok", b"1", b"life"]),
+            ("adopt", Origin("life", "1.a", pinned=False)),
+            ("delete", ["life"]),
+            ("delete", [b"ok", b"0", b""]),
+        ],
     )
+
+
+def test_delete_of_a_cold_thread_knows_its_life_also_when_the_transaction_was_repeated() -> None:
+    """The repetition finds nothing to delete, and a reader may have filled the thread in between."""
+    played = play(
+        structure.delete(STORE, "t"),
+        [
+            ("delete", [b"ok", b"1", b""]),
+            ("adopt", Origin("life", "1.a", pinned=False)),
+            ("delete", []),
+            ("delete", [b"ok", b"0", b""]),
+        ],
+    )
+    assert "life" in played.steps[-1].args
