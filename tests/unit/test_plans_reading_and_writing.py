@@ -197,4 +197,6 @@ def test_delete_of_a_cold_thread_knows_its_life_also_when_the_transaction_was_re
             ("delete", [b"ok", b"0", b""]),
         ],
     )
-    assert "life" in played.steps[-1].args
+    last = played.steps[-1]
+    assert isinstance(last, Lua)
+    assert "life" in last.args
