@@ -63,6 +63,7 @@ class Settings:
     schema: str | None = None
     auto_setup: bool = True
     prepare_statements: bool = True
+    remembered_bytes: int = 64 * 1024 * 1024
     timeouts: Timeouts = field(default_factory=Timeouts)
     cold: bool = True
     """Whether there is a cold tier at all."""
@@ -78,6 +79,8 @@ class Settings:
             raise ConfigurationError(f'promoter={self.promoter!r} must be "embedded" or "external"')
         if self.hot_checkpoints is not None and self.hot_checkpoints < 1:
             raise ConfigurationError(f"hot_checkpoints={self.hot_checkpoints!r} must be at least 1, or None for all")
+        if self.remembered_bytes < 0:
+            raise ConfigurationError(f"remembered_bytes={self.remembered_bytes!r} must not be negative; 0 turns it off")
         if not self.key_prefix or any(c in self.key_prefix for c in "{}\0"):
             raise ConfigurationError(
                 f"key_prefix={self.key_prefix!r} must not be empty nor contain braces: "

@@ -6,7 +6,11 @@ from typing import Any, cast
 
 import msgpack
 
-from langgraph_tiered_checkpoint.records import BlobRow, CheckpointRow, Typed, WriteRow
+from langgraph_tiered_checkpoint.predecessors import Difference
+from langgraph_tiered_checkpoint.records import BlobRow, CheckpointRow, WriteRow
+
+_HEAD = 17
+"""Of a value in the hot tier: its kind and its tag."""
 
 
 def pack_frame(row: CheckpointRow) -> bytes:
@@ -17,9 +21,21 @@ def pack_frame(row: CheckpointRow) -> bytes:
     return head + _pack([row.checkpoint, row.metadata, exact_type, exact])
 
 
-def pack_blob(blob: BlobRow) -> bytes:
-    """A typed value: the type tag, NUL, the bytes."""
-    return blob.type.encode() + b"\0" + blob.data
+def pack_blob(blob: BlobRow, tag: str) -> bytes:
+    """A value that travels whole, as lua/values.lua has it: its bytes are the type, NUL, the data."""
+    return b"W%b%b\0%b" % (tag.encode(), blob.type.encode(), blob.data)
+
+
+def pack_difference(blob: BlobRow, found: Difference) -> bytes:
+    """A value that travels as a difference, as lua/deriving.lua has it."""
+    type_ = blob.type.encode() + b"\0"
+    items: list[Any] = [type_]
+    for item in found.items:
+        if isinstance(item, bytes):
+            items.append(item)
+        else:
+            items.append((item[0] + len(type_), item[1]))
+    return b"D" + pack_list([found.version, found.tag, items])
 
 
 def pack_write(write: WriteRow) -> bytes:
@@ -28,10 +44,43 @@ def pack_write(write: WriteRow) -> bytes:
     return head + write.data
 
 
-def unpack_typed(value: bytes) -> Typed:
-    """The inverse of `pack_blob`."""
-    type_, _, data = value.partition(b"\0")
-    return type_.decode(), data
+class Values:
+    """The values of one reply, taken in its order: the pieces of an arena come with the first value made of them."""
+
+    def __init__(self) -> None:
+        self._pieces: dict[tuple[int, int], bytes] = {}
+
+    def blob(self, ns: str, channel: str, version: str, value: Any) -> BlobRow:
+        """A value that lua/delivering.lua has given, whole or with pieces of its arena."""
+        if isinstance(value, bytes):
+            stop = value.index(b"\0", _HEAD)
+            return BlobRow(ns, channel, version, value[_HEAD:stop].decode(), value[stop + 1 :], _tag(value))
+        recipe = value[0]
+        number, size, items = msgpack.unpackb(recipe[_HEAD:], raw=True)
+        for n, piece in zip(value[1::2], value[2::2], strict=True):
+            self._pieces[number, n] = piece
+        parts: list[bytes] = []
+        for item in items:
+            if isinstance(item, list):
+                parts += self._stretch(number, size, *item)
+            else:
+                parts.append(item)
+        type_, _, parts[0] = parts[0].partition(b"\0")  # it is never cut: a difference begins with it
+        return BlobRow(ns, channel, version, type_.decode(), b"".join(parts), _tag(recipe))
+
+    def _stretch(self, number: int, size: int, offset: int, length: int) -> list[bytes]:
+        first, begin = divmod(offset, size)
+        last, end = divmod(offset + length, size)
+        parts = [self._pieces[number, n] for n in range(first, last)]
+        if end:
+            parts.append(self._pieces[number, last][:end])
+        if begin:
+            parts[0] = parts[0][begin:]
+        return parts
+
+
+def _tag(value: bytes) -> str:
+    return value[1:_HEAD].decode()
 
 
 def unpack_frame(ns: bytes, checkpoint_id: bytes, parent: bytes, frame: bytes) -> CheckpointRow:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from langgraph_tiered_checkpoint.config import Settings
 from langgraph_tiered_checkpoint.frames import pack_blob, pack_frame, pack_list, pack_write
-from langgraph_tiered_checkpoint.records import BlobRow, CheckpointRow, StoredCheckpoint, WriteRow
+from langgraph_tiered_checkpoint.records import CheckpointRow, StoredCheckpoint, WriteRow
 from langgraph_tiered_checkpoint.steps import SERVER_RUN, Lua
 
 BUCKETS = 256
@@ -96,14 +96,11 @@ class Hot:
         self,
         writer: Writer,
         row: CheckpointRow,
-        blobs: Iterable[BlobRow],
+        values: Iterable[tuple[str, str, bytes]],
         expected: Sequence[int],
         origin: FoundOrigin = UNKNOWN_ORIGIN,
     ) -> Lua:
-        """Store a checkpoint. One round trip."""
-        values: list[bytes | str] = []
-        for blob in blobs:
-            values += (blob.channel, blob.version, pack_blob(blob))
+        """Store a checkpoint, and values as (channel, version, packed). One round trip."""
         return self._write(
             "put",
             writer,
@@ -114,7 +111,7 @@ class Hot:
                 row.parent_id,
                 pack_frame(row),
                 pack_list(list(expected)),
-                *values,
+                *[part for value in values for part in value],
             ),
         )
 
@@ -184,11 +181,13 @@ class Hot:
         early: Iterable[WriteRow],
         since: str,
         *,
+        tag: str,
         pinned: bool = False,
     ) -> Lua:
         """Make a checkpoint that Postgres holds resident, or note that there is none.
 
-        `early` are pending writes of other checkpoints: with those of this one, all from the id `since` on.
+        `early` are pending writes of other checkpoints: with those of this one, all from the id `since` on. `tag` is
+        random, and what the values are known by afterwards.
         """
         writes: list[Any] = []
         for write in (*(stored.writes if stored else ()), *early):
@@ -209,7 +208,7 @@ class Hot:
             row = stored.row
             args += (row.checkpoint_id, row.parent_id, pack_frame(row), packed, since)
             for blob in stored.blobs:
-                args += (blob.channel, blob.version, pack_blob(blob))
+                args += (blob.channel, blob.version, pack_blob(blob, tag))
         return self._call("fill", thread_id, ("threads", "gone"), *args, self._run)
 
     # Promoting

@@ -43,6 +43,8 @@ class BlobRow(NamedTuple):
     version: str
     type: str
     data: bytes
+    tag: str = ""
+    """Of the write that stored the value in the hot tier, where it is known: it stands for the very bytes."""
 
 
 class WriteRow(NamedTuple):

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from langgraph_tiered_checkpoint.frames import unpack_frame, unpack_typed, unpack_write
+from langgraph_tiered_checkpoint.frames import Values, unpack_frame, unpack_write
 from langgraph_tiered_checkpoint.records import (
     BlobRow,
     CheckpointRow,
@@ -95,11 +95,11 @@ class Changes(NamedTuple):
     more: bool
 
 
-def _record(reply: Sequence[Any]) -> StoredCheckpoint:
+def _record(reply: Sequence[Any], given: Values) -> StoredCheckpoint:
     ns, checkpoint_id, parent, frame, values, writes = reply
     row = unpack_frame(ns, checkpoint_id, parent, frame)
     blobs = [
-        BlobRow(row.ns, channel, version, *unpack_typed(value))
+        given.blob(row.ns, channel, version, value)
         for (channel, version), value in zip(row.refs, values, strict=False)
         if value is not None
     ]
@@ -111,7 +111,7 @@ def parse_get(ns: str, checkpoint_id: str, reply: Sequence[Any]) -> Found:
     match kind:
         case "hit" | "unsure":
             oldest = reply[3].decode() if kind == "unsure" else None
-            return Found(kind, reply[1].decode(), _record(reply[2]), [], "", "", 0, oldest)
+            return Found(kind, reply[1].decode(), _record(reply[2], Values()), [], "", "", 0, oldest)
         case "miss":
             writes = [unpack_write(ns, checkpoint_id, w) for w in reply[2]]
             return Found(kind, reply[1].decode(), None, writes, reply[3].decode(), "", 0)
@@ -126,7 +126,8 @@ def parse_list(reply: Sequence[Any]) -> Page:
     if kind != "page":
         return Page(kind, "", kind == "none", "", [], set(), more=False)
     _, incarnation, whole, floor, records, more = reply
-    found = [_record(r[:6]) for r in records]
+    given = Values()
+    found = [_record(r[:6], given) for r in records]
     unsure = {(s.row.checkpoint_id, s.row.ns) for s, r in zip(found, records, strict=True) if r[6] != b"1"}
     return Page(kind, incarnation.decode(), whole == b"1", floor.decode(), found, unsure, more == b"1")
 
@@ -137,16 +138,17 @@ def parse_delta(ns: str, reply: Sequence[Any]) -> Walk:
         return Walk(kind, reply[1].decode() if len(reply) > 1 else "", [], "", [], [])
     _, incarnation, ancestors, cursor, cursor_writes, still = reply
     found = []
+    given = Values()
     for checkpoint_id, seeds, writes, frame in ancestors:
         name = checkpoint_id.decode()
         values: dict[str, Typed] = {}
         for channel, value in zip(seeds[::2], seeds[1::2], strict=True):
             channel_name = channel.decode()
-            values[channel_name] = (
-                unpack_typed(value)
-                if value is not None
-                else inline_value(unpack_frame(b"", b"", b"", frame).checkpoint, channel_name)
-            )
+            if value is None:
+                values[channel_name] = inline_value(unpack_frame(b"", b"", b"", frame).checkpoint, channel_name)
+            else:
+                blob = given.blob(ns, channel_name, "", value)
+                values[channel_name] = blob.type, blob.data
         found.append(DeltaAncestor(name, values, [unpack_write(ns, name, w) for w in writes]))
     at = cursor.decode()
     return Walk(
@@ -179,13 +181,14 @@ def parse_peek(reply: Sequence[Any]) -> Peek | None:
 
 def parse_rows(rows: Iterable[Sequence[Any]]) -> Rows:
     parsed = Rows([], [], [])
+    given = Values()
     for kind, *row in rows:
         match kind:
             case b"c":
                 parsed.checkpoints.append(unpack_frame(*row))
             case b"b":
                 ns, channel, version, value = row
-                parsed.blobs.append(BlobRow(ns.decode(), channel.decode(), version.decode(), *unpack_typed(value)))
+                parsed.blobs.append(given.blob(ns.decode(), channel.decode(), version.decode(), value))
             case _:
                 ns, checkpoint_id, frame = row
                 parsed.writes.append(unpack_write(ns.decode(), checkpoint_id.decode(), frame))

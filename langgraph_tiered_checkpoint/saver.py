@@ -65,6 +65,8 @@ class TieredSaver(BaseCheckpointSaver[str]):
         serde: the serializer; LangGraph's `JsonPlusSerializer` by default.
         auto_setup: create or migrate the tables with the first use of Postgres.
         prepare_statements: turn off behind a transaction pooler that does not support prepared statements.
+        remembered_bytes: how much of the values that it has read or written last this process may keep, so that the
+            next ones travel as differences; 0 keeps none, and every value travels whole.
         timeouts: how long calls may wait.
     """
 
@@ -86,6 +88,7 @@ class TieredSaver(BaseCheckpointSaver[str]):
         serde: SerializerProtocol | None = None,
         auto_setup: bool = True,
         prepare_statements: bool = True,
+        remembered_bytes: int = 64 * 1024 * 1024,
         timeouts: Timeouts | None = None,
     ) -> None:
         super().__init__(serde=serde)
@@ -102,6 +105,7 @@ class TieredSaver(BaseCheckpointSaver[str]):
             schema=schema,
             auto_setup=auto_setup,
             prepare_statements=prepare_statements,
+            remembered_bytes=remembered_bytes,
             timeouts=timeouts or Timeouts(),
             cold=postgres is not None,
         )

@@ -58,14 +58,42 @@ def _unsound(key: bytes, fields: dict[bytes, bytes]) -> list[str]:
         for name in fields
         if name[:1] == b"b"
         for count in [fields.get(b"r" + name[1:])]
-        if count is None or not 1 <= int(count) <= used.get(name[1:], 0)
+        if count is None or not 1 <= int(count.partition(b":")[0]) <= used.get(name[1:], 0)
     ]
+    wrong += [f"{key!r}: {problem}" for problem in _unsound_arenas(fields)]
     wrong += [f"{key!r}: {n!r} counts a value that is not there" for n in fields if n[:1] == b"r" and _gone(n, fields)]
     wrong += _unlinked(key, fields, meta, set(frames))
     for name in (name for name in fields if name[:1] == b"y"):
         for n in range(1, int(fields[name]) + 1):
             if b"w%s\0%d" % (name[1:], n) not in fields:
                 wrong.append(f"{key!r}: write {n} of {name!r} is missing")
+    return wrong
+
+
+def _unsound_arenas(fields: dict[bytes, bytes]) -> list[str]:
+    """What does not fit between the values that are recipes, and the arenas that they are made of."""
+    wrong = []
+    made_of: dict[int, int] = {}
+    for name in (name for name in fields if name[:1] == b"b"):
+        number = 0
+        if fields[name][:1] == b"R":
+            number, size, items = msgpack.unpackb(fields[name][17:], raw=True)
+            made_of[number] = made_of.get(number, 0) + 1
+            _, length, piece_size = msgpack.unpackb(fields.get(b"A%d" % number, msgpack.packb([0, 0, 0])))
+            if size != piece_size or any(sum(item) > length for item in items if isinstance(item, list)):
+                wrong.append(f"{name!r} is made of more than arena {number} has")
+        if fields.get(b"r" + name[1:], b"").partition(b":")[2] != (b"%d" % number if number else b""):
+            wrong.append(f"{name!r} is made of arena {number}, which its count does not say")
+    expected = {}
+    for name in (name for name in fields if name[:1] == b"A"):
+        uses, length, size = msgpack.unpackb(fields[name])
+        if uses != made_of.get(int(name[1:]), 0):
+            wrong.append(f"{name!r} counts {uses} values of {made_of}")
+        for n in range(-(-length // size)):
+            expected[b"a%s:%d" % (name[1:], n)] = min(size, length - n * size)
+    found = {name: len(value) for name, value in fields.items() if name[:1] == b"a"}
+    if found != expected:
+        wrong.append(f"pieces {found} are there instead of {expected}")
     return wrong
 
 

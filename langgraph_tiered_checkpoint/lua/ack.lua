@@ -8,6 +8,7 @@
 --     and, second, "1" if there is more to trim.
 -- include: common
 -- include: reading
+-- include: values
 -- include: removing
 -- include: trimming
 local m = load()
@@ -62,7 +63,6 @@ for k in pairs(late) do
 end
 local more = trim(m, tonumber(ARGV[5]))
 local out = {'m', pack(m)}
-add_links(out)
-hset(out)
+save_removals(out)
 touch_ttl(m)
 return {m.s == 'c' and 'clean' or 'dirty', more and '1' or '0'}

@@ -6,6 +6,8 @@
 --     thread is ephemeral, perhaps again: then it is not for Postgres;
 --     rows: {"c", namespace, id, parent, frame}, {"b", namespace, channel, version, value}, {"w", namespace, id, frame}
 -- include: common
+-- include: values
+-- include: delivering
 local m = load()
 if not m or m.i ~= ARGV[1] or m.s == 'e' then return {'gone'} end
 local at, budget = tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -20,8 +22,8 @@ local function blob(bk)
   if not value then return end
   local num, rest = split(bk)
   local length, text = split(rest)
-  rows[#rows + 1] = {'b', name_of(num), string.sub(text, 1, length), string.sub(text, length + 1), value}
-  size = size + #value
+  rows[#rows + 1] = {'b', name_of(num), string.sub(text, 1, length), string.sub(text, length + 1), delivered(value)}
+  size = size + size_of(value)
 end
 local function checkpoint(k)
   local frame = not sent['c' .. k] and hget('c' .. k)

@@ -9,6 +9,8 @@
 -- include: common
 -- include: run
 -- include: reading
+-- include: values
+-- include: delivering
 local m, x = load()
 if not m then
   if holds(x, now_ms()) and x[1] == 'vacant' then return {'none', ''} end
@@ -47,9 +49,9 @@ while parent ~= '' and left > 0 do
     local channel = f[4][i]
     if open_channels[channel] then
       local value = hget('b' .. blob_key(n[1], channel, f[4][i + 1]))
-      if value and string.sub(value, 1, 6) ~= 'empty\0' then
+      if value and string.sub(value, HEAD + 1, HEAD + 6) ~= 'empty\0' then
         seeds[#seeds + 1] = channel
-        seeds[#seeds + 1] = value
+        seeds[#seeds + 1] = delivered(value)
         open_channels[channel] = nil
         left = left - 1
       end

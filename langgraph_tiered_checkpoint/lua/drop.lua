@@ -8,6 +8,7 @@
 --     may have gone back in time; {"gone"}
 -- include: common
 -- include: reading
+-- include: values
 -- include: removing
 local m = load()
 if not m or m.i ~= ARGV[2] then return {'gone'} end
@@ -41,6 +42,5 @@ for ns, n in pairs(spaces) do
   out[#out + 1] = 'n' .. ns
   out[#out + 1] = pack(n)
 end
-add_links(out)
-hset(out)
+save_removals(out)
 return {'ok'}

@@ -6,10 +6,11 @@
 --     thread is absent ("vacant") or the namespace's head here is confirmed as the latest  [10] parent id  [11] frame
 --     [12] packed list of its pending writes, and of others: checkpoint id, idx, task id,
 --     frame, ...  [13] the writes are all of this id
---     and above  [14...] channel, version, value, ...
+--     and above  [14...] channel, version, value (see values.lua), ...
 -- Reply: {"ok"}, or {"skip"} if the thread has moved on: nothing was changed.
 -- include: common
 -- include: run
+-- include: values
 -- include: storing
 local VACANT_MS = 60000
 local TID, INC, ns, id = ARGV[1], ARGV[3], ARGV[8], ARGV[9]
@@ -38,19 +39,21 @@ local n = known or need_ns(m, ns)
 if id ~= '' then
   local k = n[1] .. ':' .. id
   if call('HEXISTS', T, 'c' .. k) == 0 then
-    local counts, keys = uses(n[1], header(ARGV[11])[4])
-    store(m, n, id, ARGV[10], ARGV[11], 14, counts, keys)
+    store(m, n, id, ARGV[10], ARGV[11], 14, keys_of(n[1], header(ARGV[11])[4]), function(bk, at)
+      if tally(bk)[1] == 0 then put_whole(bk, at) end
+    end)
   end
 end
-local writes, counts = open(ARGV[12]), {}
+local writes, counts, places = open(ARGV[12]), {}, {}
+for i = 1, #writes, 4 do places[#places + 1] = place_field(n[1] .. ':' .. writes[i], writes[i + 1], writes[i + 2]) end
+local found = #places > 0 and hmget(places) or {}
 for i = 1, #writes, 4 do
   local k, idx = n[1] .. ':' .. writes[i], writes[i + 1]
   if not counts[k] then
     counts[k] = tonumber(hget('y' .. k) or 0)
     if counts[k] == 0 and writes[i] ~= id and call('HEXISTS', T, 'c' .. k) == 0 then n[7] = n[7] + 1 end
   end
-  local field = place_field(k, idx, writes[i + 2])
-  local at = hget(field)
+  local field, at = places[(i + 3) / 4], found[(i + 3) / 4]
   if not at then
     counts[k] = counts[k] + 1
     at = counts[k]

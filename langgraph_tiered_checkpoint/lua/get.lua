@@ -14,6 +14,9 @@
 -- include: common
 -- include: run
 -- include: reading
+-- include: values
+-- include: delivering
+-- include: record
 local MARKER_MS = 10000
 local ns, id = ARGV[1], ARGV[2]
 local m, x = load()

@@ -11,6 +11,9 @@
 -- include: common
 -- include: run
 -- include: reading
+-- include: values
+-- include: delivering
+-- include: record
 local m, x = load()
 if not m then
   if holds(x, now_ms()) and x[1] == 'vacant' then return {'none', ''} end

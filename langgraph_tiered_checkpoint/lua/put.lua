@@ -2,25 +2,51 @@
 --
 -- KEYS, ARGV[1..21]: see write.lua
 -- ARGV[22] parent id  [23] frame  [24] packed list of those refs of the frame, by position from 0, whose values must be
---     stored already  [25...] new values: channel, version, value, ...
--- Reply: {"ok", incarnation, state}, {"missing", the positions in [24] without a value} with nothing stored, or see `admit`.
+--     stored already  [25...] new values: channel, version, value, ...; a value is as values.lua has it, or "D" and
+--     a difference as in deriving.lua, whose tag is the op
+-- Reply: {"ok", incarnation, state}, {"missing", positions of the refs whose values are not here, or whose predecessors
+--     are not} with nothing stored, or see `admit`.
 -- include: common
 -- include: run
+-- include: values
 -- include: storing
+-- include: deriving
 -- include: write
+local DIFFERENCE = 68 -- "D"
 local now = now_ms()
 local m, refused = admit(now)
 if not m then return refused end
 local ns, id, frame = ARGV[20], ARGV[21], ARGV[23]
 local head = header(frame)
 local n = need_ns(m, ns, head[1])
-local counts, keys = uses(n[1], head[4])
-local absent = {}
+local keys = keys_of(n[1], head[4])
+local absent, derived = {}, {}
 for _, position in ipairs(open(ARGV[24])) do
-  if not counts[position + 1] then absent[#absent + 1] = position end
+  if tally(keys[position + 1])[1] == 0 then absent[#absent + 1] = position end
+end
+for i = 25, #ARGV, 3 do
+  if string.byte(ARGV[i + 2]) == DIFFERENCE then
+    local version, tag, items = unpack(open(string.sub(ARGV[i + 2], 2)))
+    local base_bk = blob_key(n[1], ARGV[i], version)
+    local base = hget('b' .. base_bk)
+    if base and tag_of(base) == tag then
+      derived[i] = {base_bk, base, items}
+    else
+      local bk = blob_key(n[1], ARGV[i], ARGV[i + 1])
+      for position, key in ipairs(keys) do
+        if key == bk then absent[#absent + 1] = position - 1 end
+      end
+    end
+  end
 end
 if #absent > 0 then return {'missing', absent} end
-local k, blobs, fresh = store(m, n, id, ARGV[22], frame, 25, counts, keys)
+local function put_value(bk, i)
+  if not derived[i] then return put_whole(bk, i) end
+  -- The call is a repeated one if the value is there.
+  local there = tally(bk)[1] > 0 and hget('b' .. bk)
+  if not there or tag_of(there) ~= OP then derive(m, bk, OP, unpack(derived[i])) end
+end
+local k, blobs, fresh = store(m, n, id, ARGV[22], frame, 25, keys, put_value)
 if ns == '' then m.int = 0 end
 local what = {OP, 'c', k}
 for i = 1, #blobs do what[3 + i] = blobs[i] end

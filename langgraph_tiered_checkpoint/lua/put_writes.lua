@@ -6,6 +6,7 @@
 -- Reply: {"ok", incarnation, state}, or see `admit`.
 -- include: common
 -- include: run
+-- include: values
 -- include: storing
 -- include: write
 local now = now_ms()

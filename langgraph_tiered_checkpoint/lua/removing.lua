@@ -1,4 +1,4 @@
--- Shared by the scripts that take something out of a thread; they include reading.lua first.
+-- Shared by the scripts that take something out of a thread; they include reading.lua and values.lua first.
 local function drop_writes(k)
   local fields = {}
   if write_fields(k, fields) == 0 then return end
@@ -11,31 +11,14 @@ local function drop_writes(k)
   hdel(fields)
 end
 
--- Forget one use of each blob that a frame refers to.
-local function release(num, refs)
-  local used = {}
-  for i = 1, #refs, 2 do used[#used + 1] = 'r' .. blob_key(num, refs[i], refs[i + 1]) end
-  if #used == 0 then return end
-  local counts, gone, kept = hmget(used), {}, {}
-  for i = 1, #used do
-    local count = tonumber(counts[i] or 0)
-    if count > 1 then
-      kept[#kept + 1] = used[i]
-      kept[#kept + 1] = count - 1
-    elseif count == 1 then
-      gone[#gone + 1] = used[i]
-      gone[#gone + 1] = 'b' .. string.sub(used[i], 2)
-    end
-  end
-  if #gone > 0 then hdel(gone) end
-  if #kept > 0 then hset(kept) end
-end
-
--- Remove a checkpoint with its writes and the blobs that nobody else uses. The caller saves n, m and the links.
+-- Remove a checkpoint with its writes and the values that nobody else uses. The caller saves n and m, and then the rest
+-- with `save_removals`.
 local function remove(m, n, k)
   local num = split(k)
   local l = link(k)
-  release(num, header(hget('c' .. k))[4])
+  for _, bk in ipairs(keys_of(num, header(hget('c' .. k))[4])) do
+    if tally(bk)[1] > 0 then use(bk, -1) end
+  end
   drop_writes(k)
   hdel({'c' .. k, 'l' .. k})
   relink(l[1], 2, l[2])
@@ -49,4 +32,13 @@ local function remove(m, n, k)
   n[4] = n[4] - 1
   m.n = m.n - 1
   touched[k] = nil
+end
+
+-- Save a list of fields and values, and what removals have changed.
+local function save_removals(out)
+  local gone = {}
+  add_links(out)
+  add_values(out, gone)
+  hset(out)
+  if #gone > 0 then hdel(gone) end
 end

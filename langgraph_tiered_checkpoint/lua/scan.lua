@@ -6,6 +6,8 @@
 -- Reply: {"scan", next cursor, rows as in changes.lua, last change number, state}, {"gone"} also if the thread is
 --     ephemeral, perhaps again: then it is not for Postgres
 -- include: common
+-- include: values
+-- include: delivering
 local m = load()
 if not m or m.i ~= ARGV[1] or m.s == 'e' then return {'gone'} end
 local page = call('HSCAN', T, ARGV[2], 'COUNT', ARGV[3])
@@ -18,7 +20,7 @@ for i = 1, #fields, 2 do
   elseif kind == 'b' then
     local num, tail = split(rest)
     local length, text = split(tail)
-    rows[#rows + 1] = {'b', hget('N' .. num), string.sub(text, 1, length), string.sub(text, length + 1), value}
+    rows[#rows + 1] = {'b', hget('N' .. num), string.sub(text, 1, length), string.sub(text, length + 1), delivered(value)}
   elseif kind == 'w' then
     local num, tail = split(rest)
     rows[#rows + 1] = {'w', hget('N' .. num), string.match(tail, '^(.*)%z%d+$'), value}

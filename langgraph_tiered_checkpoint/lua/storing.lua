@@ -1,5 +1,5 @@
 -- Shared by the scripts that add to a thread. What is to be stored gathers in `out`, for one HSET at the end, and what
--- that makes superfluous in `dropped`, for one HDEL after it. They include run.lua first.
+-- that makes superfluous in `dropped`, for one HDEL after it. They include run.lua and values.lua first.
 local out, dropped = {}, {}
 
 local function add(field, value)
@@ -7,11 +7,17 @@ local function add(field, value)
   out[#out + 1] = value
 end
 
+-- Store a value that came whole.
+local function put_whole(bk, at)
+  add('b' .. bk, ARGV[at + 2])
+  move(bk, false)
+end
+
 local function new_meta(incarnation, now, ttl, hot_ttl)
   return {
     i = incarnation, s = 'e', ch = 0, fl = '', fn = 0, ct = now, lw = now, ttl = ttl, ht = hot_ttl, n = 0, by = 0,
     pin = 0, int = 0, wh = 1, hz = '', nn = 0, th = '', tt = '', du = 0, rs = '', er = '', bk = 0, rb = 0,
-    rn = RUN,
+    rn = RUN, na = 0,
   }
 end
 
@@ -55,30 +61,9 @@ local function insert(m, n, k, parent)
   m.n = m.n + 1
 end
 
--- How many checkpoints use each of the values that a frame refers to (false: the value is not stored), and their keys.
-local function uses(num, refs)
-  local keys, fields = {}, {}
-  for i = 1, #refs, 2 do
-    local bk = blob_key(num, refs[i], refs[i + 1])
-    keys[#keys + 1] = bk
-    fields[#fields + 1] = 'r' .. bk
-  end
-  return #fields > 0 and hmget(fields) or {}, keys
-end
-
--- One checkpoint less uses a value.
-local function unuse(bk, count)
-  if count > 1 then
-    add('r' .. bk, count - 1)
-  elseif count == 1 then
-    dropped[#dropped + 1] = 'r' .. bk
-    dropped[#dropped + 1] = 'b' .. bk
-  end
-end
-
--- Store a checkpoint: its frame, the values at ARGV[from...] (channel, version, value, ...), and its links.
--- `counts` and `keys` are the `uses` of its refs. Returns k, the keys of the values, and whether it was new.
-local function store(m, n, id, parent, frame, from, counts, keys)
+-- Store a checkpoint: its frame, the values at ARGV[from...] (channel, version, value, ...), and its links. `keys` are
+-- the `keys_of` its refs; `put_value` stores a value. Returns k, the keys of the values, and whether it was new.
+local function store(m, n, id, parent, frame, from, keys, put_value)
   local k = n[1] .. ':' .. id
   local provided, blobs, size = {}, {}, #frame
   local old = hget('c' .. k)
@@ -87,23 +72,22 @@ local function store(m, n, id, parent, frame, from, counts, keys)
     local bk = blob_key(n[1], ARGV[i], ARGV[i + 1])
     provided[bk] = true
     blobs[#blobs + 1] = bk
-    add('b' .. bk, ARGV[i + 2])
+    put_value(bk, i)
     size = size + #ARGV[i + 2]
   end
   local before = {}
   if old then
     local used = {}
     for i = 1, #keys do used[keys[i]] = true end
-    local old_counts, old_keys = uses(n[1], header(old)[4])
-    for i, bk in ipairs(old_keys) do
-      before[bk] = true
-      if not used[bk] then unuse(bk, tonumber(old_counts[i] or 0)) end
+    for _, bk in ipairs(keys_of(n[1], header(old)[4])) do
+      if tally(bk)[1] > 0 then
+        before[bk] = true
+        if not used[bk] then use(bk, -1) end
+      end
     end
   end
-  for i = 1, #keys do
-    if (counts[i] or provided[keys[i]]) and not (before[keys[i]] and counts[i]) then
-      add('r' .. keys[i], tonumber(counts[i] or 0) + 1)
-    end
+  for _, bk in ipairs(keys) do
+    if (tally(bk)[1] > 0 or provided[bk]) and not before[bk] then use(bk, 1) end
   end
   if not old then
     if n[7] > 0 and call('HEXISTS', T, 'y' .. k) == 1 then n[7] = n[7] - 1 end
@@ -117,6 +101,7 @@ end
 
 local function save()
   add_links(out)
+  add_values(out, dropped)
   hset(out)
   if #dropped > 0 then hdel(dropped) end
 end

@@ -74,6 +74,7 @@ def _fill(store: Store, thread_id: str, ns: str, found: Found, answer: ColdAnswe
 
     A Redis that is full leaves the answer as it stands.
     """
+    tag = new_id()
     resident = found.kind in ("miss", "unsure")
     if not found.token and not resident:
         return False
@@ -81,12 +82,14 @@ def _fill(store: Store, thread_id: str, ns: str, found: Found, answer: ColdAnswe
     head = answer.stored.row.checkpoint_id if answer.stored else ""
     since = head if found.oldest is None else min(head, found.oldest)
     fill = store.hot.fill(
-        thread_id, found.token, incarnation, flushed, ns, answer.stored, answer.early, since, pinned=pinned
+        thread_id, found.token, incarnation, flushed, ns, answer.stored, answer.early, since, tag=tag, pinned=pinned
     )
     try:
         yield fill
     except HotFullError:
         return False
+    if answer.stored:
+        store.predecessors.remember(thread_id, answer.stored.blobs, tag)
     return resident
 
 

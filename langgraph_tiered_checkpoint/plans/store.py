@@ -9,24 +9,27 @@ from langgraph_tiered_checkpoint.cold import Cold
 from langgraph_tiered_checkpoint.config import Settings
 from langgraph_tiered_checkpoint.errors import NotPromotableError
 from langgraph_tiered_checkpoint.hot import Hot
+from langgraph_tiered_checkpoint.predecessors import Predecessors
 
 _numbers = count(1)
 
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """Builders of both tiers. Shared by reference between the clones of a saver."""
+    """Builders of both tiers, and what is remembered of them. Shared by reference between the clones of a saver."""
 
     settings: Settings
     hot: Hot
     cold: Cold | None
+    predecessors: Predecessors
     number: int = field(default_factory=lambda: next(_numbers))
     """Tells apart the stores of one process."""
 
     @classmethod
     def of(cls, settings: Settings) -> Store:
         """The tiers that some settings describe."""
-        return cls(settings, Hot(settings), Cold(settings.schema) if settings.cold else None)
+        cold = Cold(settings.schema) if settings.cold else None
+        return cls(settings, Hot(settings), cold, Predecessors(settings.remembered_bytes))
 
     def need_cold(self, what: str, thread_id: str) -> Cold:
         """The cold tier.

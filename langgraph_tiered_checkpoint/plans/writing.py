@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from langgraph_tiered_checkpoint.codec import uuid6_time_ms
 from langgraph_tiered_checkpoint.errors import HotFullError, ThreadBusyError, ThreadDeletedError
+from langgraph_tiered_checkpoint.frames import pack_blob, pack_difference
 from langgraph_tiered_checkpoint.hot import UNKNOWN_ORIGIN, FoundOrigin, Writer
 from langgraph_tiered_checkpoint.lives import Life, new_id
 from langgraph_tiered_checkpoint.plans.flushing import ask
@@ -35,23 +36,37 @@ def put(
 
     `named` is the oldest checkpoint that the call names: if the thread was deleted after it was made, the call comes
     from a run of before. `expected` are positions in `row.refs` of values stored with earlier checkpoints; `supply`
-    serializes those of them that turn out not to be resident, and the call is then sent again with them.
+    serializes those of them that turn out not to be resident, and the call is then sent again with them. Values travel
+    as differences where the predecessor is known.
 
     Raises:
         ThreadDeletedError: the incarnation that the run has read is gone.
         ThreadBusyError: a structural operation held the thread for too long.
         HotFullError: Redis is full, or almost full of what Postgres does not take.
     """
-    sent, awaited = list(blobs), list(expected)
+    op = new_id()
+    whole = {(blob.channel, blob.version): blob for blob in blobs}
+    packed = {ref: _packed(store, thread_id, blob, op) for ref, blob in whole.items()}
+    awaited = list(expected)
 
     def build(writer: Writer, origin: FoundOrigin) -> Lua:
-        return store.hot.put(writer, row, sent, awaited, origin)
+        return store.hot.put(writer, row, [(*ref, value) for ref, value in packed.items()], awaited, origin)
 
     def resend(absent: Sequence[int]) -> None:
-        sent.extend(supply([row.refs[i] for i in absent]))
+        """Send whole what was expected to be there, or sent as a difference to something that is not."""
+        refs = [row.refs[i] for i in absent]
+        whole.update({(b.channel, b.version): b for b in supply([ref for ref in refs if ref not in whole])})
+        packed.update({ref: pack_blob(whole[ref], op) for ref in refs})
         awaited[:] = [i for i in awaited if i not in absent]
 
-    return (yield from _write(store, life, thread_id, named, promote, build, resend))
+    state = yield from _write(store, life, thread_id, op, named, promote, build, resend)
+    store.predecessors.remember(thread_id, list(whole.values()), op)
+    return state
+
+
+def _packed(store: Store, thread_id: str, blob: BlobRow, op: str) -> bytes:
+    found = store.predecessors.difference(thread_id, blob)
+    return pack_difference(blob, found) if found else pack_blob(blob, op)
 
 
 def put_writes(
@@ -75,19 +90,19 @@ def put_writes(
     def build(writer: Writer, origin: FoundOrigin) -> Lua:
         return store.hot.put_writes(writer, ns, checkpoint_id, task_id, writes, interrupt=interrupt, origin=origin)
 
-    return (yield from _write(store, life, thread_id, named, "", build, lambda _: None))
+    return (yield from _write(store, life, thread_id, new_id(), named, "", build, lambda _: None))
 
 
 def _write(
     store: Store,
     life: Life,
     thread_id: str,
+    op: str,
     named: str,
     promote: str,
     build: Callable[[Writer, FoundOrigin], Lua],
     resend: Callable[[Sequence[int]], None],
 ) -> Plan[str]:
-    op = new_id()
     origin, incarnation = UNKNOWN_ORIGIN, ""
     waited_s, rounds = 0.0, 0
     while True:

@@ -25,6 +25,11 @@ SLACK_S = 3.0
 """How much later than its timeouts say a call may raise, on a machine that is busy with other things."""
 
 
+def noise(characters: int) -> str:
+    """Text that has nothing in common with any other, so that it takes up all of its room wherever it is stored."""
+    return os.urandom(characters // 2).hex()
+
+
 @contextlib.contextmanager
 def in_time(seconds: float) -> Iterator[None]:
     """The block ends in time, one way or another."""

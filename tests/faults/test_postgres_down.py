@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import redis
 from faults.ledger import Caller, Ledger
-from faults.outages import MakeSaver, frozen, in_time, refused
+from faults.outages import MakeSaver, frozen, in_time, noise, refused
 from faults.proxy import Proxy
 from homes import at
 from waiting import wait_until
@@ -335,7 +335,7 @@ def test_resident_threads_run_on_until_redis_is_full_and_drain_afterwards(
     servers.kill_postgres()
     with refused(HotFullError, remedy=r"put of thread 't\d'.* is out of memory\. Raise its maxmemory", within_s=10):
         for number in range(300):
-            ledgers[number % 3].put("x" * 50_000)
+            ledgers[number % 3].put(noise(50_000))
     assert sum(len(ledger.acknowledged) for ledger in ledgers) > 20
     for ledger in ledgers:
         ledger.check(call)
@@ -364,7 +364,7 @@ def test_back_pressure_comes_before_redis_is_full(
     wait_until(lambda: call("explain", "t").unflushed_age > timedelta(seconds=1), "ten flush intervals to pass")
     with refused(HotFullError, "t", r"not taken for a long time.*Bring Postgres back, or raise maxmemory", within_s=20):
         for _ in range(500):
-            ledger.put("x" * 20_000)
+            ledger.put(noise(20_000))
     memory = redis_client.info("memory")
     assert memory["used_memory"] - memory["mem_not_counted_for_evict"] < memory["maxmemory"]
     ledger.check(call)

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 import redis
 from faults.ledger import Caller, Ledger
-from faults.outages import MakeSaver, refused
+from faults.outages import MakeSaver, noise, refused
 from homes import at, put
 from langgraph.checkpoint.postgres import PostgresSaver
 from waiting import wait_until
@@ -18,7 +18,6 @@ from langgraph_tiered_checkpoint import FlushError, HotFullError, HotTierError, 
 from langgraph_tiered_checkpoint.plans.flushing import sweep
 
 FULL = r"is out of memory\. Raise its maxmemory, shorten ttl and hot_ttl, or lower hot_checkpoints"
-BIG = "x" * 50_000
 
 
 def limit_memory(client: redis.Redis, policy: str, spare_bytes: int | None = None) -> None:
@@ -39,7 +38,7 @@ def everything_in(client: redis.Redis) -> dict[Any, Any]:
 def test_writes_raise_and_reads_go_on(call: Caller, redis_client: redis.Redis, postgres_url: str) -> None:
     ledgers = [Ledger(call, thread_id) for thread_id in ("ephemeral", "dirty", "clean")]
     for ledger in ledgers:
-        ledger.put(BIG)
+        ledger.put(noise(50_000))
         ledger.put_writes("task", 1)
     call("promote", "dirty")
     call("promote", "clean")
@@ -48,9 +47,9 @@ def test_writes_raise_and_reads_go_on(call: Caller, redis_client: redis.Redis, p
     stored = everything_in(redis_client)
     for ledger in ledgers:
         with refused(HotFullError, ledger.thread_id, FULL):
-            ledger.put(BIG)
+            ledger.put(noise(50_000))
         with refused(HotFullError, ledger.thread_id, FULL):
-            ledger.put_writes("other", BIG)
+            ledger.put_writes("other", noise(50_000))
         ledger.check(call)
         assert call("explain", ledger.thread_id).state == ledger.thread_id
     assert everything_in(redis_client) == stored
@@ -82,19 +81,19 @@ def test_full_of_dirty_threads_drains_and_has_room_again(
 ) -> None:
     ledgers = [Ledger(call, f"t{n}") for n in range(40)]
     for n, ledger in enumerate(ledgers):
-        ledger.put(BIG)
+        ledger.put(noise(50_000))
         if n % 2:
             call("promote", ledger.thread_id)
-            ledger.put(BIG)
+            ledger.put(noise(50_000))
     limit_memory(redis_client, "noeviction", spare_bytes=-50_000)
     assert call("stats").due_threads == 20
     with refused(HotFullError, "t1", FULL):
-        ledgers[1].put(BIG)
+        ledgers[1].put(noise(50_000))
     call("flush")
     assert call("stats").due_threads == 0
     for ledger in ledgers[1::2]:
         call("evict", ledger.thread_id)
-    ledgers[1].put(BIG)
+    ledgers[1].put(noise(50_000))
     for ledger in ledgers[1::2]:
         ledger.settle(postgres_url)
 
@@ -109,8 +108,8 @@ def test_first_promotions_drain_a_full_redis(
     call = Caller(make_saver(redis_url, postgres_url, promotion=Promotion(checkpoints=1)), loop)
     ledgers = [Ledger(call, f"t{n}") for n in range(20)]
     for ledger in ledgers:
-        ledger.put(BIG)
-        ledger.put_writes("task", BIG)
+        ledger.put(noise(50_000))
+        ledger.put_writes("task", noise(50_000))
     limit_memory(redis_client, "noeviction")
     assert call("stats").due_threads == 20
     call("flush")
@@ -128,14 +127,14 @@ def test_trimming_frees_a_full_redis(
     saver = make_saver(redis_url, postgres_url, promotion=Promotion(checkpoints=1), hot_checkpoints=1)
     ledger = Ledger(Caller(saver, None), "t")
     for _ in range(30):
-        ledger.put(BIG)
+        ledger.put(noise(50_000))
     limit_memory(redis_client, "noeviction", spare_bytes=-50_000)
     with refused(HotFullError, "t", FULL):
-        ledger.put(BIG)
+        ledger.put(noise(50_000))
     saver.flush()
     assert saver.explain("t").hot_checkpoints == 1
     for _ in range(10):
-        ledger.put(BIG)
+        ledger.put(noise(50_000))
     ledger.settle(postgres_url)
 
 
@@ -151,7 +150,7 @@ def test_the_embedded_promoter_drains_a_full_redis_by_itself(
     refusals = 0
     for number in range(90):
         try:
-            ledgers[number % 3].put(BIG)
+            ledgers[number % 3].put(noise(50_000))
         except HotTierError:
             refusals += 1
             wait_until(lambda: saver.stats().due_threads == 0, "the promoter to make room")
@@ -164,10 +163,10 @@ def test_the_embedded_promoter_drains_a_full_redis_by_itself(
 
 def test_threads_are_deleted_from_a_full_redis(call: Caller, redis_client: redis.Redis) -> None:
     for thread_id in ("ephemeral", "dirty", "clean"):
-        Ledger(call, thread_id).put(BIG)
+        Ledger(call, thread_id).put(noise(50_000))
     call("promote", "dirty")
     call("promote", "clean")
-    put(call.saver, at("dirty"), {"a": BIG}, 2)
+    put(call.saver, at("dirty"), {"a": noise(50_000)}, 2)
     limit_memory(redis_client, "noeviction")
     for thread_id in ("ephemeral", "dirty", "clean"):
         call("delete_thread", thread_id)
@@ -178,7 +177,7 @@ def test_threads_are_deleted_from_a_full_redis(call: Caller, redis_client: redis
 def test_threads_in_postgres_are_read_past_a_full_redis(call: Caller, redis_client: redis.Redis) -> None:
     ledger = Ledger(call, "t")
     for _ in range(3):
-        ledger.put(BIG)
+        ledger.put(noise(50_000))
     ledger.put_writes("task", 1)
     call("promote", "t")
     call("evict", "t")
@@ -187,7 +186,7 @@ def test_threads_in_postgres_are_read_past_a_full_redis(call: Caller, redis_clie
         ledger.check(call)
     assert call("explain", "t").tier == "cold"
     with refused(HotFullError, "t", FULL):
-        ledger.put(BIG)
+        ledger.put(noise(50_000))
     ledger.check(call)
 
 
@@ -195,10 +194,10 @@ def test_threads_that_are_partly_in_postgres_are_read_past_a_full_redis(
     call: Caller, redis_client: redis.Redis, postgres_url: str
 ) -> None:
     ledger = Ledger(call, "t")
-    ledger.put(BIG)
+    ledger.put(noise(50_000))
     call("promote", "t")
     call("evict", "t")
-    ledger.put(BIG)
+    ledger.put(noise(50_000))
     limit_memory(redis_client, "noeviction")
     ledger.check(call)
     redis_client.config_set("maxmemory", 0)
@@ -236,7 +235,7 @@ def test_a_thread_that_postgres_refuses_does_not_keep_the_others_from_draining(
     call = Caller(make_saver(redis_url, postgres_url, promotion=Promotion(checkpoints=1)), loop)
     ledgers = [Ledger(call, f"t{n}") for n in range(8)]
     for ledger in ledgers:
-        ledger.put(BIG)
+        ledger.put(noise(50_000))
     call.saver.setup()
     poison(postgres_url, "t3")
     if full:
@@ -260,17 +259,17 @@ def test_volatile_eviction_takes_no_sole_copy_of_what_is_promoted(
     call = Caller(make_saver(redis_url, postgres_url), loop)
     dirty, clean = ([Ledger(call, f"{kind}{n}") for n in range(10)] for kind in ("dirty", "clean"))
     for ledger in dirty + clean:
-        ledger.put(BIG)
+        ledger.put(noise(50_000))
         call("promote", ledger.thread_id)
     for ledger in dirty:
-        ledger.put(BIG)
+        ledger.put(noise(50_000))
     for n in range(10):
-        Ledger(call, f"ephemeral{n}").put(BIG)
+        Ledger(call, f"ephemeral{n}").put(noise(50_000))
     limit_memory(redis_client, "volatile-lru", spare_bytes=100_000)
     refusals = 0
     for number in range(60):
         try:
-            dirty[number % 10].put(BIG)
+            dirty[number % 10].put(noise(50_000))
         except HotTierError:
             refusals += 1
     assert refusals > 0, "there was room for everything"
@@ -296,12 +295,12 @@ def test_allkeys_eviction_takes_nothing_that_postgres_has_acknowledged(
     call = Caller(make_saver(redis_url, postgres_url), loop)
     ledgers = [Ledger(call, f"promoted{n}") for n in range(10)]
     for ledger in ledgers:
-        ledger.put(BIG)
+        ledger.put(noise(50_000))
         ledger.put_writes("task", 1)
         call("promote", ledger.thread_id)
     limit_memory(redis_client, "allkeys-lru", spare_bytes=100_000)
     for n in range(40):
-        Ledger(call, f"ephemeral{n}").put(BIG)
+        Ledger(call, f"ephemeral{n}").put(noise(50_000))
     assert redis_client.info("stats")["evicted_keys"] >= 10
     for ledger in ledgers:
         ledger.check(call)
@@ -355,7 +354,7 @@ def test_upload_after_a_lost_acknowledgement_drains_a_full_redis(
 ) -> None:
     """Postgres holds a change that this Redis never had, and Redis is full."""
     ledger = Ledger(call, "t")
-    ledger.put(BIG)
+    ledger.put(noise(50_000))
     call("promote", "t")
     key = key_of(redis_client, "t")
     older: Any = redis_client.dump(key)
@@ -363,7 +362,7 @@ def test_upload_after_a_lost_acknowledgement_drains_a_full_redis(
     call("flush")
     redis_client.restore(key, 0, older, replace=True)
     ledger.head = min(ledger.made)
-    ledger.put(BIG)
+    ledger.put(noise(50_000))
     limit_memory(redis_client, "noeviction")
     call("flush")
     assert call("stats").due_threads == 0

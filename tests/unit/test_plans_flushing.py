@@ -22,7 +22,7 @@ def peek(flushed: bytes = b"", number: int = 0, last: int = 2, *, state: bytes =
     return [b"thread", b"life", state, flushed, number, last, 1_700_000_000_000, b"age", rebase, 0, 0]
 
 
-ROW = [[b"b", b"", b"channel", b"1", b"msgpack\x00\x01"]]
+ROW = [[b"b", b"", b"channel", b"1", b"W0123456789abcdefmsgpack\x00\x01"]]
 """One channel value, as `scan` replies it."""
 
 

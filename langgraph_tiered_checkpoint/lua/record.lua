@@ -1,0 +1,16 @@
+-- Shared by the scripts that reply with whole checkpoints; they include delivering.lua first.
+-- A checkpoint as replies give it: namespace, id, parent, frame, values aligned with its refs (see delivering.lua), pending
+-- writes.
+local function record(ns, k, with_values)
+  local frame = hget('c' .. k)
+  local num, id = split(k)
+  local values, writes = {}, {}
+  if with_values then
+    local refs, fields = header(frame)[4], {}
+    for i = 1, #refs, 2 do fields[#fields + 1] = 'b' .. blob_key(num, refs[i], refs[i + 1]) end
+    if #fields > 0 then values = hmget(fields) end
+    for i = 1, #values do values[i] = delivered(values[i]) end
+    writes = writes_of(k)
+  end
+  return {ns, id, link(k)[5], frame, values, writes}
+end

@@ -1,0 +1,109 @@
+-- Shared by the scripts that store or remove channel values: how often each is used, and what its bytes are made of.
+--
+-- A value is its kind, the 16 characters of the tag of the write that stored it, and then
+--   kind W: its bytes, whole;
+--   kind R: a recipe for them, a packed {arena, piece size, items}: an item is a string, or {offset, length} in the arena.
+-- An arena is what several versions of one channel have in common, as pieces of one size that are only appended to, so a
+-- recipe never refers to another recipe. A<arena> is {values made of it, bytes, piece size}, a<arena>:<n> its pieces from
+-- 0. r<bk> is how many checkpoints use a value, "<count>" or "<count>:<arena>". Changes gather here until `add_values`.
+local HEAD = 17
+local WHOLE, RECIPE = 87, 82 -- "W", "R"
+local TEXT = 64 -- bytes up to which an item stays in the recipe
+local PIECE = 4096
+local MOST_ITEMS, MOST_PIECES = 32, 512
+
+local tallies, arenas = {}, {}
+
+local function tag_of(value)
+  return string.sub(value, 2, HEAD)
+end
+
+local function piece_field(number, i)
+  return 'a' .. number .. ':' .. i
+end
+
+-- Load how often some values are used: tallies[bk] is {count, arena or false}, count 0 if there is no such value.
+local function load_tallies(keys)
+  local fields, missing = {}, {}
+  for i = 1, #keys do
+    if not tallies[keys[i]] then
+      missing[#missing + 1] = keys[i]
+      fields[#fields + 1] = 'r' .. keys[i]
+    end
+  end
+  if #fields == 0 then return end
+  local found = hmget(fields)
+  for i = 1, #missing do
+    local count, number = tonumber(found[i] or 0), false
+    if not count then
+      count, number = string.match(found[i], '^(%d+):(%d+)$')
+      count, number = tonumber(count), tonumber(number)
+    end
+    tallies[missing[i]] = {count, number, count}
+  end
+end
+
+local function tally(bk)
+  if not tallies[bk] then load_tallies({bk}) end
+  return tallies[bk]
+end
+
+-- The keys of the values that a frame refers to; how often they are used is loaded.
+local function keys_of(num, refs)
+  local keys = {}
+  for i = 1, #refs, 2 do keys[#keys + 1] = blob_key(num, refs[i], refs[i + 1]) end
+  load_tallies(keys)
+  return keys
+end
+
+local function use(bk, times)
+  local t = tally(bk)
+  t[1] = t[1] + times
+  t.touched = true
+end
+
+local function arena(number)
+  if not arenas[number] then arenas[number] = open(hget('A' .. number)) end
+  return arenas[number]
+end
+
+-- The value is made of this arena from now on, or of none.
+local function move(bk, number)
+  local t = tally(bk)
+  if t[2] == number then return end
+  for from, change in pairs({[t[2] or 0] = -1, [number or 0] = 1}) do
+    if from ~= 0 then
+      arena(from)[1] = arena(from)[1] + change
+      arena(from).touched = true
+    end
+  end
+  t[2] = number
+  t.touched = true
+end
+
+-- Add what has changed to a list of fields and values, and what goes to a list of fields.
+local function add_values(out, gone)
+  for bk, t in pairs(tallies) do
+    if t.touched then
+      if t[1] > 0 then
+        out[#out + 1] = 'r' .. bk
+        out[#out + 1] = t[2] and t[1] .. ':' .. t[2] or t[1]
+      elseif t[3] > 0 then
+        move(bk, false)
+        gone[#gone + 1] = 'r' .. bk
+        gone[#gone + 1] = 'b' .. bk
+      end
+    end
+  end
+  for number, a in pairs(arenas) do
+    if a.touched then
+      if a[1] > 0 then
+        out[#out + 1] = 'A' .. number
+        out[#out + 1] = pack({a[1], a[2], a[3]})
+      else
+        gone[#gone + 1] = 'A' .. number
+        for i = 0, math.ceil(a[2] / a[3]) - 1 do gone[#gone + 1] = piece_field(number, i) end
+      end
+    end
+  end
+end
