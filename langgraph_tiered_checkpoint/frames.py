@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, cast
 
 import msgpack
@@ -45,13 +46,19 @@ def pack_write(write: WriteRow) -> bytes:
 
 
 class Values:
-    """The values of one reply, taken in its order: the pieces of an arena come with the first value made of them."""
+    """The values of one reply, taken in its order: the pieces of an arena come with the first value made of them.
 
-    def __init__(self) -> None:
+    `known` are values by channel that the caller has said it has.
+    """
+
+    def __init__(self, known: Mapping[str, BlobRow] | None = None) -> None:
+        self._known = known or {}
         self._pieces: dict[tuple[int, int], bytes] = {}
 
     def blob(self, ns: str, channel: str, version: str, value: Any) -> BlobRow:
         """A value that lua/delivering.lua has given, whole or with pieces of its arena."""
+        if value == 1:
+            return self._known[channel]
         if isinstance(value, bytes):
             stop = value.index(b"\0", _HEAD)
             return BlobRow(ns, channel, version, value[_HEAD:stop].decode(), value[stop + 1 :], _tag(value))

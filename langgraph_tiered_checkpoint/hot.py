@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from langgraph_tiered_checkpoint.config import Settings
 from langgraph_tiered_checkpoint.frames import pack_blob, pack_frame, pack_list, pack_write
-from langgraph_tiered_checkpoint.records import CheckpointRow, StoredCheckpoint, WriteRow
+from langgraph_tiered_checkpoint.records import BlobRow, CheckpointRow, StoredCheckpoint, WriteRow
 from langgraph_tiered_checkpoint.steps import SERVER_RUN, Lua
 
 BUCKETS = 256
@@ -152,9 +152,20 @@ class Hot:
 
     # Reading
 
-    def get(self, thread_id: str, ns: str, checkpoint_id: str, *, root_id: str, token: str) -> Lua:
-        """One checkpoint, or the latest of a namespace. One round trip."""
-        return self._call("get", thread_id, (), ns, checkpoint_id, self._refresh, root_id, self._cold, token, self._run)
+    def get(
+        self,
+        thread_id: str,
+        ns: str,
+        checkpoint_id: str,
+        *,
+        root_id: str,
+        token: str,
+        known: Iterable[BlobRow] = (),
+    ) -> Lua:
+        """One checkpoint, or the latest of a namespace, without the values that are known. One round trip."""
+        have = pack_list([part for blob in known for part in (blob.channel, blob.version, blob.tag)])
+        args = (ns, checkpoint_id, self._refresh, root_id, self._cold, token, have, self._run)
+        return self._call("get", thread_id, (), *args)
 
     def list(
         self, thread_id: str, ns: str | None, *, below: str, cursor: tuple[str, str] | None, limit: int, values: bool

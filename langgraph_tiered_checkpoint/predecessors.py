@@ -1,14 +1,16 @@
-"""The values that this process has read or written last, so that their successors travel as differences. No I/O.
+"""The values that this process has read or written last, so that they need not travel again. No I/O.
 
 A value is known by its tag, which the write that stored it has made up: while Redis has the tag under the version, the
 bytes there are the ones that are remembered here. So this may forget, or be wrong, at no cost but bytes on the wire.
+The next value of a channel travels as a difference, and a value that is read again does not travel at all.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from langgraph_tiered_checkpoint.difference import Item, difference
@@ -23,7 +25,7 @@ _ENTRY_BYTES = 500
 _CIPHER = "+"
 """In the type of an `EncryptedSerializer`'s values, which have nothing in common."""
 
-_Key = tuple[str, str, str]
+_NOTHING: Mapping[str, BlobRow] = MappingProxyType({})
 
 
 class Difference(NamedTuple):
@@ -37,42 +39,48 @@ class Difference(NamedTuple):
 
 
 class Predecessors:
-    """One value per channel of a namespace of a thread, the ones used last, up to a number of bytes in all."""
+    """One value per channel, of the namespaces of threads used last, up to a number of bytes in all."""
 
     def __init__(self, most_bytes: int) -> None:
         self._most_bytes = most_bytes
         self._bytes = 0
-        self._values: OrderedDict[_Key, BlobRow] = OrderedDict()
+        self._values: OrderedDict[tuple[str, str], Mapping[str, BlobRow]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def remember(self, thread_id: str, blobs: Sequence[BlobRow], tag: str = "") -> None:
+    def remember(self, thread_id: str, ns: str, blobs: Sequence[BlobRow], tag: str = "") -> None:
         """Note values that are in the hot tier now: under their own tags, or under one that they were written with."""
-        for blob in blobs:
-            size = len(blob.data) + _ENTRY_BYTES
-            if len(blob.data) < SMALLEST_BYTES or size > self._most_bytes // 4 or _CIPHER in blob.type:
-                continue
-            if tag or blob.tag:
-                self._put((thread_id, blob.ns, blob.channel), blob._replace(tag=tag) if tag else blob, size)
+        worth = {
+            blob.channel: blob._replace(tag=tag) if tag else blob
+            for blob in blobs
+            if len(blob.data) >= SMALLEST_BYTES and (tag or blob.tag) and _CIPHER not in blob.type
+        }
+        if worth:
+            with self._lock:
+                known = {**self._values.get((thread_id, ns), _NOTHING), **worth}
+                self._forget((thread_id, ns))
+                if (size := _size(known)) <= self._most_bytes // 4:
+                    self._values[thread_id, ns] = known
+                    self._bytes += size
+                while self._bytes > self._most_bytes:
+                    self._forget(next(iter(self._values)))
 
-    def _put(self, key: _Key, blob: BlobRow, size: int) -> None:
-        with self._lock:
-            self._discard(key)
-            self._values[key] = blob
-            self._bytes += size
-            while self._bytes > self._most_bytes:
-                self._discard(next(iter(self._values)))
+    def _forget(self, key: tuple[str, str]) -> None:
+        self._bytes -= _size(self._values.pop(key, _NOTHING))
 
-    def _discard(self, key: _Key) -> None:
-        old = self._values.pop(key, None)
-        if old is not None:
-            self._bytes -= len(old.data) + _ENTRY_BYTES
+    def known(self, thread_id: str, ns: str) -> Mapping[str, BlobRow]:
+        """What is remembered of a namespace, by channel. Does not change afterwards."""
+        return self._values.get((thread_id, ns), _NOTHING)
 
     def difference(self, thread_id: str, blob: BlobRow) -> Difference | None:
         """How the value differs from its predecessor, if that is known and they have most in common."""
         if len(blob.data) < SMALLEST_BYTES:
             return None
-        known = self._values.get((thread_id, blob.ns, blob.channel))
+        known = self.known(thread_id, blob.ns).get(blob.channel)
         if known is None or known.type != blob.type or known.version == blob.version:
             return None
         items = difference(known.data, blob.data)
         return Difference(known.version, known.tag, items) if items is not None else None
+
+
+def _size(values: Mapping[str, BlobRow]) -> int:
+    return sum(len(blob.data) + _ENTRY_BYTES for blob in values.values())

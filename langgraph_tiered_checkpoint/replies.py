@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from langgraph_tiered_checkpoint.frames import Values, unpack_frame, unpack_write
@@ -106,12 +106,12 @@ def _record(reply: Sequence[Any], given: Values) -> StoredCheckpoint:
     return StoredCheckpoint(row, blobs, [unpack_write(row.ns, row.checkpoint_id, w) for w in writes])
 
 
-def parse_get(ns: str, checkpoint_id: str, reply: Sequence[Any]) -> Found:
+def parse_get(ns: str, checkpoint_id: str, reply: Sequence[Any], known: Mapping[str, BlobRow] | None = None) -> Found:
     kind = reply[0].decode()
     match kind:
         case "hit" | "unsure":
             oldest = reply[3].decode() if kind == "unsure" else None
-            return Found(kind, reply[1].decode(), _record(reply[2], Values()), [], "", "", 0, oldest)
+            return Found(kind, reply[1].decode(), _record(reply[2], Values(known)), [], "", "", 0, oldest)
         case "miss":
             writes = [unpack_write(ns, checkpoint_id, w) for w in reply[2]]
             return Found(kind, reply[1].decode(), None, writes, reply[3].decode(), "", 0)

@@ -84,7 +84,7 @@ class Requests(NamedTuple):
             lives.remember(self.store.number, at.stored_id, answer.incarnation, answer.absent_ms)
         if answer.stored is None:
             return None
-        self.store.predecessors.remember(at.stored_id, answer.stored.blobs)
+        self.store.predecessors.remember(at.stored_id, at.ns, answer.stored.blobs)
         return Codec(self.serde).decode_tuple(at.thread_id, answer.stored, answer.sends)
 
     def put(

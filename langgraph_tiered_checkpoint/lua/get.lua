@@ -3,6 +3,7 @@
 -- KEYS[1] thread
 -- ARGV[1] namespace  [2] checkpoint id, "" for the latest  [3] "1" slides the TTL
 --     [4] id of the root checkpoint that the caller runs under, or ""  [5] "1" with a cold tier  [6] token for a fill, "" to do without
+--     [7] packed list of the values that the caller has: channel, version, tag, ...
 -- Reply: {"hit", incarnation, record}: the answer.
 --     {"unsure", incarnation, record, id of the oldest that is here}: Postgres may hold a later one (if the latest was
 --     asked for), or more pending writes of any that is here.
@@ -37,15 +38,18 @@ end
 if moved(m) then return moved_reply(m) end
 if ARGV[3] == '1' and id == '' and m.s ~= 'd' then touch_ttl(m) end
 local n = load_ns(ns)
+local function found(k)
+  local known, list = {}, open(ARGV[7])
+  for i = 1, #list, 3 do known[blob_key(n[1], list[i], list[i + 1])] = list[i + 2] end
+  return {n[6] == 1 and 'hit' or 'unsure', m.i, record(ns, k, true, known), id_of(n[3])}
+end
 if id == '' then
-  if n and n[2] ~= '' then
-    return {n[6] == 1 and 'hit' or 'unsure', m.i, record(ns, n[2], true), id_of(n[3])}
-  end
+  if n and n[2] ~= '' then return found(n[2]) end
   if m.wh == 1 or (n and n[6] == 1) or call_is_new(m, ns, ARGV[4]) then return {'none', m.i} end
   return {'miss', m.i, {}, m.fl}
 end
 if n and call('HEXISTS', T, 'c' .. n[1] .. ':' .. id) == 1 then
-  return {n[6] == 1 and 'hit' or 'unsure', m.i, record(ns, n[1] .. ':' .. id, true), id_of(n[3])}
+  return found(n[1] .. ':' .. id)
 end
 if m.wh == 1 or (n and not less(id, n[5])) then return {'none', m.i} end
 return {'miss', m.i, n and writes_of(n[1] .. ':' .. id) or {}, m.fl}

@@ -1,7 +1,7 @@
 -- Shared by the scripts that reply with whole checkpoints; they include delivering.lua first.
 -- A checkpoint as replies give it: namespace, id, parent, frame, values aligned with its refs (see delivering.lua), pending
--- writes.
-local function record(ns, k, with_values)
+-- writes. Of a value whose tag is `known`, by key, it says 1.
+local function record(ns, k, with_values, known)
   local frame = hget('c' .. k)
   local num, id = split(k)
   local values, writes = {}, {}
@@ -9,7 +9,11 @@ local function record(ns, k, with_values)
     local refs, fields = header(frame)[4], {}
     for i = 1, #refs, 2 do fields[#fields + 1] = 'b' .. blob_key(num, refs[i], refs[i + 1]) end
     if #fields > 0 then values = hmget(fields) end
-    for i = 1, #values do values[i] = delivered(values[i]) end
+    for i = 1, #values do
+      local value = values[i]
+      local tag = value and known and known[string.sub(fields[i], 2)]
+      values[i] = tag and tag_of(value) == tag and 1 or delivered(value)
+    end
     writes = writes_of(k)
   end
   return {ns, id, link(k)[5], frame, values, writes}

@@ -9,7 +9,7 @@
 local HEAD = 17
 local WHOLE, RECIPE = 87, 82 -- "W", "R"
 local TEXT = 64 -- bytes up to which an item stays in the recipe
-local PIECE = 4096
+local PIECE = 8192
 local MOST_ITEMS, MOST_PIECES = 32, 512
 
 local tallies, arenas = {}, {}

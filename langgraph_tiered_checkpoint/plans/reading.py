@@ -35,9 +35,10 @@ def get(store: Store, thread_id: str, ns: str, checkpoint_id: str, root_id: str 
     """
     for attempt in range(ROUNDS):
         token = "" if checkpoint_id else new_id()
-        call = store.hot.get(thread_id, ns, checkpoint_id, root_id=root_id, token=token)
+        known = store.predecessors.known(thread_id, ns)
+        call = store.hot.get(thread_id, ns, checkpoint_id, root_id=root_id, token=token, known=known.values())
         reply = yield from ask(store, thread_id, call)
-        found = parse_get(ns, checkpoint_id, reply)
+        found = parse_get(ns, checkpoint_id, reply, known)
         if found.kind in ("hit", "none") or store.cold is None:
             return Answer(found.stored, [], found.incarnation, found.absent_ms)
         answer, again = yield from _consult(store, store.cold, thread_id, ns, checkpoint_id, found)
@@ -89,7 +90,7 @@ def _fill(store: Store, thread_id: str, ns: str, found: Found, answer: ColdAnswe
     except HotFullError:
         return False
     if answer.stored:
-        store.predecessors.remember(thread_id, answer.stored.blobs, tag)
+        store.predecessors.remember(thread_id, ns, answer.stored.blobs, tag)
     return resident
 
 

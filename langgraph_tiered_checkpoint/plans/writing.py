@@ -60,7 +60,7 @@ def put(
         awaited[:] = [i for i in awaited if i not in absent]
 
     state = yield from _write(store, life, thread_id, op, named, promote, build, resend)
-    store.predecessors.remember(thread_id, list(whole.values()), op)
+    store.predecessors.remember(thread_id, row.ns, list(whole.values()), op)
     return state
 
 
@@ -106,7 +106,9 @@ def _write(
     origin, incarnation = UNKNOWN_ORIGIN, ""
     waited_s, rounds = 0.0, 0
     while True:
-        since_ms = uuid6_time_ms(named) if life.absent_ms is None else life.absent_ms
+        since_ms = life.absent_ms
+        if since_ms is None:  # without a known life, the time inside the id has to tell a late write from a new one
+            since_ms = 0 if life.confirmed else uuid6_time_ms(named)
         writer = Writer(thread_id, op, incarnation or life.incarnation, life.confirmed, since_ms, promote)
         reply = yield from ask(store, thread_id, build(writer, origin))
         match reply[0]:

@@ -261,6 +261,35 @@ def test_copy_of_a_thread_goes_on_by_itself(saver: TieredSaver) -> None:
     ]
 
 
+def received_by(client: redis.Redis, work: Callable[[], object]) -> int:
+    """Bytes that Redis sends meanwhile; INFO itself is some 10,000."""
+    before: Any = client.info("stats")
+    work()
+    after: Any = client.info("stats")
+    return int(after["total_net_output_bytes"] - before["total_net_output_bytes"])
+
+
+def test_value_that_was_read_or_written_before_does_not_travel_again(
+    saver: TieredSaver, redis_url: str, postgres_url: str, redis_client: redis.Redis
+) -> None:
+    whole = len(JsonPlusSerializer().dumps_typed(LONG)[1])
+    [config] = chain(saver, "t", [LONG])
+    assert received_by(redis_client, lambda: saver.get_tuple(at("t"))) < whole / 2
+    with TieredSaver.from_urls(redis_url, postgres_url, promoter="external") as other:
+        assert received_by(redis_client, lambda: other.get_tuple(config)) > whole
+        assert received_by(redis_client, lambda: other.get_tuple(config)) < whole / 2
+        more = put(other, config, {"a": [*LONG, "theirs"]}, 2)
+        assert values_of(other, more) == {"a": [*LONG, "theirs"]}
+    assert values_of(saver, at("t")) == {"a": [*LONG, "theirs"]}
+    assert values_of(saver, config) == {"a": LONG}
+
+
+def test_what_is_read_twice_is_made_of_fresh_objects(saver: TieredSaver) -> None:
+    chain(saver, "t", [LONG])
+    values_of(saver, at("t"))["a"].append("changed in place")
+    assert values_of(saver, at("t")) == {"a": LONG}
+
+
 def test_listing_gives_what_versions_share_once(saver: TieredSaver, redis_client: redis.Redis) -> None:
     states = [LONG[:n] for n in range(390, 400)]
     chain(saver, "t", states)
