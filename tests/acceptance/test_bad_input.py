@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import socketserver
-import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
 import redis
+from faults.proxy import Fault, Proxy
 from langgraph.checkpoint.base import Checkpoint, empty_checkpoint
 
 from langgraph_tiered_checkpoint import (
@@ -219,45 +219,15 @@ def test_copy_onto_an_existing_thread_is_refused(saver: TieredSaver) -> None:
     assert found.checkpoint["channel_values"] == {"a": "b"}
 
 
-class OlderRedis(socketserver.ThreadingTCPServer):
-    """A real Redis seen through a proxy that changes the version in what it says of itself."""
-
-    daemon_threads = True
-    allow_reuse_address = True
-
-    def __init__(self, upstream: redis.connection.ConnectionPool) -> None:
-        self.upstream = upstream.connection_kwargs
-        super().__init__(("127.0.0.1", 0), Relay)
-
-
-class Relay(socketserver.BaseRequestHandler):
-    server: OlderRedis
-
-    def handle(self) -> None:
-        import socket
-
-        there = socket.create_connection((self.server.upstream["host"], self.server.upstream["port"]))
-
-        def back() -> None:
-            while data := there.recv(65536):
-                self.request.sendall(data.replace(b"redis_version:6.", b"redis_version:5."))
-
-        threading.Thread(target=back, daemon=True).start()
-        while data := self.request.recv(65536):
-            there.sendall(data)
-        there.close()
-
-
 def test_redis_that_is_too_old_is_refused(redis_url: str, redis_client: redis.Redis) -> None:
     version = redis_client.info("server")["redis_version"]
     if not version.startswith("6."):
         pytest.skip(f"the Redis under test is {version}, which the proxy does not make old")
-    password = redis_client.connection_pool.connection_kwargs.get("password") or ""
-    with OlderRedis(redis_client.connection_pool) as proxy:
-        threading.Thread(target=proxy.serve_forever, daemon=True).start()
-        saver = TieredSaver.from_urls(f"redis://:{password}@127.0.0.1:{proxy.server_address[1]}/0", timeouts=QUICK)
+    port = urlsplit(redis_url).port
+    assert port is not None
+    with Proxy(port) as proxy:
+        proxy.set(Fault(rewrite=(b"redis_version:6.", b"redis_version:5.")))
+        saver = TieredSaver.from_urls(redis_url.replace(f":{port}", f":{proxy.port}"), timeouts=QUICK)
         with pytest.raises(ConfigurationError, match=r"5\..*6\.2"):
             saver.get_tuple(config("t"))
         saver.close()
-        proxy.shutdown()
-    assert redis_url

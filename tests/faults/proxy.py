@@ -27,6 +27,7 @@ class Fault:
         skip: of those, after so many replies more (each a piece; for conversations of question and answer).
         times: how many connections are cut; None for all.
         swallow: requests arrive nowhere, and are never answered.
+        rewrite: what replies say, and what arrives in place of it.
     """
 
     delay_s: float = 0.0
@@ -36,6 +37,7 @@ class Fault:
     skip: int = 0
     times: int | None = None
     swallow: bool = False
+    rewrite: tuple[bytes, bytes] = (b"", b"")
     cuts: int = 0
     """How many connections have been cut so far."""
 
@@ -106,7 +108,7 @@ class Proxy:
         self._do(self._drop())
 
     def _do(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(60)
 
     async def _change(self, fault: Fault) -> None:
         self._fault = fault
@@ -129,9 +131,10 @@ class Proxy:
 
     async def _end(self) -> None:
         await self._stop_listening()
+        await asyncio.sleep(0)  # a connection that was just accepted gets its task
         while self._tasks:
             await self._drop()
-            await asyncio.wait(self._tasks, timeout=0.1)
+            await asyncio.sleep(0.01)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
@@ -167,6 +170,8 @@ class Proxy:
 
     async def _answer(self, call: _Call, answers: asyncio.StreamReader) -> None:
         while data := await answers.read(65536):
+            if self._fault.rewrite[0]:
+                data = data.replace(*self._fault.rewrite)
             for start in range(0, len(data), self._fault.piece):
                 if not await self._pass(call, data[start : start + self._fault.piece]):
                     return

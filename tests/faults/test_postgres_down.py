@@ -333,7 +333,8 @@ def test_resident_threads_run_on_until_redis_is_full_and_drain_afterwards(
     call("flush")
     redis_client.config_set("maxmemory", redis_client.info("memory")["used_memory"] + 3_000_000)
     servers.kill_postgres()
-    with refused(HotFullError, remedy=r"put of thread 't\d'.* is out of memory\. Raise its maxmemory", within_s=10):
+    # By Redis itself if it is filled within two flush intervals, and else by the back-pressure that comes before.
+    with refused(HotFullError, remedy=r"thread 't\d'.*[Rr]aise (its )?maxmemory", within_s=10):
         for number in range(300):
             ledgers[number % 3].put(noise(50_000))
     assert sum(len(ledger.acknowledged) for ledger in ledgers) > 20

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 import psycopg
@@ -18,6 +19,15 @@ from langgraph_tiered_checkpoint import FlushError, HotFullError, HotTierError, 
 from langgraph_tiered_checkpoint.plans.flushing import sweep
 
 FULL = r"is out of memory\. Raise its maxmemory, shorten ttl and hot_ttl, or lower hot_checkpoints"
+
+
+PATIENT = timedelta(minutes=1)
+"""A flush interval that ends after the test: Redis itself is to refuse, not the back-pressure that comes before it."""
+
+
+@pytest.fixture
+def saver(redis_url: str, postgres_url: str, make_saver: MakeSaver) -> TieredSaver:
+    return make_saver(redis_url, postgres_url, flush_interval=PATIENT)
 
 
 def limit_memory(client: redis.Redis, policy: str, spare_bytes: int | None = None) -> None:
@@ -124,7 +134,9 @@ def test_first_promotions_drain_a_full_redis(
 def test_trimming_frees_a_full_redis(
     redis_url: str, postgres_url: str, redis_client: redis.Redis, make_saver: MakeSaver
 ) -> None:
-    saver = make_saver(redis_url, postgres_url, promotion=Promotion(checkpoints=1), hot_checkpoints=1)
+    saver = make_saver(
+        redis_url, postgres_url, promotion=Promotion(checkpoints=1), hot_checkpoints=1, flush_interval=PATIENT
+    )
     ledger = Ledger(Caller(saver, None), "t")
     for _ in range(30):
         ledger.put(noise(50_000))
