@@ -16,12 +16,12 @@ local OVERDUE = 2 -- flush intervals after which a change that Postgres has not 
 local ALMOST_FULL = 0.9
 
 -- Whether Redis is filling up with what Postgres does not take. Looked at for threads that have waited too long only,
--- and not where INFO is forbidden.
+-- and not where INFO is forbidden. A Redis that evicts is full as a rule, and of what can go: it refuses by itself.
 local function pressed(m, now)
   local waits = m.fl == '' and m.rs == 'before expiry'
   if m.s ~= 'd' or waits or now - m.du < OVERDUE * tonumber(ARGV[19]) then return false end
   local info = redis.pcall('INFO', 'memory')
-  if type(info) ~= 'string' then return false end
+  if type(info) ~= 'string' or not string.find(info, 'maxmemory_policy:noeviction', 1, true) then return false end
   local used = tonumber(string.match(info, 'used_memory:(%d+)') or 0)
   -- Redis itself does not count its buffers against the limit.
   used = used - tonumber(string.match(info, 'mem_not_counted_for_evict:(%d+)') or 0)

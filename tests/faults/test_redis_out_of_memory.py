@@ -278,6 +278,8 @@ def test_volatile_eviction_takes_no_sole_copy_of_what_is_promoted(
     for n in range(10):
         Ledger(call, f"ephemeral{n}").put(noise(50_000))
     limit_memory(redis_client, "volatile-lru", spare_bytes=100_000)
+    overdue = timedelta(seconds=0.3)  # three flush intervals: back-pressure must not come before eviction
+    wait_until(lambda: call("explain", "dirty9").unflushed_age > overdue, "the backlog to grow old")
     refusals = 0
     for number in range(60):
         try:
