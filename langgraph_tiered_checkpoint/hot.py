@@ -278,13 +278,15 @@ class Hot:
     ) -> Lua:
         kept = pack_list([part for pair in staying for part in pair])
         dropped = (part for pair in which for part in pair)
-        return self._call("drop", thread_id, ("due", "threads"), thread_id, incarnation, kept, *dropped)
+        return self._call("drop", thread_id, ("due", "threads", "runs"), thread_id, incarnation, kept, *dropped)
 
     def orphan(self, thread_id: str, incarnation: str, which: Iterable[tuple[str, str]]) -> Lua:
         return self._call("orphan", thread_id, (), incarnation, *(part for pair in which for part in pair))
 
     def delete(self, thread_id: str, op: str, only: Iterable[str] = ()) -> Lua:
-        return self._call("delete", thread_id, ("due", "threads", "gone", "parked"), thread_id, op, *only, self._run)
+        return self._call(
+            "delete", thread_id, ("due", "threads", "gone", "parked", "runs"), thread_id, op, *only, self._run
+        )
 
     def copy_out(self, thread_id: str) -> Lua:
         return self._call("copy_out", thread_id, (), self._run)

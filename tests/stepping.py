@@ -37,10 +37,11 @@ class Stepped:
     def _perform(self) -> None:
         assert self._step is not None
         reply = self._saver._sync._perform(self._step)
+        self._step = None
         try:
             self._step = self._plan.send(reply)
         except StopIteration as done:
-            self._step, self.result = None, done.value
+            self.result = done.value
 
     @property
     def done(self) -> bool:

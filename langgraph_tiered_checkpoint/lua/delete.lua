@@ -1,12 +1,13 @@
 -- delete: remove a thread from this tier for good, and remember that for ten minutes under a hash of its id.
 --
--- KEYS[1] thread  [2] due  [3] threads  [4] gone  [5] parked
+-- KEYS[1] thread  [2] due  [3] threads  [4] gone  [5] parked  [6] runs
 -- ARGV[1] thread id  [2] op (random, the same when the call is repeated)  [3...] incarnations, to remove only these:
 --     what Postgres has just deleted, and a reader or writer may have taken from it before; and see run.lua
 -- Reply: {"ok", "1" if Postgres may hold some of it, incarnation that was removed or ""}; of some incarnations only, "1" if
 --     one of them was here
 -- include: common
 -- include: run
+-- include: runs
 local KEPT_MS = 600000
 local TID, OP = ARGV[1], ARGV[2]
 local now = now_exactly()
@@ -17,6 +18,7 @@ local function remove_all()
   call('ZREM', KEYS[2], TID)
   call('ZREM', KEYS[3], TID)
   call('ZREM', KEYS[5], TID)
+  forget_runs(KEYS[6], TID)
 end
 if #ARGV > 2 then
   local here = '0'

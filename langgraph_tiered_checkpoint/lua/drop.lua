@@ -1,7 +1,7 @@
 -- drop: remove checkpoints of an ephemeral thread, with their writes and the values that only they used.
 -- A checkpoint whose parent goes is left without one; a thread without checkpoints goes whole.
 --
--- KEYS[1] thread  [2] due  [3] threads
+-- KEYS[1] thread  [2] due  [3] threads  [4] runs
 -- ARGV[1] thread id  [2] incarnation  [3] packed list of what is to stay: namespace, checkpoint id, ...
 --     [4...] what is to go: namespace, checkpoint id, ...
 -- Reply: {"ok"}; {"changed"}: nothing was dropped, for it is not ephemeral any more, or what is to stay is not there: Redis
@@ -10,6 +10,7 @@
 -- include: reading
 -- include: values
 -- include: removing
+-- include: runs
 local m = load()
 if not m or m.i ~= ARGV[2] then return {'gone'} end
 if m.s ~= 'e' then return {'changed'} end
@@ -34,6 +35,7 @@ end
 if m.n == 0 then
   call('ZREM', KEYS[2], ARGV[1])
   call('ZREM', KEYS[3], ARGV[1])
+  forget_runs(KEYS[4], ARGV[1])
   call('UNLINK', T)
   return {'ok'}
 end

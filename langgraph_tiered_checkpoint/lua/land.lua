@@ -4,6 +4,7 @@
 -- ARGV[1] thread id  [2] token of the marker  [3] incarnation  [4] ttl ms  [5] hot ttl ms  [6] dump  [7...] run ids
 -- Reply: {"ok"}, {"taken"}
 -- include: common
+-- include: runs
 local m, x = load()
 if m or not x or x[2] ~= ARGV[2] or tonumber(x[3]) <= now_ms() then return {'taken'} end
 call('RESTORE', T, 0, ARGV[6], 'REPLACE')
@@ -12,5 +13,5 @@ made.i, made.ct, made.lw, made.ttl, made.ht, made.pin = ARGV[3], now, now, tonum
 hset({'m', pack(made)})
 touch_ttl(made)
 call('ZADD', KEYS[2], now, ARGV[1])
-for i = 7, #ARGV do call('ZADD', KEYS[3], 0, ARGV[i] .. '\0' .. ARGV[1]) end
+for i = 7, #ARGV do note_run(KEYS[3], ARGV[i], ARGV[1]) end
 return {'ok'}

@@ -8,6 +8,7 @@
 --     are not} with nothing stored, or see `admit`.
 -- include: common
 -- include: run
+-- include: runs
 -- include: values
 -- include: storing
 -- include: deriving
@@ -50,5 +51,5 @@ local k, blobs, fresh = store(m, n, id, ARGV[22], frame, 25, keys, put_value)
 if ns == '' then m.int = 0 end
 local what = {OP, 'c', k}
 for i = 1, #blobs do what[3 + i] = blobs[i] end
-if fresh and head[3] ~= '' then call('ZADD', KEYS[4], 0, head[3] .. '\0' .. TID) end
+if fresh and head[3] ~= '' then note_run(KEYS[4], head[3], TID) end
 return finish(m, ns, n, now, what)

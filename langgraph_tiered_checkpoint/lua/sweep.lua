@@ -29,7 +29,8 @@ end
 local members = call('ZRANGE', KEYS[4], from, from + most - 1)
 local stay = 0
 for _, member in ipairs(members) do
-  local thread = string.sub(member, string.find(member, '\0', 1, true) + 1)
+  local of_thread, of_run = string.match(member, '^%z([^%z]*)%z'), string.match(member, '^[^%z]+%z(.*)$')
+  local thread = of_thread or of_run
   if present(thread) then stay = stay + 1 else call('ZREM', KEYS[4], member) end
 end
 kept, seen = math.max(kept, stay), math.max(seen, #members)

@@ -1,0 +1,354 @@
+"""A thread is deleted while others work on it: nothing of it is left in either tier, however late they go on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import operator
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import timedelta
+from typing import Annotated, Any, TypedDict, cast
+
+import pytest
+import redis
+from faults.ledger import Caller
+from faults.outages import MakeSaver, refused
+from faults.proxy import Proxy
+from homes import at, make_checkpoint
+from langgraph.graph import START, StateGraph
+from stepping import Stepped
+from traces import traces
+from waiting import wait_until
+
+from langgraph_tiered_checkpoint import (
+    ColdTierError,
+    HotTierError,
+    NotPromotableError,
+    Promotion,
+    ThreadBusyError,
+    ThreadDeletedError,
+    TieredSaver,
+)
+from langgraph_tiered_checkpoint.errors import ColdRefusedError
+from langgraph_tiered_checkpoint.faults import DRIVER_ERRORS
+from langgraph_tiered_checkpoint.plans import structure
+from langgraph_tiered_checkpoint.steps import Plan
+
+NIGHTLY = pytest.mark.nightly
+HOMES: list[Any] = ["dirty", "cold", *(pytest.param(home, marks=NIGHTLY) for home in ("ephemeral", "due", "clean"))]
+MARKER_MS = 60_000
+
+
+def lapse_markers(client: redis.Redis) -> None:
+    """What a read after the delete leaves: that Postgres was asked for this id. It is gone within a minute."""
+    for key in cast("Iterator[bytes]", client.scan_iter("*:t:*")):
+        if client.hkeys(key) == [b"x"]:
+            assert 0 <= client.pttl(key) <= MARKER_MS
+            client.delete(key)
+
+
+class Victim:
+    """A thread that is to be deleted. Everything about it has a word in it by which it would be found."""
+
+    def __init__(self, saver: TieredSaver, number: int, home: str) -> None:
+        self.saver = saver
+        self.word = f"secret-{number}-"
+        self.thread_id = self.word + "thread"
+        self.run = contextvars.Context()
+        self.run.run(saver.get_tuple, at(self.thread_id))
+        self.number = 0
+        self.config = at(self.thread_id)
+        self._write()
+        if home == "due":
+            saver._sync.run(_due(saver, self.thread_id))
+        elif home != "ephemeral":
+            saver.promote(self.thread_id)
+        if home == "dirty":
+            self._write()
+        self.run.run(saver.get_tuple, at(self.thread_id))
+        if home == "cold":
+            saver.evict(self.thread_id)
+        assert saver.explain(self.thread_id).state == {"due": "dirty"}.get(home, home)
+
+    def _write(self) -> None:
+        for ns in ("", f"{self.word}sub:call"):
+            self.config = self.run.run(self.saver._sync.run, self.put(ns))
+            self.run.run(self.saver._sync.run, self.put_writes(ns))
+
+    def put(self, ns: str = "") -> Plan[Any]:
+        self.number += 1
+        made = make_checkpoint({f"{self.word}channel": [self.word] * 20, "plain": self.word}, self.number)
+        given: Any = {"source": "loop", "step": self.number, "parents": {}, "run_id": f"{self.word}run {self.number}"}
+        return self.saver._requests.put(at(self.thread_id, ns), made, given, made["channel_versions"])
+
+    def put_writes(self, ns: str = "") -> Plan[Any]:
+        id_ = self.config["configurable"]["checkpoint_id"]
+        writes = [(f"{self.word}channel", self.word)]
+        return self.saver._requests.put_writes(at(self.thread_id, ns, id_), writes, f"{self.word}task", self.word)
+
+    def delete(self) -> Stepped:
+        return Stepped(self.saver, structure.delete(self.saver._store, self.thread_id))
+
+    def listing(self) -> Plan[None]:
+        listing = self.saver._requests.listing({"configurable": {"thread_id": self.thread_id}}, None, None, None)
+        while not listing.done:
+            yield from listing.next_page()
+
+
+def _due(saver: TieredSaver, thread_id: str) -> Plan[None]:
+    """Promoted by a write's own script, and not copied yet."""
+    yield saver._store.hot.promote(thread_id, "test", "op", pin=None)
+
+
+OTHERS: dict[str, Callable[[Victim], Plan[Any]]] = {
+    "put": lambda victim: victim.put(),
+    "put in a subgraph": lambda victim: victim.put(f"{victim.word}sub:call"),
+    "put_writes": lambda victim: victim.put_writes(),
+    "get_tuple": lambda victim: victim.saver._requests.get_tuple(at(victim.thread_id)),
+    "list": lambda victim: victim.listing(),
+    "promote": lambda victim: victim.saver._requests.promote(victim.thread_id),
+    "pin": lambda victim: victim.saver._requests.pin(victim.thread_id, pinned=True),
+    "flush": lambda victim: victim.saver._requests.flush(victim.thread_id),
+    "flush of all": lambda victim: victim.saver._requests.flush(None),
+    "evict": lambda victim: victim.saver._requests.evict(victim.thread_id),
+    "prune": lambda victim: victim.saver._requests.prune([victim.thread_id], "keep_latest"),
+    "delete": lambda victim: victim.saver._requests.delete_thread(victim.thread_id),
+    "delete_for_runs": lambda victim: victim.saver._requests.delete_for_runs([f"{victim.word}run 1"]),
+    "copy": lambda victim: victim.saver._requests.copy_thread(victim.thread_id, "the copy"),
+}
+EXPECTED = (ThreadDeletedError, ThreadBusyError, NotPromotableError, ColdRefusedError)
+
+
+@pytest.mark.parametrize("home", HOMES)
+@pytest.mark.parametrize("other", OTHERS)
+def test_nothing_is_left_whatever_was_half_way(
+    saver: TieredSaver, redis_client: redis.Redis, postgres_url: str, other: str, home: str
+) -> None:
+    """Another operation is stopped before each of its steps, and goes on after the delete; then the other way round."""
+    number = 0
+    for deleter_first in (False, True):
+        steps, ended = 0, False
+        while not ended:
+            number += 1
+            victim = Victim(saver, number, home)
+            operation = victim.run.run(Stepped, saver, OTHERS[other](victim))
+            delete = victim.delete()
+            outer, inner = (delete, operation) if deleter_first else (operation, delete)
+            with suppress(*EXPECTED):
+                victim.run.run(outer.take, steps)
+            ended = outer.done
+            with suppress(*EXPECTED):
+                victim.run.run(inner.finish)
+            with suppress(*EXPECTED):
+                victim.run.run(outer.finish)
+            assert delete.done
+            if other == "copy":  # it is a thread of its own
+                saver.delete_thread("the copy")
+            assert saver.get_tuple(at(victim.thread_id)) is None, f"stopped before step {steps}"
+            lapse_markers(redis_client)
+            steps += 1
+        assert steps > 1
+    assert traces(redis_client, postgres_url, "secret") == []
+
+
+# Runs of real graphs that go on
+
+
+class Words(TypedDict):
+    words: Annotated[list[str], operator.add]
+
+
+class Gate:
+    """Where a run waits, in a node, until the test lets it go on."""
+
+    def __init__(self) -> None:
+        self.reached, self.open = threading.Event(), threading.Event()
+
+    def pass_through(self) -> None:
+        self.reached.set()
+        assert self.open.wait(30)
+
+
+def graph_of(saver: TieredSaver, gate: Gate, word: str) -> Any:
+    """Two steps, in the second of which a subgraph has two more; the run waits at the gate between these."""
+
+    def waits(_: Words) -> Words:
+        gate.pass_through()
+        return {"words": [f"{word} waited"]}
+
+    inner = StateGraph(Words)
+    inner.add_node("first", lambda _: {"words": [f"{word} inner"]})
+    inner.add_node("waits", waits)
+    inner.add_edge(START, "first")
+    inner.add_edge("first", "waits")
+    outer = StateGraph(Words)
+    outer.add_node("begin", lambda _: {"words": [f"{word} begin"]})
+    outer.add_node("inner", inner.compile())
+    outer.add_node("end", lambda _: {"words": [f"{word} end"]})
+    outer.add_edge(START, "begin")
+    outer.add_edge("begin", "inner")
+    outer.add_edge("inner", "end")
+    return outer.compile(checkpointer=saver)
+
+
+def run_in_a_thread(pool: ThreadPoolExecutor, graph: Any, config: Any, durability: Any, *, sync: bool) -> Any:
+    given = {"words": ["secret input"]}
+    if sync:
+        return pool.submit(graph.invoke, given, config, durability=durability)
+
+    async def ainvoke() -> Any:
+        try:
+            return await graph.ainvoke(given, config, durability=durability)
+        finally:
+            await graph.checkpointer.aclose()
+
+    return pool.submit(lambda: asyncio.run(ainvoke()))
+
+
+@pytest.mark.parametrize("sync", [True, False], ids=["sync", "async"])
+@pytest.mark.parametrize("durability", ["sync", "async", "exit"])
+@pytest.mark.parametrize("home", ["new", *HOMES])
+def test_run_that_goes_on_is_told_and_another_starts_afresh_at_once(
+    saver: TieredSaver,
+    make_saver: MakeSaver,
+    redis_url: str,
+    postgres_url: str,
+    redis_client: redis.Redis,
+    home: str,
+    durability: Any,
+    *,
+    sync: bool,
+) -> None:
+    other = make_saver(redis_url, postgres_url)  # as of another server
+    thread_id = "secret thread"
+    old, new = Gate(), Gate()
+    new.open.set()
+    if home != "new":
+        first = Gate()
+        first.open.set()
+        graph_of(saver, first, "secret before").invoke({"words": ["secret input"]}, at(thread_id))
+    if home == "due":
+        saver._sync.run(_due(saver, thread_id))
+    elif home not in ("new", "ephemeral"):
+        saver.promote(thread_id)
+    if home == "dirty":
+        saver.put_writes(saver.get_tuple(at(thread_id)).config, [("words", ["secret"])], "secret")  # type: ignore[union-attr]
+    if home == "cold":
+        saver.evict(thread_id)
+    with ThreadPoolExecutor(1) as pool:
+        run = run_in_a_thread(pool, graph_of(saver, old, "secret"), at(thread_id), durability, sync=sync)
+        assert old.reached.wait(30)
+        other.delete_thread(thread_id)
+        assert durability == "exit" or traces(redis_client, postgres_url, "secret") == []
+        fresh = graph_of(other, new, "fresh").invoke({"words": ["fresh input"]}, at(thread_id))
+        assert {word.split()[0] for word in fresh["words"]} == {"fresh"}
+        assert fresh["words"][-1] == "fresh end"
+        old.open.set()
+        with pytest.raises(ThreadDeletedError):
+            run.result(30)
+    told = [found.checkpoint["channel_values"].get("words", []) for found in other.list(at(thread_id))]
+    assert told
+    assert not [word for words in told for word in words if "fresh" not in word]
+    other.delete_thread(thread_id)
+    lapse_markers(redis_client)
+    assert traces(redis_client, postgres_url, "secret", "fresh") == []
+
+
+def test_nothing_is_left_of_a_thread_that_everybody_works_on(
+    make_saver: MakeSaver, redis_url: str, postgres_url: str, redis_client: redis.Redis
+) -> None:
+    """A promoter flushes all the time, the hot copy lapses and is evicted, two runs write and others read."""
+    quick = timedelta(milliseconds=10)
+    saver = make_saver(
+        redis_url,
+        postgres_url,
+        promoter="embedded",
+        promotion=Promotion(checkpoints=2),
+        flush_interval=quick,
+        hot_ttl=timedelta(milliseconds=40),
+        hot_checkpoints=2,
+    )
+    stop = threading.Event()
+
+    def write(number: int) -> str:
+        saver.get_tuple(at("secret"))
+        for step in range(1, 10_000):
+            made = make_checkpoint({f"secret {number}": [step] * 50}, step)
+            given: Any = {"source": "loop", "step": step, "parents": {}, "run_id": f"secret {number}"}
+            try:
+                config = saver.put(at("secret"), made, given, made["channel_versions"])
+                saver.put_writes(config, [("secret", "secret")], "secret")
+            except ThreadDeletedError:
+                return "told"
+        return "not told"
+
+    def keep_on(work: Callable[[], Any]) -> None:
+        while not stop.is_set():
+            with suppress(*EXPECTED):
+                work()
+
+    others: list[Callable[[], Any]] = [
+        lambda: saver.get_tuple(at("secret")),
+        lambda: list(saver.list(at("secret"))),
+        lambda: saver.evict("secret"),
+        lambda: saver.flush("secret"),
+    ]
+    for _ in range(5):
+        stop.clear()
+        with ThreadPoolExecutor(6) as pool:
+            runs = [pool.submit(contextvars.Context().run, write, number) for number in range(2)]
+            wait_until(lambda: (saver.explain("secret").cold_checkpoints or 0) > 0, "the first promotion")
+            working = [pool.submit(contextvars.Context().run, keep_on, work) for work in others]
+            wait_until(lambda: (saver.explain("secret").cold_checkpoints or 0) > 10, "more work")
+            saver.delete_thread("secret")
+            assert [run.result(30) for run in runs] == ["told", "told"]
+            stop.set()
+            for one in working:
+                one.result(30)
+        lapse_markers(redis_client)
+        assert traces(redis_client, postgres_url, "secret") == []
+
+
+# One of the tiers is out of reach
+
+
+@pytest.mark.parametrize("home", HOMES)
+@pytest.mark.parametrize("tier", ["redis", "postgres"])
+def test_delete_that_could_not_be_completed_raises_and_is_completed_by_repeating_it(
+    proxied: Caller,
+    saver: TieredSaver,
+    redis_proxy: Proxy,
+    postgres_proxy: Proxy,
+    redis_client: redis.Redis,
+    postgres_url: str,
+    tier: str,
+    home: str,
+) -> None:
+    """The tier goes away before each step of the delete that needs it."""
+    proxy, error = {"redis": (redis_proxy, HotTierError), "postgres": (postgres_proxy, ColdTierError)}[tier]
+    proxied("get_tuple", at("anything"))
+    raised = 0
+    for steps in range(6):
+        victim = Victim(saver, steps, home)
+        delete = Stepped(proxied.saver, structure.delete(proxied.saver._store, victim.thread_id)).take(steps)
+        proxy.refuse()
+        if delete.done:
+            proxy.heal()
+            break
+        with suppress(*DRIVER_ERRORS):
+            delete.finish()
+        if not delete.done:
+            raised += 1
+            with refused(error, victim.thread_id, within_s=3):
+                proxied("delete_thread", victim.thread_id)
+        proxy.heal()
+        proxied("delete_thread", victim.thread_id)
+        assert proxied("get_tuple", at(victim.thread_id)) is None
+        with pytest.raises(ThreadDeletedError):
+            victim.run.run(saver._sync.run, victim.put())
+        lapse_markers(redis_client)
+        assert traces(redis_client, postgres_url, "secret") == [], f"gone before step {steps}"
+    assert raised > 0 or (tier, home) == ("postgres", "ephemeral")
