@@ -311,7 +311,7 @@ class Hot:
 
     def threads(self, bucket: int, rank: int, limit: int) -> Lua:
         key = self.bucket_key(bucket, "threads")
-        return Lua("names", (key,), (rank, "threads", limit, ""), f"bucket {bucket:02x}")
+        return Lua("names", (key,), (rank, "threads", limit, self.bucket_key(bucket, "t:")), f"bucket {bucket:02x}")
 
     def threads_of_run(self, bucket: int, run_id: str, after: str, limit: int) -> Lua:
         key = self.bucket_key(bucket, "runs")

@@ -196,7 +196,7 @@ def hot_thread_ids(store: Store, prefix: str = "") -> Plan[list[str]]:
         replies = yield LuaBatch(tuple(store.hot.threads(b, rank, 1_000) for b, rank in ranks.items()))
         following = {}
         for (bucket, rank), names in zip(ranks.items(), replies, strict=True):
-            found.update(text for text in map(bytes.decode, names) if text.startswith(prefix))
+            found.update(text for text in map(bytes.decode, names) if text and text.startswith(prefix))
             if len(names) == 1_000:
                 following[bucket] = rank + 1_000
         ranks = following

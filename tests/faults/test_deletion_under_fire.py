@@ -175,7 +175,7 @@ class Gate:
 def graph_of(saver: TieredSaver, gate: Gate, word: str) -> Any:
     """Two steps, in the second of which a subgraph has two more; the run waits at the gate between these."""
 
-    def waits(_: Words) -> Words:
+    def waits(state: Words) -> Words:
         gate.pass_through()
         return {"words": [f"{word} waited"]}
 
