@@ -279,7 +279,9 @@ class Listing:
             self._only = at.checkpoint_id
             self._threads = [at.stored_id]
         if before is not None:
-            self._below = (before.get("configurable") or {}).get("checkpoint_id") or ""
+            # The Agent Server hands on what its client gave: a bare checkpoint, in place of a config.
+            bound = cast("Mapping[str, Any]", before.get("configurable") or before)
+            self._below = bound.get("checkpoint_id") or ""
             if self._below:
                 check_text("", "the checkpoint_id of `before`", self._below)
 

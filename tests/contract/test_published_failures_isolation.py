@@ -171,6 +171,7 @@ def test_list_honours_each_of_its_arguments(saver: TieredSaver, home: str) -> No
     assert steps(at("t")) == [6, 5, 4, 3, 2, 1]
     assert steps({"configurable": {"thread_id": "t"}}) == ["sub", 6, 5, 4, 3, 2, 1]
     assert steps(at("t"), before=stored[3]) == [3, 2, 1]
+    assert steps(at("t"), before=stored[3]["configurable"]) == [3, 2, 1]  # as the Agent Server asks
     assert steps(at("t"), filter={"even": False}, limit=2) == [5, 3]
     assert steps(at("t"), filter={"unknown": 1}) == []
     assert steps(at("t"), limit=0) == []
