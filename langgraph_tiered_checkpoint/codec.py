@@ -127,12 +127,11 @@ class Codec:
         Raises:
             UnserializableError: the serde refuses a value.
         """
-        key.check(task_id)
         if "\0" in task_path:
             raise InvalidThreadError(f"thread {key.thread_id!r}: task_path {task_path!r} contains NUL")
+        key.check_all([(channel, "") for channel, _ in writes], task_id)
         rows = []
         for position, (channel, value) in enumerate(writes):
-            key.check(channel)
             typed = self._dumps(key, f"the write to {channel!r} of task {task_id!r}", value)
             idx = WRITES_IDX_MAP.get(channel, position)
             rows.append(WriteRow(key.ns, key.checkpoint_id, task_id, idx, channel, *typed, task_path))
@@ -250,15 +249,19 @@ class CheckpointKey(NamedTuple):
                 f"more than the {MAX_KEY_BYTES} that a Postgres index takes. Shorten the thread id or the node names"
             )
 
-    def check_all(self, rows: Sequence[tuple[str, str]]) -> None:
-        """`check` every row, at little cost where all of them together are short enough for one.
+    def check_all(self, rows: Sequence[tuple[str, str]], one: str = "") -> None:
+        """`check` every row, and `one` key, at little cost where all of them together are short enough for one row.
 
         Raises:
             InvalidThreadError: see `of`.
         """
-        together = "".join([part for row in rows for part in row])
+        try:
+            together = "".join([one, *[part for row in rows for part in row]])
+        except TypeError:  # something is no string, which is told below
+            together = "\0"
         longest = len(together) + 4 * sum(map(len, self[:3]))
         if longest > MAX_KEY_BYTES or not together.isascii() or "\0" in together:
+            self.check(one)
             for row in rows:
                 self.check(*row)
 

@@ -68,7 +68,8 @@ class Requests(NamedTuple):
         thread_id = configurable.get("thread_id")
         stored = self.scope.stored(thread_id)
         ns = configurable.get("checkpoint_ns") or ""
-        check_text(thread_id, "checkpoint_ns", ns)
+        if ns:
+            check_text(thread_id, "checkpoint_ns", ns)
         checkpoint_id = configurable.get("checkpoint_id") or ""
         if checkpoint_id:
             check_text(thread_id, "checkpoint_id", checkpoint_id)
