@@ -7,7 +7,9 @@ The next value of a channel travels as a difference, and a value that is read ag
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -39,10 +41,18 @@ class Difference(NamedTuple):
 
 
 class Predecessors:
-    """One value per channel, of the namespaces of threads used last, up to a number of bytes in all."""
+    """One value per channel, of the namespaces of threads used last, up to a number of bytes in all.
+
+    Any number of OS threads may use it. A forked child starts with nothing.
+    """
 
     def __init__(self, most_bytes: int) -> None:
         self._most_bytes = most_bytes
+        self.forget_all()
+        _all.add(self)
+
+    def forget_all(self) -> None:
+        """Start afresh."""
         self._bytes = 0
         self._values: OrderedDict[tuple[str, str], Mapping[str, BlobRow]] = OrderedDict()
         self._lock = threading.Lock()
@@ -80,6 +90,18 @@ class Predecessors:
             return None
         items = difference(known.data, blob.data)
         return Difference(known.version, known.tag, items) if items is not None else None
+
+
+_all: weakref.WeakSet[Predecessors] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for predecessors in list(_all):
+        predecessors.forget_all()  # another thread of the parent may have been at work, and holds the lock for ever
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def _size(values: Mapping[str, BlobRow]) -> int:

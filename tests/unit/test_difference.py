@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 from itertools import pairwise
 
 import ormsgpack
@@ -152,6 +154,18 @@ def test_small_and_encrypted_values_are_not_remembered() -> None:
     assert known.difference("t", blob("2", small + STATE[SMALLEST_BYTES - 1 :])) is None
     known.remember("t", "", [blob("1", STATE, type_="msgpack+aes")], "op")
     assert known.difference("t", blob("2", NEXT, type_="msgpack+aes")) is None
+
+
+def test_forked_child_is_not_held_up_by_what_a_thread_of_the_parent_was_doing() -> None:
+    known = Predecessors(10**6)
+    known.remember("t", "", [blob("1", STATE)], "op")
+    with known._lock:
+        child = os.fork()
+        if not child:  # pragma: no cover - in the child
+            signal.alarm(10)
+            known.remember("t", "", [blob("2", NEXT)], "op")
+            os._exit(0 if set(known.known("t", "")) == {"messages"} else 1)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_another_type_is_no_successor() -> None:
