@@ -20,16 +20,19 @@ def _problems(client: redis.Redis, key: bytes) -> list[str]:
     if not thread_id:
         known = key.rpartition(b":")[2].decode() in COMPANIONS
         return [] if known or b":{" not in key else [f"{key!r} is of no known kind"]
-    packed = cast("bytes | None", client.hget(key, "m"))
-    ttl_ms = client.pttl(key)
+    with client.pipeline() as at_once:  # a promoter may be at work
+        at_once.hgetall(key)
+        at_once.pttl(key)
+        fields, ttl_ms = cast("tuple[dict[bytes, bytes], int]", at_once.execute())
+    packed = fields.get(b"m")
     if ttl_ms == -2:  # lapsed meanwhile
         return []
     if packed is None:
-        return [] if ttl_ms > 0 else [f"marker {key!r} has no TTL"]
+        return [] if ttl_ms >= 0 else [f"marker {key!r} has no TTL"]
     meta: dict[str, Any] = msgpack.unpackb(packed)
     state, due = meta["s"], client.zscore(head + b":due", thread_id) is not None
     mortal = state != "d" and bool(meta["ttl" if state == "e" else "ht"])
-    return _unsound(key, cast("dict[bytes, bytes]", client.hgetall(key))) + [
+    return _unsound(key, fields) + [
         problem
         for problem, so in (
             (f"{state} {key!r} has a TTL of {ttl_ms} ms", not mortal and ttl_ms >= 0),
