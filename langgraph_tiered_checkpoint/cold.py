@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
+from typing import Any
 
 from langgraph_tiered_checkpoint.cold_read import ColdAnswer, ColdReader, ColdStatus, ListedCheckpoint, describe
 from langgraph_tiered_checkpoint.errors import ConfigurationError, ThreadBusyError
@@ -37,21 +38,20 @@ class Cold(ColdReader):
     def adopt(self, thread_id: str, fresh_incarnation: str) -> Tx[Origin | None]:
         """The origin of a thread; one that only the official saver has written gets its row first.
 
-        The reply is None if Postgres has nothing of the thread.
+        The reply is None if Postgres has nothing of the thread. One statement, unless somebody else adopts it just now.
         """
-        return Tx("adopt", thread_id, partial(self._adopt, thread_id, fresh_incarnation))
+        return Tx("adopt", thread_id, partial(self._adopt, thread_id, fresh_incarnation), together=False)
 
     def _adopt(self, thread_id: str, incarnation: str) -> Statements[Origin | None]:
-        origin = yield from self._origin(thread_id)
-        if origin is not None:
-            return origin
-        for row in (yield self._q("adopt", thread=thread_id, incarnation=incarnation, flushed=f"0.{incarnation}")):
-            return Origin(*row)
-        return (yield from self._origin(thread_id))
+        for origin in (yield self._q("adopt", thread=thread_id, incarnation=incarnation, flushed=f"0.{incarnation}")):
+            if origin[0]:
+                return Origin(*origin)
+            return (yield from self._origin(thread_id))  # somebody else was faster
+        return None
 
     def claim(self, thread_id: str, incarnation: str, reason: str) -> Tx[Origin]:
         """Make sure that the thread has a row, and reply with the row as it stands: perhaps of another incarnation."""
-        return Tx("claim", thread_id, partial(self._claim, thread_id, incarnation, reason))
+        return Tx("claim", thread_id, partial(self._claim, thread_id, incarnation, reason), together=False)
 
     def _claim(self, thread_id: str, incarnation: str, reason: str) -> Statements[Origin]:
         for _ in range(_CLAIM_ATTEMPTS):
@@ -81,84 +81,35 @@ class Cold(ColdReader):
 
         With `keep`, rows that are there already stay as they are.
 
-        At most five statements, however many rows.
+        One statement, however many rows.
         """
         return Tx(
-            "commit", ", ".join(batch.thread_id for batch in batches), partial(self._commit, tuple(batches), keep=keep)
+            "commit",
+            ", ".join(batch.thread_id for batch in batches),
+            partial(self._commit, tuple(batches), keep=keep),
+            together=False,
         )
 
     def _commit(self, batches: Sequence[ThreadBatch], *, keep: bool) -> Statements[frozenset[str]]:
-        fences = set((yield self._q("lock", threads=[batch.thread_id for batch in batches])))
-        held = [batch for batch in batches if (batch.thread_id, batch.incarnation, batch.expected) in fences]
-        if not held:
-            return frozenset()
-        yield self._q(
-            "advance",
-            threads=[batch.thread_id for batch in held],
-            flushed=[batch.flushed for batch in held],
-            last_writes=[batch.last_write_ms for batch in held],
-            reasons=[batch.reason for batch in held],
+        held = yield self._q(
+            "commit",
+            several=len(batches) > 1 or None,
+            threads=[batch.thread_id for batch in batches],
+            incarnations=[batch.incarnation for batch in batches],
+            expected=[batch.expected for batch in batches],
+            flushed=[batch.flushed for batch in batches],
+            last_writes=[batch.last_write_ms for batch in batches],
+            reasons=[batch.reason for batch in batches],
+            keep=keep,
+            **_checkpoint_columns((b.thread_id, row) for b in batches for row in b.checkpoints),
+            **_blob_columns((b.thread_id, row) for b in batches for row in b.blobs),
+            **_write_columns((b.thread_id, row) for b in batches for row in b.writes),
         )
-        yield from self._insert_checkpoints([(b.thread_id, row) for b in held for row in b.checkpoints], keep=keep)
-        yield from self._insert_blobs([(b.thread_id, row) for b in held for row in b.blobs], keep=keep)
-        yield from self._insert_writes([(b.thread_id, row) for b in held for row in b.writes], keep=keep)
-        return frozenset(batch.thread_id for batch in held)
-
-    # One statement cannot touch a row twice, so of rows with the same key the last one stays.
-
-    def _insert_checkpoints(self, rows: Iterable[tuple[str, CheckpointRow]], *, keep: bool) -> Statements[None]:
-        unique = list({(thread, row.ns, row.checkpoint_id): (thread, row) for thread, row in rows}.values())
-        if unique:
-            exact = [row.exact_metadata or (None, None) for _, row in unique]
-            yield self._q(
-                "insert_checkpoints",
-                threads=[thread for thread, _ in unique],
-                spaces=[row.ns for _, row in unique],
-                ids=[row.checkpoint_id for _, row in unique],
-                parents=[row.parent_id or None for _, row in unique],
-                checkpoints=[row.checkpoint.decode() for _, row in unique],
-                metadata=[row.metadata.decode() for _, row in unique],
-                exact_types=[type_ for type_, _ in exact],
-                exact=[data for _, data in exact],
-                keep=keep,
-            )
-
-    def _insert_blobs(self, rows: Iterable[tuple[str, BlobRow]], *, keep: bool) -> Statements[None]:
-        unique = list({(thread, row.ns, row.channel, row.version): (thread, row) for thread, row in rows}.values())
-        if unique:
-            yield self._q(
-                "insert_blobs",
-                threads=[thread for thread, _ in unique],
-                spaces=[row.ns for _, row in unique],
-                channels=[row.channel for _, row in unique],
-                versions=[row.version for _, row in unique],
-                types=[row.type for _, row in unique],
-                blobs=[row.data for _, row in unique],
-                keep=keep,
-            )
-
-    def _insert_writes(self, rows: Iterable[tuple[str, WriteRow]], *, keep: bool) -> Statements[None]:
-        unique = list(
-            {(thread, row.ns, row.checkpoint_id, row.task_id, row.idx): (thread, row) for thread, row in rows}.values()
-        )
-        if unique:
-            yield self._q(
-                "insert_writes",
-                threads=[thread for thread, _ in unique],
-                spaces=[row.ns for _, row in unique],
-                ids=[row.checkpoint_id for _, row in unique],
-                tasks=[row.task_id for _, row in unique],
-                indexes=[row.idx for _, row in unique],
-                channels=[row.channel for _, row in unique],
-                types=[row.type for _, row in unique],
-                blobs=[row.data for _, row in unique],
-                paths=[row.task_path for _, row in unique],
-                keep=keep,
-            )
+        return frozenset(thread_id for (thread_id,) in held)
 
     def pin(self, thread_id: str, incarnation: str, pinned: bool) -> Tx[bool]:  # noqa: FBT001 - stored as it is
         """Pin or unpin; the reply is whether the thread is there in this incarnation."""
-        return Tx("pin", thread_id, partial(self._pin, thread_id, incarnation, pinned))
+        return Tx("pin", thread_id, partial(self._pin, thread_id, incarnation, pinned), together=False)
 
     def _pin(self, thread_id: str, incarnation: str, pinned: bool) -> Statements[bool]:  # noqa: FBT001 - as `pin`
         return bool((yield self._q("pin", thread=thread_id, incarnation=incarnation, pinned=pinned)))
@@ -259,3 +210,50 @@ class Cold(ColdReader):
         yield self._q("copy_blobs", source=source, target=target)
         yield self._q("copy_writes", source=source, target=target)
         return int(copied)
+
+
+# One statement cannot touch a row twice, so of rows with the same key the last one stays.
+
+
+def _checkpoint_columns(rows: Iterable[tuple[str, CheckpointRow]]) -> dict[str, list[Any] | None]:
+    unique = list({(thread, row.ns, row.checkpoint_id): (thread, row) for thread, row in rows}.values())
+    exact = [row.exact_metadata or (None, None) for _, row in unique]
+    return {
+        "c_threads": [thread for thread, _ in unique] or None,
+        "c_spaces": [row.ns for _, row in unique],
+        "c_ids": [row.checkpoint_id for _, row in unique],
+        "c_parents": [row.parent_id or None for _, row in unique],
+        "c_checkpoints": [row.checkpoint.decode() for _, row in unique],
+        "c_metadata": [row.metadata.decode() for _, row in unique],
+        "c_exact_types": [type_ for type_, _ in exact],
+        "c_exact": [data for _, data in exact],
+    }
+
+
+def _blob_columns(rows: Iterable[tuple[str, BlobRow]]) -> dict[str, list[Any] | None]:
+    unique = list({(thread, row.ns, row.channel, row.version): (thread, row) for thread, row in rows}.values())
+    return {
+        "b_threads": [thread for thread, _ in unique] or None,
+        "b_spaces": [row.ns for _, row in unique],
+        "b_channels": [row.channel for _, row in unique],
+        "b_versions": [row.version for _, row in unique],
+        "b_types": [row.type for _, row in unique],
+        "b_blobs": [row.data for _, row in unique],
+    }
+
+
+def _write_columns(rows: Iterable[tuple[str, WriteRow]]) -> dict[str, list[Any] | None]:
+    unique = list(
+        {(thread, row.ns, row.checkpoint_id, row.task_id, row.idx): (thread, row) for thread, row in rows}.values()
+    )
+    return {
+        "w_threads": [thread for thread, _ in unique] or None,
+        "w_spaces": [row.ns for _, row in unique],
+        "w_ids": [row.checkpoint_id for _, row in unique],
+        "w_tasks": [row.task_id for _, row in unique],
+        "w_indexes": [row.idx for _, row in unique],
+        "w_channels": [row.channel for _, row in unique],
+        "w_types": [row.type for _, row in unique],
+        "w_blobs": [row.data for _, row in unique],
+        "w_paths": [row.task_path for _, row in unique],
+    }

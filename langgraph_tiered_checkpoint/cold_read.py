@@ -66,7 +66,7 @@ class ColdReader(ColdSchema):
 
         One statement.
         """
-        return Tx("fetch", thread_id, partial(self._fetch, thread_id, ns, checkpoint_id, since))
+        return Tx("fetch", thread_id, partial(self._fetch, thread_id, ns, checkpoint_id, since), together=False)
 
     def _fetch(self, thread_id: str, ns: str, checkpoint_id: str | None, since: str | None) -> Statements[ColdAnswer]:
         row: CheckpointRow | None = None
@@ -125,7 +125,7 @@ class ColdReader(ColdSchema):
         """
         filters = {"ns": ns, "id": checkpoint_id, "before_id": before_id}
         body = partial(self._page, thread_id, before, limit, thread_prefix, filters)
-        return Tx("page", thread_prefix if thread_id is None else thread_id, body)
+        return Tx("page", thread_prefix if thread_id is None else thread_id, body, together=False)
 
     def _page(
         self,
@@ -191,7 +191,7 @@ class ColdReader(ColdSchema):
 
     def writes_of(self, thread_id: str, keys: Sequence[tuple[str, str]]) -> Tx[dict[tuple[str, str], list[WriteRow]]]:
         """The pending writes of some (namespace, checkpoint id) pairs, whether or not the checkpoints are there."""
-        return Tx("writes_of", thread_id, partial(self._writes_of_thread, thread_id, list(keys)))
+        return Tx("writes_of", thread_id, partial(self._writes_of_thread, thread_id, list(keys)), together=False)
 
     def _writes_of_thread(
         self, thread_id: str, keys: list[tuple[str, str]]
@@ -208,7 +208,12 @@ class ColdReader(ColdSchema):
 
         One statement. An ancestor carries the writes to channels that had not met theirs before it.
         """
-        return Tx("delta_history", thread_id, partial(self._delta, thread_id, ns, checkpoint_id, list(channels)))
+        return Tx(
+            "delta_history",
+            thread_id,
+            partial(self._delta, thread_id, ns, checkpoint_id, list(channels)),
+            together=False,
+        )
 
     def _delta(self, thread_id: str, ns: str, checkpoint_id: str, channels: list[str]) -> Statements[DeltaPage]:
         ids: dict[int, str] = {}
@@ -234,11 +239,11 @@ class ColdReader(ColdSchema):
 
     def origin(self, thread_id: str) -> Tx[Origin | None]:
         """What the row of a thread says; None without one. One look-up by primary key."""
-        return Tx("origin", thread_id, partial(self._origin, thread_id))
+        return Tx("origin", thread_id, partial(self._origin, thread_id), together=False)
 
     def status(self, thread_id: str) -> Tx[ColdStatus | None]:
         """What `explain` says; None if Postgres has nothing of the thread."""
-        return Tx("status", thread_id, partial(self._status, thread_id))
+        return Tx("status", thread_id, partial(self._status, thread_id), together=False)
 
     def _status(self, thread_id: str) -> Statements[ColdStatus | None]:
         for incarnation, flushed, pinned, *rest in (yield self._q("status", thread=thread_id)):
@@ -247,7 +252,7 @@ class ColdReader(ColdSchema):
 
     def count_threads(self) -> Tx[int]:
         """How many threads this package has promoted or adopted. Counts rows of one small table."""
-        return Tx("count_threads", "*", self._count)
+        return Tx("count_threads", "*", self._count, together=False)
 
     def _count(self) -> Statements[int]:
         [(count,)] = yield self._q("count_threads")
@@ -255,7 +260,7 @@ class ColdReader(ColdSchema):
 
     def thread_ids(self, after: str, prefix: str, limit: int) -> Tx[list[str]]:
         """A page of the threads that have checkpoints, whoever wrote them, in bytewise order after `after`."""
-        return Tx("thread_ids", prefix, partial(self._thread_ids, after, prefix, limit))
+        return Tx("thread_ids", prefix, partial(self._thread_ids, after, prefix, limit), together=False)
 
     def _thread_ids(self, after: str, prefix: str, limit: int) -> Statements[list[str]]:
         rows = yield self._q("thread_ids", after=after, prefix=prefix or None, limit=limit)
@@ -263,7 +268,7 @@ class ColdReader(ColdSchema):
 
     def threads_of_runs(self, run_ids: Sequence[str], prefix: str) -> Tx[list[str]]:
         """The threads with checkpoints of these runs, in bytewise order."""
-        return Tx("threads_of_runs", prefix, partial(self._threads_of_runs, list(run_ids), prefix))
+        return Tx("threads_of_runs", prefix, partial(self._threads_of_runs, list(run_ids), prefix), together=False)
 
     def _threads_of_runs(self, run_ids: list[str], prefix: str) -> Statements[list[str]]:
         cut = [run_id[:_RUN_ID_INDEX_CHARS] for run_id in run_ids]

@@ -1,7 +1,8 @@
 """The named queries in sql/, and the tables themselves: DDL, setup and the check of what is there. No I/O.
 
 Files are procrastinate's kind: `-- name: x`, a description in comments, one statement. `$schema.` stands for the
-qualification of a table. A line that ends in `-- if x` is left out where the parameter `x` is None.
+qualification of a table. A line that ends in `-- if x` is left out where the parameter `x` is None; if that is all
+of it, so are the lines up to `-- end`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from langgraph_tiered_checkpoint.arrays import ARRAYS
 from langgraph_tiered_checkpoint.errors import ConfigurationError, SchemaError
 from langgraph_tiered_checkpoint.steps import Sql, Statements, Tx
 
@@ -41,8 +43,12 @@ _ADDED_COLUMNS = {
 }
 _SETUP_KEY = 0x4C47_5449_4552_01
 _INDEX_KEY = 0x4C47_5449_4552_02
+_COMMENT = re.compile(r"--(?! if \w+$| end$)")
 _CONDITION = re.compile(r"^(.*?)\s*-- if (\w+)$")
-_PLACEHOLDER = re.compile(r"%\((\w+)\)s")
+_PLACEHOLDER = re.compile(r"%\((\w+)\)s(?:(?=::(\w+)\[\]))?")
+
+_Built = tuple[str, list[tuple[str, type[list[Any]] | None]]]
+"""The text of a query, and its parameters in order, with what makes an array of a list."""
 
 
 @cache
@@ -51,7 +57,7 @@ def _read(file: str) -> Mapping[str, str]:
     queries = {}
     for part in re.split(r"^-- name: ", source, flags=re.MULTILINE)[1:]:
         name, _, body = part.partition("\n")
-        queries[name.strip()] = "\n".join(line for line in body.splitlines() if not line.startswith("--")).strip()
+        queries[name.strip()] = "\n".join(line for line in body.splitlines() if not _COMMENT.match(line)).strip()
     return queries
 
 
@@ -63,7 +69,7 @@ class Queries:
         self._texts = {
             name: text.replace("$schema.", self.prefix) for file in names for name, text in _read(file).items()
         }
-        self._built: dict[tuple[str, frozenset[str]], tuple[str, list[str]]] = {}
+        self._built: dict[tuple[str, frozenset[str]], _Built] = {}
 
     def text(self, name: str) -> str:
         """A query that takes no parameters, as it stands in its file."""
@@ -76,18 +82,25 @@ class Queries:
         if built is None:
             built = self._built[key] = self._build(*key)
         text, order = built
-        return Sql(text, tuple(params[param] for param in order))
+        return Sql(text, tuple(params[param] if array is None else array(params[param]) for param, array in order))
 
-    def _build(self, name: str, absent: frozenset[str]) -> tuple[str, list[str]]:
+    def _build(self, name: str, absent: frozenset[str]) -> _Built:
         lines = []
+        left_out = False
         for line in self._texts[name].splitlines():
             condition = _CONDITION.match(line)
-            if condition is None:
-                lines.append(line)
-            elif condition[2] not in absent:
+            if line == "-- end":
+                left_out = False
+            elif condition is None:
+                lines += [line] * (not left_out)
+            elif not condition[1]:
+                left_out = condition[2] in absent
+            elif condition[2] not in absent and not left_out:
                 lines.append(condition[1])
         text = "\n".join(lines)
-        return _PLACEHOLDER.sub("%s", text), _PLACEHOLDER.findall(text)
+        order = [(name, ARRAYS.get(element)) for name, element in _PLACEHOLDER.findall(text)]
+        # Arrays travel in binary: as text, each value is searched for what to quote, and bytes are spelled in hex.
+        return _PLACEHOLDER.sub(lambda found: "%b" if found[2] else "%s", text), order
 
 
 class ColdSchema:

@@ -13,6 +13,7 @@ from psycopg.abc import PQGen
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
+from langgraph_tiered_checkpoint.arrays import teach_arrays
 from langgraph_tiered_checkpoint.faults import is_transient, may_repeat
 from langgraph_tiered_checkpoint.postgres_ports import (
     IDLE_S,
@@ -23,6 +24,7 @@ from langgraph_tiered_checkpoint.postgres_ports import (
     need,
     next_statement,
     opening_of,
+    speaks_binary,
     took_too_long,
     within,
 )
@@ -162,21 +164,23 @@ class AsyncPostgres:
 
 
 async def _transaction(connection: Any, step: Tx[T]) -> T:
-    """Run `step` in a transaction of its own: two round trips for a single statement, as BEGIN goes with the first."""
+    """Run `step` on a connection that is in no transaction. BEGIN goes with the first statement."""
     body = step.body()
     try:
         statement, result = next_statement(body, None)
         if statement is None:
             return result  # type: ignore[no-any-return]
         opening = opening_of(step, begin=connection.autocommit)
-        cursor = connection.cursor(row_factory=tuple_row)
+        teach_arrays(connection)
+        cursor = connection.cursor(row_factory=tuple_row, binary=speaks_binary(connection))
         await _open(connection, opening, cursor, statement)
         while True:
             statement, result = next_statement(body, await cursor.fetchall() if cursor.description else [])
             if statement is None:
                 break
             await cursor.execute(*statement)
-        await connection.commit()
+        if connection.info.transaction_status != TransactionStatus.IDLE:
+            await connection.commit()
     except Exception as exc:
         if can_roll_back(connection, exc):
             with contextlib.suppress(psycopg.Error):

@@ -14,10 +14,12 @@ from typing import Any, Final, TypeVar
 
 import psycopg
 import psycopg_pool
+from psycopg import AsyncClientCursor, ClientCursor
 from psycopg.abc import PQGen
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
+from langgraph_tiered_checkpoint.arrays import teach_arrays
 from langgraph_tiered_checkpoint.errors import ConfigurationError
 from langgraph_tiered_checkpoint.faults import StatementTimeoutError, is_transient, may_repeat
 from langgraph_tiered_checkpoint.steps import Sql, Statements, Tx
@@ -71,11 +73,16 @@ class Repeat(Exception):  # noqa: N818 - a signal, not an error
 
 
 def opening_of(step: Tx[Any], *, begin: bool) -> list[str]:
-    """What goes before the first statement."""
-    statements = ["BEGIN"] if begin else []
+    """What goes before the first statement. `begin`: nobody else sends a BEGIN."""
+    statements = ["BEGIN"] if begin and (step.together or step.timeout_ms is not None) else []
     if step.timeout_ms is not None:
         statements.append(f"SET LOCAL statement_timeout = {int(step.timeout_ms)}")
     return statements
+
+
+def speaks_binary(connection: Any) -> bool:
+    """Whether results can come in binary, which spares both sides to spell bytes in hex. Client-side cursors cannot."""
+    return not issubclass(connection.cursor_factory, ClientCursor | AsyncClientCursor)
 
 
 def next_statement(body: Statements[T], rows: list[tuple[Any, ...]] | None) -> tuple[Sql | None, Any]:
@@ -226,21 +233,23 @@ class SyncPostgres:
 
 
 def _transaction(connection: Any, step: Tx[T]) -> T:
-    """Run `step` in a transaction of its own: two round trips for a single statement, as BEGIN goes with the first."""
+    """Run `step` on a connection that is in no transaction. BEGIN goes with the first statement."""
     body = step.body()
     try:
         statement, result = next_statement(body, None)
         if statement is None:
             return result  # type: ignore[no-any-return]
         opening = opening_of(step, begin=connection.autocommit)
-        cursor = connection.cursor(row_factory=tuple_row)
+        teach_arrays(connection)
+        cursor = connection.cursor(row_factory=tuple_row, binary=speaks_binary(connection))
         _open(connection, opening, cursor, statement)
         while True:
             statement, result = next_statement(body, cursor.fetchall() if cursor.description else [])
             if statement is None:
                 break
             cursor.execute(*statement)
-        connection.commit()
+        if connection.info.transaction_status != TransactionStatus.IDLE:
+            connection.commit()
     except Exception as exc:
         if can_roll_back(connection, exc):
             with contextlib.suppress(psycopg.Error):

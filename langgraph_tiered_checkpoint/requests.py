@@ -106,7 +106,7 @@ class Requests(NamedTuple):
             values = checkpoint["channel_values"]
             return [codec.encode_blob(key, channel, version, values[channel]) for channel, version in wanted]
 
-        state = yield from writing.put(
+        written = yield from writing.put(
             self.store,
             lives.recall(self.store.number, at.stored_id),
             at.stored_id,
@@ -117,7 +117,7 @@ class Requests(NamedTuple):
             promote=promote,
             supply=supply,
         )
-        yield from self._settle(at.stored_id, state)
+        yield from self._settle(at.stored_id, written)
         stored = {"thread_id": at.thread_id, "checkpoint_ns": at.ns, "checkpoint_id": checkpoint["id"]}
         return {"configurable": stored}
 
@@ -129,7 +129,7 @@ class Requests(NamedTuple):
         rows = Codec(self.serde).encode_writes(key, writes, task_id, task_path)
         if not rows:
             return
-        state = yield from writing.put_writes(
+        written = yield from writing.put_writes(
             self.store,
             lives.recall(self.store.number, at.stored_id),
             at.stored_id,
@@ -140,16 +140,16 @@ class Requests(NamedTuple):
             interrupt=interrupts(rows),
             named=at.checkpoint_id,
         )
-        yield from self._settle(at.stored_id, state)
+        yield from self._settle(at.stored_id, written)
 
-    def _settle(self, stored_id: str, state: str) -> Plan[None]:
-        if state not in ("d", "w"):
+    def _settle(self, stored_id: str, written: writing.Written) -> Plan[None]:
+        if written.state not in ("d", "w"):
             return
-        if state == "w" or self.store.settings.cold_writes == "behind":
-            self.on_dirty(stored_id, due=state == "d")
+        if written.state == "w" or self.store.settings.cold_writes == "behind":
+            self.on_dirty(stored_id, due=written.state == "d")
             return
         try:
-            yield from flushing.flush(self.store, stored_id)
+            yield from flushing.flush_write(self.store, stored_id, written.unflushed)
         except TieredCheckpointError:
             self.on_dirty(stored_id, due=True)
             raise

@@ -110,7 +110,7 @@ class Targets:
             if postgres is None
             else ColdTarget(
                 **cold,
-                prepare_threshold=5 if settings.prepare_statements else None,
+                prepare_threshold=1 if settings.prepare_statements else None,
                 timeout_s=settings.timeouts.cold.total_seconds(),
             ),
             auto_setup=settings.auto_setup,

@@ -37,6 +37,9 @@ class Tx(Generic[T]):
     body: Callable[[], Statements[T]]
     timeout_ms: int | None = None
     """Statement timeout for this transaction, if tighter than the connection's."""
+    together: bool = True
+    """Whether its statements must take effect together. If not, each is a transaction of its own, and a lone one
+    costs one round trip."""
 
 
 SERVER_RUN: Final = "the server's run id"

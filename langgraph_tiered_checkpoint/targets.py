@@ -150,7 +150,7 @@ class ColdTarget:
     url: str | None = None
     sync_pool: ConnectionPool[Any] | None = None
     async_pool: AsyncConnectionPool[Any] | None = None
-    prepare_threshold: int | None = 5
+    prepare_threshold: int | None = 1
     max_size: int = 10
     timeout_s: float = 10.0
 

@@ -4,7 +4,7 @@
 -- ARGV[22] parent id  [23] frame  [24] packed list of those refs of the frame, by position from 0, whose values must be
 --     stored already  [25...] new values: channel, version, value, ...; a value is as values.lua has it, or "D" and
 --     a difference as in deriving.lua, whose tag is the op
--- Reply: {"ok", incarnation, state}, {"missing", positions of the refs whose values are not here, or whose predecessors
+-- Reply: {"ok", ...}: see `finish`, {"missing", positions of the refs whose values are not here, or whose predecessors
 --     are not} with nothing stored, or see `admit`.
 -- include: common
 -- include: run

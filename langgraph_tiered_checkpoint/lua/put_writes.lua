@@ -3,7 +3,7 @@
 --
 -- KEYS, ARGV[1..21]: see write.lua
 -- ARGV[22] task id  [23] "1" if the writes hold an interrupt  [24...] idx, frame, ...
--- Reply: {"ok", incarnation, state}, or see `admit`.
+-- Reply: {"ok", ...}: see `finish`, or see `admit`.
 -- include: common
 -- include: run
 -- include: values

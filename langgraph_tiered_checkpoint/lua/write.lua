@@ -88,8 +88,8 @@ local function reason_to_promote(m, now)
   return ''
 end
 
--- Count the change, and answer {"ok", incarnation, state} ("w" waits for its expiry to
--- be flushed). Decides on promotion, logs what was touched, sets the TTL; the last thing a write does.
+-- Count the change, and answer {"ok", incarnation, state} ("w" waits for its expiry to be flushed); and, if Postgres
+-- lacks this change and no other, last flushed change id, id of this change, last write ms, reason. Decides on promotion, logs what was touched, sets the TTL; the last thing a write does.
 local function finish(m, ns, n, now, what)
   local idle = now - m.lw
   m.lw = now
@@ -120,5 +120,8 @@ local function finish(m, ns, n, now, what)
   if marked then call('HDEL', T, 'x') end
   touch_ttl(m)
   if m.ch == 1 or marked or idle > COARSE_MS then call('ZADD', KEYS[3], now, TID) end
+  if m.s == 'd' and m.fl ~= '' and m.fn == m.ch - 1 then
+    return {'ok', m.i, m.s, m.fl, m.ch .. '.' .. OP, m.lw, m.rs}
+  end
   return {'ok', m.i, waiting and 'w' or m.s}
 end

@@ -117,26 +117,48 @@ def flush(store: Store, thread_id: str) -> Plan[None]:
             goal = (peek.incarnation, peek.last_number)
         if peek.incarnation != goal[0] or (peek.flushed_number >= goal[1] and not peek.rebase):
             return
-        try:
-            yield from _flush_once(store, cold, thread_id, peek, last_chance=attempt >= _ROUNDS // 2)
-        except Exception as exc:
-            if not _is_outage(exc):
-                yield from _park(store, thread_id, peek, exc)
-            raise
+        if (yield from _flush_or_park(store, cold, thread_id, peek, last_chance=attempt >= _ROUNDS // 2)) >= goal[1]:
+            return
     raise ThreadBusyError(f"thread {thread_id!r}: the flush lost every race against other workers; it stays due")
 
 
-def _park(store: Store, thread_id: str, peek: Peek, exc: Exception) -> Plan[None]:
-    with suppress(HotTierError):  # what went wrong with the flush is what the caller has to hear
-        yield store.hot.park(thread_id, peek.incarnation, str(exc) or type(exc).__name__)
+def flush_write(store: Store, thread_id: str, unflushed: ThreadBatch | None) -> Plan[None]:
+    """Bring Postgres up to a write that has just been stored; `unflushed` is all that it lacks, if known.
+
+    What is known need not be read from the hot tier again: a commit and an acknowledgement.
+    """
+    if unflushed is not None:
+        cold = store.need_cold("flushed", thread_id)
+        try:
+            if (yield cold.commit([unflushed])):
+                reply = yield store.hot.ack(thread_id, unflushed.incarnation, unflushed.flushed)
+                yield from _acknowledged(store, thread_id, unflushed.incarnation, *reply)
+                return
+        except Exception as exc:
+            if _is_outage(exc):
+                raise
+    yield from flush(store, thread_id)
 
 
-def _flush_once(store: Store, cold: Cold, thread_id: str, peek: Peek, *, last_chance: bool) -> Plan[None]:
+def _flush_or_park(store: Store, cold: Cold, thread_id: str, peek: Peek, *, last_chance: bool) -> Plan[int]:
+    try:
+        return (yield from _flush_once(store, cold, thread_id, peek, last_chance=last_chance))
+    except Exception as exc:
+        if not _is_outage(exc):
+            with suppress(HotTierError):  # what went wrong with the flush is what the caller has to hear
+                yield store.hot.park(thread_id, peek.incarnation, str(exc) or type(exc).__name__)
+        raise
+
+
+def _flush_once(store: Store, cold: Cold, thread_id: str, peek: Peek, *, last_chance: bool) -> Plan[int]:
+    """The reply is the number of the change up to which all is done; 0 if that has to be looked up."""
     fenced = bool(peek.flushed) or (yield from _claim(cold, thread_id, peek))
     if fenced and (not peek.flushed or peek.rebase == 1):
         fenced = yield from _copy_base(store, cold, thread_id, peek)
-    if not (fenced and (yield from _copy_changes(store, cold, thread_id, peek))):
+    done = (yield from _copy_changes(store, cold, thread_id, peek)) if fenced else None
+    if done is None:
         yield from _reconcile(store, cold, thread_id, peek, last_chance=last_chance)
+    return done or 0
 
 
 def _claim(cold: Cold, thread_id: str, peek: Peek) -> Plan[bool]:
@@ -145,26 +167,33 @@ def _claim(cold: Cold, thread_id: str, peek: Peek) -> Plan[bool]:
     return origin.incarnation == peek.incarnation and not origin.flushed
 
 
-def _copy_changes(store: Store, cold: Cold, thread_id: str, peek: Peek) -> Plan[bool]:
-    """Replay the log into Postgres, a page and an acknowledgement at a time. False: the fence did not hold."""
+def _copy_changes(store: Store, cold: Cold, thread_id: str, peek: Peek) -> Plan[int | None]:
+    """Replay the log into Postgres, a page and an acknowledgement at a time. None: the fence did not hold.
+
+    The reply is the number of the last change that was acknowledged; 0 if that was refused.
+    """
     expected, number = peek.flushed, peek.flushed_number
     while True:
         changes: Changes | None = parse_changes((yield store.hot.changes(thread_id, peek.incarnation, number)))
         if changes is None:
             if not expected:
                 yield cold.unclaim(thread_id, peek.incarnation)
-            return True
+            return 0
         batch = _batch(thread_id, peek, changes.rows, changes.through, expected)
         if not (yield cold.commit([batch], keep=peek.rebase > 0)):
-            return False
+            return None
         verdict, more = yield store.hot.ack(thread_id, peek.incarnation, changes.through)
         yield from _acknowledged(store, thread_id, peek.incarnation, verdict, more)
-        if verdict not in (b"clean", b"dirty") or not changes.more:
+        if verdict not in (b"clean", b"dirty"):
+            return 0
+        if not changes.more:
             break
         expected, number = changes.through, changes.number
-    if peek.rebase and verdict == b"clean":
+    if not peek.rebase:
+        return changes.number
+    if verdict == b"clean":
         yield store.hot.evict(thread_id, peek.incarnation, changes.through)
-    return True
+    return 0
 
 
 def _acknowledged(store: Store, thread_id: str, incarnation: str, verdict: bytes, more: bytes) -> Plan[None]:

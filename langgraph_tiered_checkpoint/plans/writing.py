@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from langgraph_tiered_checkpoint.codec import uuid6_time_ms
 from langgraph_tiered_checkpoint.errors import HotFullError, ThreadBusyError, ThreadDeletedError
@@ -11,13 +12,22 @@ from langgraph_tiered_checkpoint.hot import UNKNOWN_ORIGIN, FoundOrigin, Writer
 from langgraph_tiered_checkpoint.lives import Life, new_id
 from langgraph_tiered_checkpoint.plans.flushing import ask
 from langgraph_tiered_checkpoint.plans.store import Store
-from langgraph_tiered_checkpoint.records import BlobRow, CheckpointRow, WriteRow
+from langgraph_tiered_checkpoint.records import BlobRow, CheckpointRow, ThreadBatch, WriteRow
 from langgraph_tiered_checkpoint.steps import Lua, Pause, Plan
 
 _ROUNDS = 8
 """How often a write asks Postgres for the thread's origin before it gives up: each time it lost a race."""
 
 _PAUSE_S = 0.02
+
+
+class Written(NamedTuple):
+    """What a write has made of the thread."""
+
+    state: str
+    """e, d or c, as in lua/common.lua; "w" for a thread that is to be flushed when it would expire."""
+    unflushed: ThreadBatch | None
+    """All that Postgres lacks of the thread, where that is this very write."""
 
 
 def put(
@@ -31,8 +41,8 @@ def put(
     named: str,
     promote: str,
     supply: Callable[[Sequence[tuple[str, str]]], Sequence[BlobRow]],
-) -> Plan[str]:
-    """Store a checkpoint; the reply is the thread's state. Resident: one round trip.
+) -> Plan[Written]:
+    """Store a checkpoint. Resident: one round trip.
 
     `named` is the oldest checkpoint that the call names: if the thread was deleted after it was made, the call comes
     from a run of before. `expected` are positions in `row.refs` of values stored with earlier checkpoints; `supply`
@@ -59,9 +69,9 @@ def put(
         packed.update({ref: pack_blob(whole[ref], op) for ref in refs})
         awaited[:] = [i for i in awaited if i not in absent]
 
-    state = yield from _write(store, life, thread_id, op, named, promote, build, resend)
+    reply = yield from _write(store, life, thread_id, op, named, promote, build, resend)
     store.predecessors.remember(thread_id, row.ns, list(whole.values()), op)
-    return state
+    return _written(thread_id, reply, [row], list(whole.values()), [])
 
 
 def _packed(store: Store, thread_id: str, blob: BlobRow, op: str) -> bytes:
@@ -80,8 +90,8 @@ def put_writes(
     *,
     interrupt: bool,
     named: str,
-) -> Plan[str]:
-    """Store pending writes of one task; the reply is the thread's state. Resident: one round trip.
+) -> Plan[Written]:
+    """Store pending writes of one task. Resident: one round trip.
 
     Raises:
         ThreadDeletedError, ThreadBusyError: as for `put`.
@@ -90,7 +100,26 @@ def put_writes(
     def build(writer: Writer, origin: FoundOrigin) -> Lua:
         return store.hot.put_writes(writer, ns, checkpoint_id, task_id, writes, interrupt=interrupt, origin=origin)
 
-    return (yield from _write(store, life, thread_id, new_id(), named, "", build, lambda _: None))
+    reply = yield from _write(store, life, thread_id, new_id(), named, "", build, lambda _: None)
+    return _written(thread_id, reply, [], [], list(writes))
+
+
+def _written(
+    thread_id: str,
+    reply: Sequence[Any],
+    checkpoints: list[CheckpointRow],
+    blobs: list[BlobRow],
+    writes: list[WriteRow],
+) -> Written:
+    incarnation, state, *change = reply[1:]
+    if not change:
+        return Written(state.decode(), None)
+    expected, flushed, last_write_ms, reason = change
+    rows = (checkpoints, blobs, writes)
+    batch = ThreadBatch(
+        thread_id, incarnation.decode(), expected.decode(), flushed.decode(), *rows, last_write_ms, reason.decode()
+    )
+    return Written(state.decode(), batch)
 
 
 def _write(
@@ -102,7 +131,8 @@ def _write(
     promote: str,
     build: Callable[[Writer, FoundOrigin], Lua],
     resend: Callable[[Sequence[int]], None],
-) -> Plan[str]:
+) -> Plan[Sequence[Any]]:
+    """Send the call until it is stored; the reply is that of `finish` in lua/write.lua."""
     origin, incarnation = UNKNOWN_ORIGIN, ""
     waited_s, rounds = 0.0, 0
     while True:
@@ -114,7 +144,7 @@ def _write(
         match reply[0]:
             case b"ok":
                 life.confirm(reply[1].decode())
-                return str(reply[2].decode())
+                return reply
             case b"missing":
                 resend(reply[1])
             case b"origin":

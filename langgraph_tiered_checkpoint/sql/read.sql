@@ -4,6 +4,9 @@
 -- Ids within a namespace are compared in the default collation, as the official saver does and the primary key
 -- can: they are UUIDs, which every collation orders alike. Lists over several namespaces or threads are bytewise.
 --
+-- Ids from some one on are looked up one after the other: of a range whose bound it does not know, the planner expects
+-- a third of the thread, and may scan the table for it.
+--
 -- Whether a thread has rows is asked with `ORDER BY checkpoint_ns LIMIT 1`, which reads the primary key. For a thread
 -- that is a large part of the table, EXISTS would scan the table up to the thread's first row.
 
@@ -12,13 +15,33 @@
 -- writes are also those that came before their checkpoint: of the one asked for, or of any since the latest or
 -- since a given one. (`least` passes over NULL.)
 -- Rows of several kinds: checkpoint, blob, write, send, origin, rows (the thread has some).
-WITH c AS MATERIALIZED (
+WITH RECURSIVE c AS MATERIALIZED (
     SELECT * FROM $schema.checkpoints
     WHERE thread_id = %(thread)s AND checkpoint_ns = %(ns)s
     AND checkpoint_id = %(id)s -- if id
     ORDER BY checkpoint_id DESC
     LIMIT 1
 )
+-- if latest
+, of_writes AS (
+    (
+        SELECT checkpoint_id FROM $schema.checkpoint_writes
+        WHERE thread_id = %(thread)s AND checkpoint_ns = %(ns)s
+        AND checkpoint_id >= least(coalesce((SELECT checkpoint_id FROM c), ''), %(since)s::text)
+        ORDER BY checkpoint_id
+        LIMIT 1
+    )
+    UNION ALL
+    SELECT (
+        SELECT checkpoint_id FROM $schema.checkpoint_writes
+        WHERE thread_id = %(thread)s AND checkpoint_ns = %(ns)s AND checkpoint_id > of_writes.checkpoint_id
+        ORDER BY checkpoint_id
+        LIMIT 1
+    )
+    FROM of_writes
+    WHERE of_writes.checkpoint_id IS NOT NULL
+)
+-- end
 SELECT 'checkpoint'::text, checkpoint_id, coalesce(parent_checkpoint_id, ''), checkpoint::text, metadata::text,
     CASE WHEN tiered_metadata_sha256 = sha256(convert_to(metadata::text, 'UTF8')) THEN tiered_metadata_type END,
     NULL::integer, tiered_metadata
@@ -34,10 +57,15 @@ CROSS JOIN LATERAL (
 ) AS b
 UNION ALL
 SELECT 'write', w.task_id, w.channel, coalesce(w.type, ''), w.task_path, w.checkpoint_id, w.idx, w.blob
-FROM $schema.checkpoint_writes AS w
-WHERE w.thread_id = %(thread)s AND w.checkpoint_ns = %(ns)s
-AND w.checkpoint_id = %(id)s -- if id
-AND w.checkpoint_id >= least(coalesce((SELECT checkpoint_id FROM c), ''), %(since)s::text) -- if latest
+FROM
+of_writes CROSS JOIN LATERAL -- if latest
+(
+    SELECT * FROM $schema.checkpoint_writes
+    WHERE thread_id = %(thread)s AND checkpoint_ns = %(ns)s
+    AND checkpoint_id = %(id)s -- if id
+    AND checkpoint_id = of_writes.checkpoint_id -- if latest
+    OFFSET 0
+) AS w
 UNION ALL
 SELECT 'send', w.task_id, NULL, coalesce(w.type, ''), w.task_path, NULL, w.idx, w.blob
 FROM c

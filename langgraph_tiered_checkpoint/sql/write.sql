@@ -13,18 +13,33 @@ DELETE FROM $schema.tiered_threads WHERE thread_id = %(thread)s AND incarnation 
 RETURNING true
 
 -- name: adopt
--- A row for a thread that only the official saver has written. The evidence is locked until the row is
+-- The row of a thread, made for one that only the official saver has written. The evidence is locked until the row is
 -- committed: a concurrent delete of the thread waits, and then sees the row.
-WITH of_checkpoints AS (
-    SELECT 1 FROM $schema.checkpoints WHERE thread_id = %(thread)s ORDER BY checkpoint_ns LIMIT 1 FOR KEY SHARE
-), of_writes AS (
-    SELECT 1 FROM $schema.checkpoint_writes WHERE thread_id = %(thread)s ORDER BY checkpoint_ns LIMIT 1 FOR KEY SHARE
+-- Reply: (incarnation, flushed, pinned), empty texts if somebody else has just made the row; nothing without evidence.
+WITH known AS MATERIALIZED (
+    SELECT incarnation, flushed, pinned FROM $schema.tiered_threads WHERE thread_id = %(thread)s
+), of_checkpoints AS MATERIALIZED (
+    SELECT 1 FROM $schema.checkpoints
+    WHERE thread_id = %(thread)s AND NOT EXISTS (SELECT 1 FROM known)
+    ORDER BY checkpoint_ns LIMIT 1 FOR KEY SHARE
+), of_writes AS MATERIALIZED (
+    SELECT 1 FROM $schema.checkpoint_writes
+    WHERE thread_id = %(thread)s AND NOT EXISTS (SELECT 1 FROM known)
+    ORDER BY checkpoint_ns LIMIT 1 FOR KEY SHARE
+), adopted AS (
+    INSERT INTO $schema.tiered_threads (thread_id, incarnation, flushed, reason)
+    SELECT %(thread)s, %(incarnation)s, %(flushed)s, 'adopted'
+    WHERE EXISTS (SELECT 1 FROM of_checkpoints) OR EXISTS (SELECT 1 FROM of_writes)
+    ON CONFLICT (thread_id) DO NOTHING
+    RETURNING incarnation, flushed, pinned
 )
-INSERT INTO $schema.tiered_threads (thread_id, incarnation, flushed, reason)
-SELECT %(thread)s, %(incarnation)s, %(flushed)s, 'adopted'
-WHERE EXISTS (SELECT 1 FROM of_checkpoints) OR EXISTS (SELECT 1 FROM of_writes)
-ON CONFLICT (thread_id) DO NOTHING
-RETURNING incarnation, flushed, pinned
+SELECT * FROM known
+UNION ALL
+SELECT * FROM adopted
+UNION ALL
+SELECT '', '', false
+WHERE NOT EXISTS (SELECT 1 FROM adopted)
+AND (EXISTS (SELECT 1 FROM of_checkpoints) OR EXISTS (SELECT 1 FROM of_writes))
 
 -- name: lock
 -- Locks the rows of these threads in id order. Reply: (thread, incarnation, flushed).
@@ -43,56 +58,91 @@ FROM unnest(%(threads)s::text[], %(flushed)s::text[], %(last_writes)s::bigint[],
     AS n (thread_id, flushed, last_write_ms, reason)
 WHERE t.thread_id = n.thread_id
 
--- name: insert_checkpoints
--- A repeated put replaces the checkpoint, unless what is there is to be kept.
-INSERT INTO $schema.checkpoints AS c (
-    thread_id, checkpoint_ns, checkpoint_id, parent_checkpoint_id, checkpoint, metadata,
-    tiered_metadata_type, tiered_metadata, tiered_metadata_sha256
+-- name: commit
+-- The rows of several threads, and what was flushed last of each: only where the fence holds, which is locked in id
+-- order. Reply: the threads of which it did. Where it did not, the row has changed under the lock, and is judged anew.
+-- A row that is there already is not written again, unless a repeated put changed it and it is not to be kept; of
+-- writes to an ordinary index the first wins, of those to a special (negative) one the last unless it is to be kept.
+WITH
+-- if several
+locked AS MATERIALIZED (
+    SELECT thread_id FROM $schema.tiered_threads
+    WHERE thread_id = ANY (%(threads)s::text[])
+    ORDER BY thread_id
+    FOR UPDATE
+),
+-- end
+held AS (
+    UPDATE $schema.tiered_threads AS t
+    SET flushed = n.flushed,
+        last_write_at = greatest(t.last_write_at, to_timestamp(nullif(n.last_write_ms, 0) / 1000.0)),
+        reason = coalesce(nullif(n.reason, ''), t.reason)
+    FROM unnest(
+        %(threads)s::text[], %(incarnations)s::text[], %(expected)s::text[], %(flushed)s::text[],
+        %(last_writes)s::bigint[], %(reasons)s::text[]
+    ) AS n (thread_id, incarnation, expected, flushed, last_write_ms, reason)
+    JOIN locked USING (thread_id) -- if several
+    WHERE t.thread_id = n.thread_id AND t.incarnation = n.incarnation AND t.flushed = n.expected
+    RETURNING t.thread_id
 )
-SELECT thread_id, ns, id, parent_id, checkpoint::jsonb, metadata::jsonb, exact_type, exact,
-    CASE WHEN exact_type IS NOT NULL THEN sha256(convert_to(metadata::jsonb::text, 'UTF8')) END
-FROM unnest(
-    %(threads)s::text[], %(spaces)s::text[], %(ids)s::text[], %(parents)s::text[],
-    %(checkpoints)s::text[], %(metadata)s::text[], %(exact_types)s::text[], %(exact)s::bytea[]
-) AS n (thread_id, ns, id, parent_id, checkpoint, metadata, exact_type, exact)
-ON CONFLICT (thread_id, checkpoint_ns, checkpoint_id) DO UPDATE SET
-    parent_checkpoint_id = excluded.parent_checkpoint_id,
-    checkpoint = excluded.checkpoint,
-    metadata = excluded.metadata,
-    tiered_metadata_type = excluded.tiered_metadata_type,
-    tiered_metadata = excluded.tiered_metadata,
-    tiered_metadata_sha256 = excluded.tiered_metadata_sha256
-WHERE NOT %(keep)s
-AND (c.parent_checkpoint_id, c.checkpoint::text, c.metadata::text,
-       c.tiered_metadata_type, c.tiered_metadata, c.tiered_metadata_sha256)
-IS DISTINCT FROM (excluded.parent_checkpoint_id, excluded.checkpoint::text, excluded.metadata::text,
-       excluded.tiered_metadata_type, excluded.tiered_metadata, excluded.tiered_metadata_sha256)
-
--- name: insert_blobs
--- A blob that is there already is not written again, unless a repeated put changed it and it is not to be kept.
-INSERT INTO $schema.checkpoint_blobs AS b (thread_id, checkpoint_ns, channel, version, type, blob)
-SELECT * FROM unnest(
-    %(threads)s::text[], %(spaces)s::text[], %(channels)s::text[], %(versions)s::text[],
-    %(types)s::text[], %(blobs)s::bytea[]
+-- if c_threads
+, of_checkpoints AS (
+    INSERT INTO $schema.checkpoints AS c (
+        thread_id, checkpoint_ns, checkpoint_id, parent_checkpoint_id, checkpoint, metadata,
+        tiered_metadata_type, tiered_metadata, tiered_metadata_sha256
+    )
+    SELECT thread_id, ns, id, parent_id, checkpoint::jsonb, metadata::jsonb, exact_type, exact,
+        CASE WHEN exact_type IS NOT NULL THEN sha256(convert_to(metadata::jsonb::text, 'UTF8')) END
+    FROM unnest(
+        %(c_threads)s::text[], %(c_spaces)s::text[], %(c_ids)s::text[], %(c_parents)s::text[],
+        %(c_checkpoints)s::text[], %(c_metadata)s::text[], %(c_exact_types)s::text[], %(c_exact)s::bytea[]
+    ) AS n (thread_id, ns, id, parent_id, checkpoint, metadata, exact_type, exact)
+    WHERE thread_id = ANY (ARRAY(SELECT thread_id FROM held))
+    ON CONFLICT (thread_id, checkpoint_ns, checkpoint_id) DO UPDATE SET
+        parent_checkpoint_id = excluded.parent_checkpoint_id,
+        checkpoint = excluded.checkpoint,
+        metadata = excluded.metadata,
+        tiered_metadata_type = excluded.tiered_metadata_type,
+        tiered_metadata = excluded.tiered_metadata,
+        tiered_metadata_sha256 = excluded.tiered_metadata_sha256
+    WHERE NOT %(keep)s
+    AND (c.parent_checkpoint_id, c.checkpoint::text, c.metadata::text,
+           c.tiered_metadata_type, c.tiered_metadata, c.tiered_metadata_sha256)
+    IS DISTINCT FROM (excluded.parent_checkpoint_id, excluded.checkpoint::text, excluded.metadata::text,
+           excluded.tiered_metadata_type, excluded.tiered_metadata, excluded.tiered_metadata_sha256)
 )
-ON CONFLICT (thread_id, checkpoint_ns, channel, version) DO UPDATE SET type = excluded.type, blob = excluded.blob
-WHERE NOT %(keep)s
-AND (b.type, b.blob) IS DISTINCT FROM (excluded.type, excluded.blob)
-
--- name: insert_writes
--- The first write of an ordinary index wins, the last of a special (negative) one unless what is there is to be kept.
-INSERT INTO $schema.checkpoint_writes AS w (
-    thread_id, checkpoint_ns, checkpoint_id, task_id, idx, channel, type, blob, task_path
+-- end
+-- if b_threads
+, of_blobs AS (
+    INSERT INTO $schema.checkpoint_blobs AS b (thread_id, checkpoint_ns, channel, version, type, blob)
+    SELECT * FROM unnest(
+        %(b_threads)s::text[], %(b_spaces)s::text[], %(b_channels)s::text[], %(b_versions)s::text[],
+        %(b_types)s::text[], %(b_blobs)s::bytea[]
+    ) AS n (thread_id)
+    WHERE thread_id = ANY (ARRAY(SELECT thread_id FROM held))
+    ON CONFLICT (thread_id, checkpoint_ns, channel, version) DO UPDATE SET type = excluded.type, blob = excluded.blob
+    WHERE NOT %(keep)s
+    AND (b.type, b.blob) IS DISTINCT FROM (excluded.type, excluded.blob)
 )
-SELECT * FROM unnest(
-    %(threads)s::text[], %(spaces)s::text[], %(ids)s::text[], %(tasks)s::text[], %(indexes)s::integer[],
-    %(channels)s::text[], %(types)s::text[], %(blobs)s::bytea[], %(paths)s::text[]
+-- end
+-- if w_threads
+, of_writes AS (
+    INSERT INTO $schema.checkpoint_writes AS w (
+        thread_id, checkpoint_ns, checkpoint_id, task_id, idx, channel, type, blob, task_path
+    )
+    SELECT * FROM unnest(
+        %(w_threads)s::text[], %(w_spaces)s::text[], %(w_ids)s::text[], %(w_tasks)s::text[], %(w_indexes)s::integer[],
+        %(w_channels)s::text[], %(w_types)s::text[], %(w_blobs)s::bytea[], %(w_paths)s::text[]
+    ) AS n (thread_id)
+    WHERE thread_id = ANY (ARRAY(SELECT thread_id FROM held))
+    ON CONFLICT (thread_id, checkpoint_ns, checkpoint_id, task_id, idx) DO UPDATE SET
+        channel = excluded.channel, type = excluded.type, blob = excluded.blob, task_path = excluded.task_path
+    WHERE NOT %(keep)s AND w.idx < 0
+    AND (w.channel, w.type, w.blob, w.task_path)
+    IS DISTINCT FROM (excluded.channel, excluded.type, excluded.blob, excluded.task_path)
 )
-ON CONFLICT (thread_id, checkpoint_ns, checkpoint_id, task_id, idx) DO UPDATE SET
-    channel = excluded.channel, type = excluded.type, blob = excluded.blob, task_path = excluded.task_path
-WHERE NOT %(keep)s AND w.idx < 0
-AND (w.channel, w.type, w.blob, w.task_path)
-IS DISTINCT FROM (excluded.channel, excluded.type, excluded.blob, excluded.task_path)
+-- end
+SELECT thread_id FROM held
 
 -- name: pin
 -- Reply: a row if the thread is in this incarnation.

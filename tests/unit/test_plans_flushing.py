@@ -12,7 +12,7 @@ from langgraph_tiered_checkpoint.config import Settings
 from langgraph_tiered_checkpoint.errors import ColdRefusedError, ColdTierError
 from langgraph_tiered_checkpoint.plans import flushing
 from langgraph_tiered_checkpoint.plans.store import Store
-from langgraph_tiered_checkpoint.records import Origin
+from langgraph_tiered_checkpoint.records import Origin, ThreadBatch
 from langgraph_tiered_checkpoint.steps import Lua
 
 STORE = Store.of(Settings())
@@ -50,7 +50,6 @@ def test_first_flush_claims_its_row_before_it_reads_the_thread() -> None:
             ("changes", changes()),
             ("commit", frozenset({"t"})),
             ("ack", [b"clean", b"0"]),
-            ("peek", peek(b"2.op", 2, state=b"c")),
         ],
     )
 
@@ -63,7 +62,6 @@ def test_flush_acknowledges_exactly_what_it_committed() -> None:
             ("changes", changes(b"3.op", 3)),
             ("commit", frozenset({"t"})),
             ("ack", [b"dirty", b"0"]),
-            ("peek", peek(b"3.op", 3, 9)),
         ],
     )
     ack = played.steps[3]
@@ -198,6 +196,37 @@ def test_whole_upload_that_another_worker_committed_is_acknowledged() -> None:
     )
 
 
+UNFLUSHED = ThreadBatch("t", "life", "1.op", "2.mine", [], [], [], 1_700_000_000_000, "age")
+
+
+def test_write_that_is_all_that_postgres_lacks_is_committed_and_acknowledged() -> None:
+    played = play(
+        flushing.flush_write(STORE, "t", UNFLUSHED), [("commit", frozenset({"t"})), ("ack", [b"clean", b"0"])]
+    )
+    ack = played.steps[1]
+    assert isinstance(ack, Lua)
+    assert ack.args[1:3] == ("life", "2.mine")
+
+
+@pytest.mark.parametrize("reply", [frozenset(), ColdRefusedError("no")], ids=["lost the race", "refused"])
+def test_write_that_cannot_be_committed_alone_is_flushed_with_the_thread(reply: Any) -> None:
+    play(
+        flushing.flush_write(STORE, "t", UNFLUSHED),
+        [
+            ("commit", reply),
+            ("peek", peek(b"1.op", 1, 3)),
+            ("changes", changes(b"3.op", 3)),
+            ("commit", frozenset({"t"})),
+            ("ack", [b"clean", b"0"]),
+        ],
+    )
+
+
+def test_outage_of_postgres_is_raised_by_the_write() -> None:
+    with pytest.raises(ColdTierError, match="down"):
+        play(flushing.flush_write(STORE, "t", UNFLUSHED), [("commit", ColdTierError("down"))])
+
+
 def test_threads_are_committed_together() -> None:
     played = play(
         flushing.flush_due(STORE, ["a", "b"]),
@@ -226,7 +255,6 @@ def test_batch_that_postgres_refuses_is_flushed_thread_by_thread() -> None:
             ("changes", changes()),
             ("commit", frozenset({"b"})),
             ("ack", [b"clean", b"0"]),
-            ("peek", peek(b"2.op", 2, state=b"c")),
         ],
     )
     assert played.result == {"a": "ColdRefusedError: thread 'a': bad value"}

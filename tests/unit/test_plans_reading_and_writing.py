@@ -14,7 +14,15 @@ from langgraph_tiered_checkpoint.errors import ColdTierError, ThreadBusyError, T
 from langgraph_tiered_checkpoint.lives import Life
 from langgraph_tiered_checkpoint.plans import reading, structure, writing
 from langgraph_tiered_checkpoint.plans.store import Store
-from langgraph_tiered_checkpoint.records import BlobRow, CheckpointRow, Origin, StoredCheckpoint, WriteRow
+from langgraph_tiered_checkpoint.plans.writing import Written
+from langgraph_tiered_checkpoint.records import (
+    BlobRow,
+    CheckpointRow,
+    Origin,
+    StoredCheckpoint,
+    ThreadBatch,
+    WriteRow,
+)
 from langgraph_tiered_checkpoint.steps import Lua
 
 STORE = Store.of(Settings())
@@ -100,7 +108,7 @@ def put(store: Store, life: Life, blobs: Sequence[BlobRow] = ()) -> Any:
 
 def test_write_confirms_the_incarnation_that_it_joined() -> None:
     life = Life("mine", confirmed=False)
-    assert play(put(STORE, life), [("put", [b"ok", b"theirs", b"e"])]).result == "e"
+    assert play(put(STORE, life), [("put", [b"ok", b"theirs", b"e"])]).result == Written("e", None)
     assert (life.incarnation, life.confirmed) == ("theirs", True)
 
 
@@ -109,6 +117,14 @@ def test_put_sends_again_what_is_not_resident() -> None:
     again = played.steps[1]
     assert isinstance(again, Lua)
     assert again.args[-4:-1] == ("b", "2", b"W%bbytes\0again" % str(again.args[1]).encode())
+
+
+def test_write_knows_what_postgres_lacks_if_that_is_itself_alone() -> None:
+    stored = [b"ok", b"i", b"d", b"4.theirs", b"5.mine", 1_700_000_000_000, b"age"]
+    played = play(put(STORE, Life("i", confirmed=True)), [("put", [b"missing", [1]]), ("put", stored)])
+    blobs = [BlobRow("", "b", "2", "bytes", b"again")]
+    lacking = ThreadBatch("t", "i", "4.theirs", "5.mine", [ROW], blobs, [], 1_700_000_000_000, "age")
+    assert played.result == Written("d", lacking)
 
 
 def test_write_to_an_evicted_thread_learns_its_origin_from_postgres() -> None:
@@ -149,7 +165,7 @@ def test_write_of_a_run_whose_thread_lives_on_as_another_is_refused() -> None:
 def test_write_waits_for_a_structural_operation_but_not_for_ever() -> None:
     closed = [("put", [b"closed", 30_000]), ("pause", None)]
     life = Life("life", confirmed=True)
-    assert play(put(STORE, life), [*closed, ("put", [b"ok", b"life", b"c"])]).result == "c"
+    assert play(put(STORE, life), [*closed, ("put", [b"ok", b"life", b"c"])]).result.state == "c"
     with pytest.raises(ThreadBusyError):
         play(put(STORE, life), [*closed * 1501, ("put", [b"closed", 30_000])])
 

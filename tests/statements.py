@@ -1,0 +1,97 @@
+"""Runs the statements over the cold tables as a runner does, and makes rows for them."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import psycopg
+
+from langgraph_tiered_checkpoint.cold import Cold, describe
+from langgraph_tiered_checkpoint.records import BlobRow, CheckpointRow, ThreadBatch, Typed, WriteRow
+from langgraph_tiered_checkpoint.steps import Sql, Tx
+
+T = TypeVar("T")
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+
+def run(conn: Connection, tx: Tx[T]) -> T:
+    """Run a transaction as a runner does."""
+    with conn.transaction():
+        statements = tx.body()
+        try:
+            step = next(statements)
+            while True:
+                step = statements.send(execute(conn, step))
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return]  # StopIteration is not generic
+
+
+def execute(conn: Connection, step: Sql) -> list[tuple[Any, ...]]:
+    with conn.cursor(binary=True) as cur:
+        cur.execute(step.text.encode(), step.params)
+        return cur.fetchall() if cur.description else []
+
+
+def set_up(conn: Connection, cold: Cold) -> None:
+    """What the runner makes of setup; `conn` is in autocommit mode."""
+    if not run(conn, cold.setup_tx()):
+        return
+    while not execute(conn, cold.concurrent_lock())[0][0]:
+        threading.Event().wait(0.01)
+    for statement in run(conn, cold.setup_tx()):
+        conn.execute(statement.encode())
+    assert execute(conn, cold.concurrent_unlock()) == [(True,)]
+
+
+def connect(url: str) -> Connection:
+    return psycopg.connect(url, autocommit=True)
+
+
+def checkpoint_row(
+    id_: str,
+    *,
+    ns: str = "",
+    parent: str = "",
+    values: dict[str, Any] | None = None,
+    versions: dict[str, Any] | None = None,
+    metadata: dict[str, Any] | None = None,
+    exact: Typed | None = None,
+    v: int = 4,
+) -> CheckpointRow:
+    body = {"v": v, "id": id_, "channel_values": values or {}, "channel_versions": versions or {}}
+    return describe(ns, id_, parent, json.dumps(body), json.dumps(metadata or {}), exact)
+
+
+def blob(channel: str, version: str, data: bytes = b"x", *, ns: str = "", type_: str = "msgpack") -> BlobRow:
+    return BlobRow(ns, channel, version, type_, data)
+
+
+def write(
+    id_: str,
+    *,
+    idx: int = 0,
+    channel: str = "ch",
+    data: bytes = b"w",
+    task: str = "t1",
+    ns: str = "",
+    path: str = "~p",
+) -> WriteRow:
+    return WriteRow(ns, id_, task, idx, channel, "msgpack", data, path)
+
+
+def batch(
+    thread: str,
+    *,
+    checkpoints: Sequence[CheckpointRow] = (),
+    blobs: Sequence[BlobRow] = (),
+    writes: Sequence[WriteRow] = (),
+    expected: str = "",
+    flushed: str = "1.a",
+    incarnation: str = "i",
+) -> ThreadBatch:
+    return ThreadBatch(
+        thread, incarnation, expected, flushed, list(checkpoints), list(blobs), list(writes), 1_700_000_000_123, "age"
+    )
