@@ -62,6 +62,20 @@ class Cold(ColdReader):
                 return origin
         raise ThreadBusyError(f"thread {thread_id!r}: its row in Postgres came and went meanwhile. Try again")
 
+    def claim_all(self, threads: Sequence[tuple[str, str, str]]) -> Tx[list[str]]:
+        """`claim` for several (thread id, incarnation, reason). The reply names those that had no row."""
+        return Tx(
+            "claim",
+            ", ".join(thread_id for thread_id, *_ in threads),
+            partial(self._claim_all, threads),
+            together=False,
+        )
+
+    def _claim_all(self, threads: Sequence[tuple[str, str, str]]) -> Statements[list[str]]:
+        ids, incarnations, reasons = map(list, zip(*sorted(threads), strict=True))
+        claimed = yield self._q("claim_all", threads=ids, incarnations=incarnations, reasons=reasons)
+        return [thread_id for (thread_id,) in claimed]
+
     def unclaim(self, thread_id: str, incarnation: str) -> Tx[bool]:
         """Take back a claim and what a first upload has copied. False: there is none, or something was flushed."""
         return Tx("unclaim", thread_id, partial(self._unclaim, thread_id, incarnation))

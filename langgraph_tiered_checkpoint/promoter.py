@@ -11,7 +11,7 @@ from itertools import islice
 
 from langgraph_tiered_checkpoint.errors import TieredCheckpointError
 from langgraph_tiered_checkpoint.hot import BUCKETS
-from langgraph_tiered_checkpoint.plans.flushing import BATCH, claim_due, flush_due, sweep
+from langgraph_tiered_checkpoint.plans.batches import AT_ONCE, BATCH, claim_due, flush_many, sweep
 from langgraph_tiered_checkpoint.plans.store import Store
 from langgraph_tiered_checkpoint.steps import Plan
 
@@ -88,8 +88,8 @@ class Promoter:
         deadline = time.monotonic() + drain_s
         thread.join(drain_s)
         left = list(self._noticed)
-        for start in range(0, len(left), BATCH):
-            if time.monotonic() >= deadline or not self._flush(left[start : start + BATCH]):
+        for start in range(0, len(left), AT_ONCE):
+            if time.monotonic() >= deadline or not self._flush(left[start : start + AT_ONCE]):
                 break
 
     def _loop(self) -> None:
@@ -99,7 +99,7 @@ class Promoter:
                 if self._stopping:
                     return
                 now = time.monotonic()
-                ready = list(islice((t for t, due in self._noticed.items() if due <= now), BATCH))
+                ready = list(islice((t for t, due in self._noticed.items() if due <= now), AT_ONCE))
                 if not ready and now < next_sweep:
                     first = min(self._noticed.values(), default=next_sweep)
                     self._wake.wait(max(0.0, min(first, next_sweep) - now))
@@ -125,7 +125,7 @@ class Promoter:
         """Whether the tiers were there; a thread that failed for its own reason counts as done."""
 
         def flush() -> None:
-            failed = self._run(flush_due(self._store, thread_ids))
+            failed = self._run(flush_many(self._store, thread_ids))
             if failed:
                 logger.error("threads that could not be flushed, see explain(): %s", failed)
 
@@ -152,9 +152,8 @@ class Promoter:
                 names = list(due) if isinstance(due, list) else []
                 if not names:
                     break
-                for at in range(0, len(names), BATCH):
-                    failed = self._run(flush_due(self._store, names[at : at + BATCH]))
-                    if failed:
-                        logger.error("threads that could not be flushed, see explain(): %s", failed)
+                failed = self._run(flush_many(self._store, names))
+                if failed:
+                    logger.error("threads that could not be flushed, see explain(): %s", failed)
         if not self._stopping:
             self._run(sweep(self._store))

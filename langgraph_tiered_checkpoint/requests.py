@@ -18,7 +18,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph_tiered_checkpoint import lives
 from langgraph_tiered_checkpoint.codec import CheckpointKey, Codec, check_text, interrupts, matches
 from langgraph_tiered_checkpoint.errors import ConfigurationError, TieredCheckpointError
-from langgraph_tiered_checkpoint.plans import flushing, inspection, reading, structure, writing
+from langgraph_tiered_checkpoint.plans import batches, flushing, inspection, reading, structure, writing
 from langgraph_tiered_checkpoint.plans.listing import PAGE, Listed, ThreadIds, ThreadListing
 from langgraph_tiered_checkpoint.plans.store import Store
 from langgraph_tiered_checkpoint.policy import Candidate
@@ -208,7 +208,7 @@ class Requests(NamedTuple):
         if self.store.cold is None:
             return
         if thread_id is None:
-            yield from flushing.flush_all(self.store, self.scope.prefix)
+            yield from batches.flush_all(self.store, self.scope.prefix)
         else:
             yield from flushing.flush(self.store, self.scope.stored(thread_id))
 

@@ -10,7 +10,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -28,7 +28,7 @@ from langgraph_tiered_checkpoint.postgres_loop import AsyncPostgres
 from langgraph_tiered_checkpoint.postgres_ports import SyncPostgres
 from langgraph_tiered_checkpoint.redis_loop import AsyncCluster, AsyncRedis
 from langgraph_tiered_checkpoint.redis_ports import ServerCheck, SyncCluster, SyncRedis
-from langgraph_tiered_checkpoint.steps import Lua, LuaBatch, Pause, Plan, Step, Tx
+from langgraph_tiered_checkpoint.steps import Lanes, Lua, LuaBatch, Pause, Plan, Step, Tx
 from langgraph_tiered_checkpoint.targets import ColdTarget, HotTarget
 
 if TYPE_CHECKING:
@@ -236,6 +236,12 @@ class _Runner:
         return ConfigurationError(f"{step.name} of thread {step.thread!r} needs Postgres; pass a postgres_url")
 
 
+def _raise_first(ended: Sequence[object]) -> None:
+    for outcome in ended:
+        if isinstance(outcome, BaseException):
+            raise outcome
+
+
 class SyncRunner(_Runner):
     """Executes plans in the calling thread; any number of threads may at once."""
 
@@ -300,8 +306,30 @@ class SyncRunner(_Runner):
                 return ports.cold.transact(step)
             case Pause():
                 return time.sleep(step.seconds)
+            case Lanes():
+                return self._run_at_once(step.plans)
             case _:
                 assert_never(step)
+
+    def _run_at_once(self, plans: Sequence[Plan[Any]]) -> None:
+        """One in the calling thread, each of the others in one of its own."""
+        ended: list[BaseException] = []
+
+        def run(plan: Plan[Any]) -> None:
+            try:
+                self.run(plan)
+            except BaseException as exc:  # noqa: BLE001 - raised in the calling thread
+                ended.append(exc)
+
+        others = [threading.Thread(target=run, args=(plan,), name="lgt-lane", daemon=True) for plan in plans[1:]]
+        for other in others:
+            other.start()
+        try:
+            self.run(plans[0])
+        finally:
+            for other in others:
+                other.join()
+        _raise_first(ended)
 
     def _prepare(self, ports: _SyncPorts) -> None:
         with ports.preparing:
@@ -383,6 +411,9 @@ class AsyncRunner(_Runner):
                 return await ports.cold.transact(step)
             case Pause():
                 return await asyncio.sleep(step.seconds)
+            case Lanes():
+                ended = await asyncio.gather(*(self.run(plan) for plan in step.plans), return_exceptions=True)
+                return _raise_first(ended)
             case _:
                 assert_never(step)
 

@@ -72,5 +72,12 @@ class Pause:
     seconds: float
 
 
-Step = Lua | LuaBatch | Tx[Any] | Pause
+@dataclass(frozen=True, slots=True)
+class Lanes:
+    """Independent plans, run at once; the reply is None. The first error of any is raised when all have ended."""
+
+    plans: tuple[Generator[Any, Any, Any], ...]
+
+
+Step = Lua | LuaBatch | Tx[Any] | Pause | Lanes
 Plan = Generator[Step, Any, T]

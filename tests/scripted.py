@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from langgraph_tiered_checkpoint.steps import Lua, LuaBatch, Pause, Plan, Step, Tx
+from langgraph_tiered_checkpoint.steps import Lanes, Lua, LuaBatch, Pause, Plan, Step, Tx
 
 T = TypeVar("T")
 
@@ -28,6 +28,8 @@ def name_of(step: Step) -> str:
             return step.name
         case Pause():
             return "pause"
+        case Lanes():
+            return f"lanes*{len(step.plans)}"
 
 
 def play(plan: Plan[Any], script: Sequence[tuple[str, Any]]) -> Played:

@@ -1,4 +1,4 @@
-"""Plans that bring Postgres up to date: promotion, flush, the barrier. The order is copy, commit, acknowledge.
+"""Plans that bring Postgres up to date with one thread. The order is copy, commit, acknowledge.
 
 Every step can be repeated, and any number of workers may flush the same thread at once: the commit is fenced by
 the incarnation and by the change id that Postgres must still hold, and an acknowledgement names what was committed.
@@ -6,90 +6,33 @@ the incarnation and by the change id that Postgres must still hold, and an ackno
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
 from langgraph_tiered_checkpoint.cold import Cold
 from langgraph_tiered_checkpoint.errors import (
     ColdRefusedError,
-    FlushError,
     HotRefusedError,
     HotTierError,
     NotPromotableError,
     ThreadBusyError,
     TieredCheckpointError,
 )
-from langgraph_tiered_checkpoint.hot import BUCKETS
+from langgraph_tiered_checkpoint.hot import PAGE_BYTES
 from langgraph_tiered_checkpoint.lives import new_id
 from langgraph_tiered_checkpoint.plans.comparing import compare
 from langgraph_tiered_checkpoint.plans.store import Store
 from langgraph_tiered_checkpoint.records import ThreadBatch
 from langgraph_tiered_checkpoint.replies import Changes, Peek, Rows, parse_changes, parse_peek, parse_rows
-from langgraph_tiered_checkpoint.steps import Lua, LuaBatch, Plan
-
-BATCH = 32
-"""Threads committed in one transaction."""
+from langgraph_tiered_checkpoint.steps import Lua, Plan
 
 _ROUNDS = 10
 
 
-def flush_due(store: Store, thread_ids: Sequence[str]) -> Plan[dict[str, str]]:
-    """Flush threads, many in one transaction; the reply has the error of each that failed for its own reason.
-
-    Such a thread stays dirty and is tried again later. An outage is raised instead.
-    """
-    cold = store.need_cold("flushed", ", ".join(thread_ids[:3]))
-    try:
-        alone = yield from _flush_together(store, cold, thread_ids)
-    except Exception as exc:
-        if _is_outage(exc):
-            raise
-        alone = list(thread_ids)  # one damaged thread must not keep the others from Postgres
-    failed = {}
-    for thread_id in alone:
-        try:
-            yield from flush(store, thread_id)
-        except Exception as exc:
-            if _is_outage(exc):
-                raise
-            failed[thread_id] = f"{type(exc).__name__}: {exc}"
-    return failed
-
-
-def _is_outage(exc: Exception) -> bool:
+def is_outage(exc: Exception) -> bool:
     """Whether a flush failed because of a tier; if not, it did for a reason of its own thread, and others can go on."""
     own = isinstance(exc, ColdRefusedError | HotRefusedError | ThreadBusyError)
     return isinstance(exc, TieredCheckpointError) and not own
-
-
-def _flush_together(store: Store, cold: Cold, thread_ids: Sequence[str]) -> Plan[list[str]]:
-    """One transaction for the next changes of several threads; the reply names those that need a flush of their own."""
-    replies = yield LuaBatch(tuple(store.hot.peek(t) for t in thread_ids))
-    peeks = [(t, peek) for t, reply in zip(thread_ids, replies, strict=True) if (peek := parse_peek(reply))]
-    dirty = [(t, peek) for t, peek in peeks if peek.state == "d"]
-    threads = [(t, peek) for t, peek in dirty if peek.flushed and not peek.rebase]
-    alone = [t for t, peek in dirty if not peek.flushed or peek.rebase]
-    if not threads:
-        return alone
-    replies = yield LuaBatch(tuple(store.hot.changes(t, p.incarnation, p.flushed_number) for t, p in threads))
-    batches = {}
-    for (thread_id, peek), reply in zip(threads, replies, strict=True):
-        changes = parse_changes(reply)
-        if changes is None:
-            continue
-        batches[thread_id] = _batch(thread_id, peek, changes.rows, changes.through)
-        if changes.more:
-            alone.append(thread_id)
-    try:
-        committed = yield cold.commit(list(batches.values()))
-    except ColdRefusedError:
-        return alone + [thread_id for thread_id, _ in threads]
-    acks = [b for t, b in batches.items() if t in committed]
-    replies = yield LuaBatch(tuple(store.hot.ack(b.thread_id, b.incarnation, b.flushed) for b in acks))
-    for batch, (verdict, more) in zip(acks, replies, strict=True):
-        yield from _acknowledged(store, batch.thread_id, batch.incarnation, verdict, more)
-    return alone + [t for t in batches if t not in committed and t not in alone]
 
 
 def flush(store: Store, thread_id: str) -> Plan[None]:
@@ -132,10 +75,10 @@ def flush_write(store: Store, thread_id: str, unflushed: ThreadBatch | None) -> 
         try:
             if (yield cold.commit([unflushed])):
                 reply = yield store.hot.ack(thread_id, unflushed.incarnation, unflushed.flushed)
-                yield from _acknowledged(store, thread_id, unflushed.incarnation, *reply)
+                yield from acknowledged(store, thread_id, unflushed.incarnation, *reply)
                 return
         except Exception as exc:
-            if _is_outage(exc):
+            if is_outage(exc):
                 raise
     yield from flush(store, thread_id)
 
@@ -144,7 +87,7 @@ def _flush_or_park(store: Store, cold: Cold, thread_id: str, peek: Peek, *, last
     try:
         return (yield from _flush_once(store, cold, thread_id, peek, last_chance=last_chance))
     except Exception as exc:
-        if not _is_outage(exc):
+        if not is_outage(exc):
             with suppress(HotTierError):  # what went wrong with the flush is what the caller has to hear
                 yield store.hot.park(thread_id, peek.incarnation, str(exc) or type(exc).__name__)
         raise
@@ -153,9 +96,11 @@ def _flush_or_park(store: Store, cold: Cold, thread_id: str, peek: Peek, *, last
 def _flush_once(store: Store, cold: Cold, thread_id: str, peek: Peek, *, last_chance: bool) -> Plan[int]:
     """The reply is the number of the change up to which all is done; 0 if that has to be looked up."""
     fenced = bool(peek.flushed) or (yield from _claim(cold, thread_id, peek))
+    base: Rows | None = None
     if fenced and (not peek.flushed or peek.rebase == 1):
-        fenced = yield from _copy_base(store, cold, thread_id, peek)
-    done = (yield from _copy_changes(store, cold, thread_id, peek)) if fenced else None
+        base = yield from _copy_base(store, cold, thread_id, peek)
+        fenced = base is not None
+    done = (yield from _copy_changes(store, cold, thread_id, peek, base)) if fenced else None
     if done is None:
         yield from _reconcile(store, cold, thread_id, peek, last_chance=last_chance)
     return done or 0
@@ -167,8 +112,10 @@ def _claim(cold: Cold, thread_id: str, peek: Peek) -> Plan[bool]:
     return origin.incarnation == peek.incarnation and not origin.flushed
 
 
-def _copy_changes(store: Store, cold: Cold, thread_id: str, peek: Peek) -> Plan[int | None]:
+def _copy_changes(store: Store, cold: Cold, thread_id: str, peek: Peek, base: Rows | None) -> Plan[int | None]:
     """Replay the log into Postgres, a page and an acknowledgement at a time. None: the fence did not hold.
+
+    What is left of the `base` goes with the first page.
 
     The reply is the number of the last change that was acknowledged; 0 if that was refused.
     """
@@ -179,11 +126,12 @@ def _copy_changes(store: Store, cold: Cold, thread_id: str, peek: Peek) -> Plan[
             if not expected:
                 yield cold.unclaim(thread_id, peek.incarnation)
             return 0
-        batch = _batch(thread_id, peek, changes.rows, changes.through, expected)
+        batch = batch_of(thread_id, peek, joined(base, changes.rows), changes.through, expected)
+        base = None
         if not (yield cold.commit([batch], keep=peek.rebase > 0)):
             return None
         verdict, more = yield store.hot.ack(thread_id, peek.incarnation, changes.through)
-        yield from _acknowledged(store, thread_id, peek.incarnation, verdict, more)
+        yield from acknowledged(store, thread_id, peek.incarnation, verdict, more)
         if verdict not in (b"clean", b"dirty"):
             return 0
         if not changes.more:
@@ -196,7 +144,7 @@ def _copy_changes(store: Store, cold: Cold, thread_id: str, peek: Peek) -> Plan[
     return 0
 
 
-def _acknowledged(store: Store, thread_id: str, incarnation: str, verdict: bytes, more: bytes) -> Plan[None]:
+def acknowledged(store: Store, thread_id: str, incarnation: str, verdict: bytes, more: bytes) -> Plan[None]:
     """Do what the reply to an acknowledgement asks for: go on with its trim, or compare the tiers again."""
     if more == b"1":
         yield from _trim(store, thread_id, incarnation)
@@ -206,26 +154,41 @@ def _acknowledged(store: Store, thread_id: str, incarnation: str, verdict: bytes
             yield from compare(store, thread_id, peek.incarnation, peek.flushed)
 
 
-def _copy_base(store: Store, cold: Cold, thread_id: str, peek: Peek) -> Plan[bool]:
-    """Copy everything the thread holds, without moving the fence. What changes meanwhile is in the log.
+def _copy_base(store: Store, cold: Cold, thread_id: str, peek: Peek) -> Plan[Rows | None]:
+    """Copy everything the thread holds, without moving the fence, but for the last rows: these are the reply.
 
-    Where Postgres holds something already, from a time that Redis has lost, that stays.
+    None: the fence did not hold. What changes meanwhile is in the log. Where Postgres holds something already, from a
+    time that Redis has lost, that stays.
     """
-    cursor = "0"
+    cursor, base, size = "0", Rows([], [], []), 0
     while True:
         reply = yield store.hot.scan(thread_id, peek.incarnation, cursor)
         if reply[0] != b"scan":
             if not peek.flushed:
                 yield cold.unclaim(thread_id, peek.incarnation)
-            return False
+            return None
         rows = parse_rows(reply[2])
-        if rows.checkpoints or rows.blobs or rows.writes:
-            batch = _batch(thread_id, peek, rows, peek.flushed)
-            if not (yield cold.commit([batch], keep=peek.rebase > 0)):
-                return False
+        base, size = joined(base, rows), size + size_of(rows)
         cursor = reply[1].decode()
         if cursor == "0":
-            return True
+            return base
+        if size >= PAGE_BYTES:
+            if not (yield cold.commit([batch_of(thread_id, peek, base, peek.flushed)], keep=peek.rebase > 0)):
+                return None
+            base, size = Rows([], [], []), 0
+
+
+def joined(first: Rows | None, then: Rows) -> Rows:
+    """Rows in order: of those with the same key a commit writes the last."""
+    if first is None:
+        return then
+    return Rows(first.checkpoints + then.checkpoints, first.blobs + then.blobs, first.writes + then.writes)
+
+
+def size_of(rows: Rows) -> int:
+    """What rows carry, in bytes, about."""
+    size = sum(len(row.checkpoint) + len(row.metadata) for row in rows.checkpoints)
+    return size + sum(len(blob.data) for blob in rows.blobs) + sum(len(write.data) for write in rows.writes)
 
 
 def _reconcile(store: Store, cold: Cold, thread_id: str, peek: Peek, *, last_chance: bool) -> Plan[None]:
@@ -278,7 +241,8 @@ def _trim(store: Store, thread_id: str, incarnation: str) -> Plan[None]:
         _, more = yield store.hot.trim(thread_id, incarnation)
 
 
-def _batch(thread_id: str, peek: Peek, rows: Rows, through: str, expected: str | None = None) -> ThreadBatch:
+def batch_of(thread_id: str, peek: Peek, rows: Rows, through: str, expected: str | None = None) -> ThreadBatch:
+    """Rows for Postgres, and the fence: by default what was flushed when the thread was looked at."""
     return ThreadBatch(
         thread_id,
         peek.incarnation,
@@ -308,49 +272,3 @@ def promote(store: Store, thread_id: str, reason: str, *, pin: bool | None = Non
         incarnation = origin.incarnation
     if pin is not None:
         yield cold.pin(thread_id, incarnation, pin)
-
-
-def due_threads(store: Store) -> Plan[list[str]]:
-    """Every thread that is due or dirty, whether or not a worker has it in hand."""
-    found: list[str] = []
-    ranks = dict.fromkeys(range(BUCKETS), 0)
-    while ranks:
-        replies = yield LuaBatch(tuple(store.hot.due(b, rank, 500) for b, rank in ranks.items()))
-        following = {}
-        for (bucket, rank), names in zip(ranks.items(), replies, strict=True):
-            found += [name.decode() for name in names]
-            if len(names) == 500:
-                following[bucket] = rank + 500
-        ranks = following
-    return found
-
-
-def flush_all(store: Store, prefix: str = "") -> Plan[None]:
-    """The barrier: when this returns, Postgres holds everything promoted that was written before the call.
-
-    Raises:
-        FlushError: some threads failed for a reason of their own; the message names them.
-        ColdTierError: Postgres did not answer.
-    """
-    due = yield from due_threads(store)
-    names = [name for name in due if name.startswith(prefix)]
-    failed: dict[str, str] = {}
-    for start in range(0, len(names), BATCH):
-        failed.update((yield from flush_due(store, names[start : start + BATCH])))
-    if failed:
-        listed = "; ".join(f"{name!r}: {error}" for name, error in list(failed.items())[:5])
-        raise FlushError(f"{len(failed)} of {len(names)} threads could not be flushed and stay in Redis: {listed}")
-
-
-def claim_due(store: Store, buckets: Sequence[int], limit: int) -> Plan[list[str]]:
-    """Lease what is due in some buckets: one request."""
-    replies = yield LuaBatch(tuple(store.hot.claim(bucket, limit) for bucket in buckets))
-    return [name.decode() for names in replies for name in names]
-
-
-def sweep(store: Store) -> Plan[None]:
-    """Remove bookkeeping that belongs to absent threads, in all buckets."""
-    ranks = dict.fromkeys(range(BUCKETS), 0)
-    while ranks:
-        replies = yield LuaBatch(tuple(store.hot.sweep(bucket, rank) for bucket, rank in ranks.items()))
-        ranks = {bucket: rank for bucket, rank in zip(ranks, replies, strict=True) if rank}

@@ -7,6 +7,13 @@ VALUES (%(thread)s, %(incarnation)s, %(reason)s)
 ON CONFLICT (thread_id) DO NOTHING
 RETURNING incarnation, flushed, pinned
 
+-- name: claim_all
+-- The rows of several threads that are about to be promoted, in id order. Reply: the threads that had none.
+INSERT INTO $schema.tiered_threads (thread_id, incarnation, reason)
+SELECT * FROM unnest(%(threads)s::text[], %(incarnations)s::text[], %(reasons)s::text[])
+ON CONFLICT (thread_id) DO NOTHING
+RETURNING thread_id
+
 -- name: unclaim
 -- Takes the row back if nothing was ever flushed. Reply: a row if that was so.
 DELETE FROM $schema.tiered_threads WHERE thread_id = %(thread)s AND incarnation = %(incarnation)s AND flushed = ''
@@ -61,6 +68,7 @@ WHERE t.thread_id = n.thread_id
 -- name: commit
 -- The rows of several threads, and what was flushed last of each: only where the fence holds, which is locked in id
 -- order. Reply: the threads of which it did. Where it did not, the row has changed under the lock, and is judged anew.
+-- Arrays are unnested in the SELECT list, one row at a time; in FROM they would be gathered first, in a file if large.
 -- A row that is there already is not written again, unless a repeated put changed it and it is not to be kept; of
 -- writes to an ordinary index the first wins, of those to a special (negative) one the last unless it is to be kept.
 WITH
@@ -93,10 +101,12 @@ held AS (
     )
     SELECT thread_id, ns, id, parent_id, checkpoint::jsonb, metadata::jsonb, exact_type, exact,
         CASE WHEN exact_type IS NOT NULL THEN sha256(convert_to(metadata::jsonb::text, 'UTF8')) END
-    FROM unnest(
-        %(c_threads)s::text[], %(c_spaces)s::text[], %(c_ids)s::text[], %(c_parents)s::text[],
-        %(c_checkpoints)s::text[], %(c_metadata)s::text[], %(c_exact_types)s::text[], %(c_exact)s::bytea[]
-    ) AS n (thread_id, ns, id, parent_id, checkpoint, metadata, exact_type, exact)
+    FROM (
+        SELECT unnest(%(c_threads)s::text[]) AS thread_id, unnest(%(c_spaces)s::text[]) AS ns,
+            unnest(%(c_ids)s::text[]) AS id, unnest(%(c_parents)s::text[]) AS parent_id,
+            unnest(%(c_checkpoints)s::text[]) AS checkpoint, unnest(%(c_metadata)s::text[]) AS metadata,
+            unnest(%(c_exact_types)s::text[]) AS exact_type, unnest(%(c_exact)s::bytea[]) AS exact
+    ) AS n
     WHERE thread_id = ANY (ARRAY(SELECT thread_id FROM held))
     ON CONFLICT (thread_id, checkpoint_ns, checkpoint_id) DO UPDATE SET
         parent_checkpoint_id = excluded.parent_checkpoint_id,
@@ -115,10 +125,11 @@ held AS (
 -- if b_threads
 , of_blobs AS (
     INSERT INTO $schema.checkpoint_blobs AS b (thread_id, checkpoint_ns, channel, version, type, blob)
-    SELECT * FROM unnest(
-        %(b_threads)s::text[], %(b_spaces)s::text[], %(b_channels)s::text[], %(b_versions)s::text[],
-        %(b_types)s::text[], %(b_blobs)s::bytea[]
-    ) AS n (thread_id)
+    SELECT * FROM (
+        SELECT unnest(%(b_threads)s::text[]) AS thread_id, unnest(%(b_spaces)s::text[]),
+            unnest(%(b_channels)s::text[]), unnest(%(b_versions)s::text[]),
+            unnest(%(b_types)s::text[]), unnest(%(b_blobs)s::bytea[])
+    ) AS n
     WHERE thread_id = ANY (ARRAY(SELECT thread_id FROM held))
     ON CONFLICT (thread_id, checkpoint_ns, channel, version) DO UPDATE SET type = excluded.type, blob = excluded.blob
     WHERE NOT %(keep)s
@@ -130,10 +141,12 @@ held AS (
     INSERT INTO $schema.checkpoint_writes AS w (
         thread_id, checkpoint_ns, checkpoint_id, task_id, idx, channel, type, blob, task_path
     )
-    SELECT * FROM unnest(
-        %(w_threads)s::text[], %(w_spaces)s::text[], %(w_ids)s::text[], %(w_tasks)s::text[], %(w_indexes)s::integer[],
-        %(w_channels)s::text[], %(w_types)s::text[], %(w_blobs)s::bytea[], %(w_paths)s::text[]
-    ) AS n (thread_id)
+    SELECT * FROM (
+        SELECT unnest(%(w_threads)s::text[]) AS thread_id, unnest(%(w_spaces)s::text[]),
+            unnest(%(w_ids)s::text[]), unnest(%(w_tasks)s::text[]), unnest(%(w_indexes)s::integer[]),
+            unnest(%(w_channels)s::text[]), unnest(%(w_types)s::text[]), unnest(%(w_blobs)s::bytea[]),
+            unnest(%(w_paths)s::text[])
+    ) AS n
     WHERE thread_id = ANY (ARRAY(SELECT thread_id FROM held))
     ON CONFLICT (thread_id, checkpoint_ns, checkpoint_id, task_id, idx) DO UPDATE SET
         channel = excluded.channel, type = excluded.type, blob = excluded.blob, task_path = excluded.task_path

@@ -33,7 +33,7 @@ from stepping import Stepped
 
 from langgraph_tiered_checkpoint import Promotion, TieredSaver
 from langgraph_tiered_checkpoint.errors import ConfigurationError, NotPromotableError, ThreadDeletedError
-from langgraph_tiered_checkpoint.plans import flushing, reading
+from langgraph_tiered_checkpoint.plans import batches, flushing, reading
 
 THREADS = ("t", "T", "t:*,{}", "t\t\\ é", "e\u0301")
 SPACES = ("", "sub:task 1", "sub:task 1|deep:task,2", "keeps")
@@ -505,8 +505,8 @@ class Machine(RuleBasedStateMachine):
         plans: dict[str, Callable[[], Any]] = {
             "flush": lambda: flushing.flush(store, thread),
             "fill": lambda: reading.get(store, thread, "", ""),
-            "sweep": lambda: flushing.sweep(store),
-            "due": lambda: flushing.flush_due(store, list(self.threads)),
+            "sweep": lambda: batches.sweep(store),
+            "due": lambda: batches.flush_due(store, list(self.threads)),
         }
         plan = Stepped(self.saver, plans[kind]()).take(steps)
         if not plan.done:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import pytest
@@ -9,11 +10,11 @@ from scripted import play
 
 from langgraph_tiered_checkpoint.cold import ColdStatus
 from langgraph_tiered_checkpoint.config import Settings
-from langgraph_tiered_checkpoint.errors import ColdRefusedError, ColdTierError
-from langgraph_tiered_checkpoint.plans import flushing
+from langgraph_tiered_checkpoint.errors import ColdRefusedError, ColdTierError, HotTierError
+from langgraph_tiered_checkpoint.plans import batches, flushing
 from langgraph_tiered_checkpoint.plans.store import Store
 from langgraph_tiered_checkpoint.records import Origin, ThreadBatch
-from langgraph_tiered_checkpoint.steps import Lua
+from langgraph_tiered_checkpoint.steps import Lanes, Lua, LuaBatch, Tx
 
 STORE = Store.of(Settings())
 
@@ -187,6 +188,7 @@ def test_whole_upload_that_another_worker_committed_is_acknowledged() -> None:
         [
             ("peek", peek(b"1.x", 1, rebase=1)),
             ("scan", [b"scan", b"0", ROW, 2, b"d"]),
+            ("changes", changes()),
             ("commit", frozenset()),
             ("status", status("life", "2.x")),
             ("ack", [b"clean", b"0"]),
@@ -229,7 +231,7 @@ def test_outage_of_postgres_is_raised_by_the_write() -> None:
 
 def test_threads_are_committed_together() -> None:
     played = play(
-        flushing.flush_due(STORE, ["a", "b"]),
+        batches.flush_due(STORE, ["a", "b"]),
         [
             ("peek*2", [peek(b"1.op", 1), peek(b"1.op", 1)]),
             ("changes*2", [changes(), changes()]),
@@ -242,7 +244,7 @@ def test_threads_are_committed_together() -> None:
 
 def test_batch_that_postgres_refuses_is_flushed_thread_by_thread() -> None:
     played = play(
-        flushing.flush_due(STORE, ["a", "b"]),
+        batches.flush_due(STORE, ["a", "b"]),
         [
             ("peek*2", [peek(b"1.op", 1), peek(b"1.op", 1)]),
             ("changes*2", [changes(), changes()]),
@@ -258,3 +260,134 @@ def test_batch_that_postgres_refuses_is_flushed_thread_by_thread() -> None:
         ],
     )
     assert played.result == {"a": "ColdRefusedError: thread 'a': bad value"}
+
+
+VALUE = b"W0123456789abcdefbytes\x00"
+"""What goes before the bytes of a value in the hot tier."""
+
+
+def first(name: bytes) -> list[Any]:
+    """A page of a first copy, the last, with one value."""
+    return [b"scan", b"0", [[b"b", b"", name, b"1", VALUE + name]], 2, b"d"]
+
+
+def test_first_copies_of_several_threads_are_claimed_read_and_committed_together() -> None:
+    played = play(
+        batches.flush_due(STORE, ["a", "b", "c"]),
+        [
+            ("peek*3", [peek(), peek(), peek(b"1.op", 1)]),
+            ("claim", ["a", "b"]),
+            ("scan*2", [[b"scan", b"7", [], 2, b"d"], first(b"of b")]),
+            ("scan*1", [first(b"of a")]),
+            ("changes*3", [changes(), changes(), changes()]),
+            ("commit", frozenset({"a", "b", "c"})),
+            ("ack*3", [[b"clean", b"0"]] * 3),
+        ],
+    )
+    assert played.result == {}
+
+
+def test_first_copy_that_another_worker_has_begun_is_flushed_alone() -> None:
+    play(
+        batches.flush_due(STORE, ["a"]),
+        [
+            ("peek*1", [peek()]),
+            ("claim", []),
+            ("peek", peek()),
+            ("claim", Origin("life", "", pinned=False)),
+            ("scan", first(b"of a")),
+            ("changes", changes()),
+            ("commit", frozenset({"a"})),
+            ("ack", [b"clean", b"0"]),
+        ],
+    )
+
+
+def test_threads_that_vanish_in_their_first_copy_take_their_rows_along() -> None:
+    play(
+        batches.flush_due(STORE, ["a", "b"]),
+        [
+            ("peek*2", [peek(), peek()]),
+            ("claim", ["a", "b"]),
+            ("scan*2", [[b"gone"], first(b"of b")]),
+            ("unclaim", True),
+            ("changes*1", [[b"gone"]]),
+            ("unclaim", True),
+            ("peek", [b"absent"]),
+        ],
+    )
+
+
+def test_first_copy_of_a_large_thread_is_committed_in_pages_that_do_not_move_the_fence() -> None:
+    large = [[b"b", b"", b"channel", b"%d" % n, VALUE + b"x" * 1_000_000] for n in range(4)]
+    script = [
+        ("scan", [b"scan", b"7", large[:3], 2, b"d"]),
+        ("scan", [b"scan", b"8", large[3:], 2, b"d"]),
+        ("commit", frozenset({"t"})),
+        ("scan", first(b"rest")),
+        ("changes", changes()),
+        ("commit", frozenset({"t"})),
+        ("ack", [b"clean", b"0"]),
+    ]
+    alone = [("peek", peek()), ("claim", Origin("life", "", pinned=False)), *script]
+    together = [
+        ("peek*1", [peek()]),
+        ("claim", ["t"]),
+        *[(name if name == "commit" else f"{name}*1", r if name == "commit" else [r]) for name, r in script],
+    ]
+    for plan, steps in ((flushing.flush(STORE, "t"), alone), (batches.flush_due(STORE, ["t"]), together)):
+        commits = [step.body() for step in play(plan, steps).steps if isinstance(step, Tx) and step.name == "commit"]
+        sent = [next(body).params for body in commits]
+        assert [params[3] for params in sent] == [[""], ["2.op"]]
+        assert [len(params[-2]) for params in sent] == [4, 1]
+
+
+def test_first_copy_whose_page_is_refused_does_not_hold_up_the_others() -> None:
+    large = [[b"b", b"", b"channel", b"1", VALUE + b"x" * 4_000_000]]
+    played = play(
+        batches.flush_due(STORE, ["a", "b"]),
+        [
+            ("peek*2", [peek(), peek(b"1.op", 1)]),
+            ("claim", ["a"]),
+            ("scan*1", [[b"scan", b"7", large, 2, b"d"]]),
+            ("commit", ColdRefusedError("too big")),
+            ("changes*1", [changes()]),
+            ("commit", frozenset({"b"})),
+            ("ack*1", [[b"clean", b"0"]]),
+            ("peek", peek()),
+            ("claim", Origin("life", "", pinned=False)),
+            ("scan", [b"scan", b"7", large, 2, b"d"]),
+            ("commit", ColdRefusedError("too big")),
+            ("park", [b"parked", 1000]),
+        ],
+    )
+    assert played.result == {"a": "ColdRefusedError: too big"}
+
+
+def test_many_threads_are_flushed_in_two_lanes() -> None:
+    names = [str(n) for n in range(80)]
+    plan = batches.flush_many(STORE, names)
+    step = next(plan)
+    assert isinstance(step, Lanes)
+    one, two = step.plans
+    taken = [first_step.calls for lane in (one, two, one) if isinstance(first_step := next_batch(lane), LuaBatch)]
+    assert [call.thread for calls in taken for call in calls] == names
+    assert [len(calls) for calls in taken] == [32, 32, 16]
+
+
+def next_batch(lane: Any) -> Any:
+    """The first step of the next batch; whatever the lane had in hand turns out to be absent."""
+    return next(lane) if inspect.getgeneratorstate(lane) == inspect.GEN_CREATED else lane.send([[b"absent"]] * 32)
+
+
+def test_outage_in_one_lane_leaves_nothing_for_the_other() -> None:
+    plan = batches.flush_many(STORE, [str(n) for n in range(200)])
+    step = next(plan)
+    assert isinstance(step, Lanes)
+    one, two = step.plans
+    next(one)
+    next(two)
+    with pytest.raises(HotTierError, match="down"):
+        one.throw(HotTierError("down"))
+    with pytest.raises(StopIteration):
+        two.send([[b"absent"]] * 32)

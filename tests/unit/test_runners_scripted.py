@@ -18,7 +18,7 @@ from langgraph_tiered_checkpoint.faults import translate
 from langgraph_tiered_checkpoint.redis_ports import LAYOUT, check_server, invoke
 from langgraph_tiered_checkpoint.runners import AsyncRunner, SyncRunner, Targets
 from langgraph_tiered_checkpoint.scripts import script
-from langgraph_tiered_checkpoint.steps import Lua, LuaBatch, Pause, Plan, Statements, Tx
+from langgraph_tiered_checkpoint.steps import Lanes, Lua, LuaBatch, Pause, Plan, Statements, Tx
 from langgraph_tiered_checkpoint.targets import ColdTarget, HotTarget, safe_url
 
 NOWHERE = "redis://:secret@localhost:1/0"
@@ -58,6 +58,47 @@ def test_a_pause_waits_and_its_reply_is_none(run: Run) -> None:
     before = time.monotonic()
     assert run(plan()) is None
     assert time.monotonic() - before >= 0.05
+
+
+def test_lanes_run_at_once(run: Run) -> None:
+    ended: list[str] = []
+
+    def slow() -> Plan[None]:
+        yield Pause(0.2)
+        ended.append("slow")
+
+    def fast() -> Plan[None]:
+        yield Pause(0.05)
+        ended.append("fast")
+
+    def plan() -> Plan[object]:
+        return (yield Lanes((slow(), fast())))
+
+    assert run(plan()) is None
+    assert ended == ["fast", "slow"]
+
+
+@pytest.mark.parametrize("at_fault", [0, 1])
+def test_an_error_in_a_lane_is_raised_when_the_others_have_ended(run: Run, at_fault: int) -> None:
+    ended: list[bool] = []
+
+    def lane() -> Plan[None]:
+        yield Pause(0.1)
+        ended.append(True)
+
+    def failing() -> Plan[None]:
+        yield Lua("get", ("k",), (), "t1")
+
+    def plan() -> Plan[str]:
+        lanes = [lane(), lane()]
+        lanes.insert(at_fault, failing())
+        try:
+            yield Lanes(tuple(lanes))
+        except errors.HotTierError:
+            return f"{len(ended)} ended"
+        return "no error"
+
+    assert run(plan()) == "2 ended"
 
 
 def test_a_plan_can_handle_the_error_of_a_step_and_go_on(run: Run) -> None:

@@ -1,0 +1,191 @@
+"""Plans that bring Postgres up to date with many threads: what a promoter runs, and the barrier."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+from langgraph_tiered_checkpoint.cold import Cold
+from langgraph_tiered_checkpoint.errors import ColdRefusedError, FlushError
+from langgraph_tiered_checkpoint.hot import BUCKETS, PAGE_BYTES
+from langgraph_tiered_checkpoint.plans.flushing import acknowledged, batch_of, flush, is_outage, joined, size_of
+from langgraph_tiered_checkpoint.plans.store import Store
+from langgraph_tiered_checkpoint.records import ThreadBatch
+from langgraph_tiered_checkpoint.replies import Peek, Rows, parse_changes, parse_peek, parse_rows
+from langgraph_tiered_checkpoint.steps import Lanes, LuaBatch, Plan
+
+BATCH = 32
+"""Threads flushed together."""
+
+AT_ONCE = 64
+"""Threads that keep one worker busy."""
+
+_LANES = AT_ONCE // BATCH
+"""Flushes at once in one worker: one reads Redis while Postgres works for the other. More would wait for each other."""
+
+_SCANS = 8
+"""Threads of which a first copy reads a page each in one request."""
+
+
+def due_threads(store: Store) -> Plan[list[str]]:
+    """Every thread that is due or dirty, whether or not a worker has it in hand."""
+    found: list[str] = []
+    ranks = dict.fromkeys(range(BUCKETS), 0)
+    while ranks:
+        replies = yield LuaBatch(tuple(store.hot.due(b, rank, 500) for b, rank in ranks.items()))
+        following = {}
+        for (bucket, rank), names in zip(ranks.items(), replies, strict=True):
+            found += [name.decode() for name in names]
+            if len(names) == 500:
+                following[bucket] = rank + 500
+        ranks = following
+    return found
+
+
+def flush_all(store: Store, prefix: str = "") -> Plan[None]:
+    """The barrier: when this returns, Postgres holds everything promoted that was written before the call.
+
+    Raises:
+        FlushError: some threads failed for a reason of their own; the message names them.
+        ColdTierError: Postgres did not answer.
+    """
+    due = yield from due_threads(store)
+    names = [name for name in due if name.startswith(prefix)]
+    failed = yield from flush_many(store, names)
+    if failed:
+        listed = "; ".join(f"{name!r}: {error}" for name, error in list(failed.items())[:5])
+        raise FlushError(f"{len(failed)} of {len(names)} threads could not be flushed and stay in Redis: {listed}")
+
+
+def claim_due(store: Store, buckets: Sequence[int], limit: int) -> Plan[list[str]]:
+    """Lease what is due in some buckets: one request."""
+    replies = yield LuaBatch(tuple(store.hot.claim(bucket, limit) for bucket in buckets))
+    return [name.decode() for names in replies for name in names]
+
+
+def sweep(store: Store) -> Plan[None]:
+    """Remove bookkeeping that belongs to absent threads, in all buckets."""
+    ranks = dict.fromkeys(range(BUCKETS), 0)
+    while ranks:
+        replies = yield LuaBatch(tuple(store.hot.sweep(bucket, rank) for bucket, rank in ranks.items()))
+        ranks = {bucket: rank for bucket, rank in zip(ranks, replies, strict=True) if rank}
+
+
+def flush_many(store: Store, thread_ids: Sequence[str]) -> Plan[dict[str, str]]:
+    """`flush_due` for any number of threads: some batches at once."""
+    batches = [thread_ids[start : start + BATCH] for start in range(0, len(thread_ids), BATCH)]
+    waiting = iter(batches)
+    failed: dict[str, str] = {}
+
+    def lane() -> Plan[None]:
+        try:
+            for batch in waiting:
+                failed.update((yield from flush_due(store, batch)))
+        except BaseException:
+            deque(waiting, maxlen=0)  # the other lane need not try the same
+            raise
+
+    if len(batches) > 1:
+        yield Lanes(tuple(lane() for _ in range(_LANES)))
+    else:
+        yield from lane()
+    return failed
+
+
+def flush_due(store: Store, thread_ids: Sequence[str]) -> Plan[dict[str, str]]:
+    """Flush threads, many in one transaction; the reply has the error of each that failed for its own reason.
+
+    Such a thread stays dirty and is tried again later. An outage is raised instead.
+    """
+    cold = store.need_cold("flushed", ", ".join(thread_ids[:3]))
+    try:
+        alone = yield from _flush_together(store, cold, thread_ids)
+    except Exception as exc:
+        if is_outage(exc):
+            raise
+        alone = list(thread_ids)  # one damaged thread must not keep the others from Postgres
+    failed = {}
+    for thread_id in alone:
+        try:
+            yield from flush(store, thread_id)
+        except Exception as exc:
+            if is_outage(exc):
+                raise
+            failed[thread_id] = f"{type(exc).__name__}: {exc}"
+    return failed
+
+
+def _flush_together(store: Store, cold: Cold, thread_ids: Sequence[str]) -> Plan[list[str]]:
+    """One transaction for the next changes of several threads; the reply names those that need a flush of their own."""
+    replies = yield LuaBatch(tuple(store.hot.peek(t) for t in thread_ids))
+    peeks = {t: peek for t, reply in zip(thread_ids, replies, strict=True) if (peek := parse_peek(reply))}
+    dirty = {t: peek for t, peek in peeks.items() if peek.state == "d"}
+    threads = {t: peek for t, peek in dirty.items() if peek.flushed and not peek.rebase}
+    first = {t: peek for t, peek in dirty.items() if not (peek.flushed or peek.rebase or peek.moved)}
+    bases = (yield from _copy_bases(store, cold, first)) if first else {}
+    threads |= {t: first[t] for t in bases}
+    alone = [t for t in dirty if t not in threads]
+    if not threads:
+        return alone
+    replies = yield LuaBatch(tuple(store.hot.changes(t, p.incarnation, p.flushed_number) for t, p in threads.items()))
+    batches = {}
+    for (thread_id, peek), reply in zip(threads.items(), replies, strict=True):
+        changes = parse_changes(reply)
+        if changes is None:
+            if thread_id in bases:
+                yield cold.unclaim(thread_id, peek.incarnation)
+            continue
+        batches[thread_id] = batch_of(thread_id, peek, joined(bases.get(thread_id), changes.rows), changes.through)
+        if changes.more:
+            alone.append(thread_id)
+    committed = yield from _commit_together(cold, list(batches.values()))
+    acks = [b for t, b in batches.items() if t in committed]
+    if acks:
+        replies = yield LuaBatch(tuple(store.hot.ack(b.thread_id, b.incarnation, b.flushed) for b in acks))
+        for batch, (verdict, more) in zip(acks, replies, strict=True):
+            yield from acknowledged(store, batch.thread_id, batch.incarnation, verdict, more)
+    return alone + [t for t in batches if t not in committed and t not in alone]
+
+
+def _commit_together(cold: Cold, batches: Sequence[ThreadBatch]) -> Plan[frozenset[str]]:
+    """Commit what is not refused, a few MB at a time: all of it is in memory three times over."""
+    committed: frozenset[str] = frozenset()
+    page: list[ThreadBatch] = []
+    size = 0
+    for i, batch in enumerate(batches):
+        page.append(batch)
+        size += size_of(Rows(batch.checkpoints, batch.blobs, batch.writes))
+        if size >= PAGE_BYTES or i == len(batches) - 1:
+            with suppress(ColdRefusedError):  # one damaged thread must not keep the others from Postgres
+                committed |= yield cold.commit(page)
+            page, size = [], 0
+    return committed
+
+
+def _copy_bases(store: Store, cold: Cold, first: Mapping[str, Peek]) -> Plan[dict[str, Rows]]:
+    """Begin the first copy of several threads: claim them, and copy what they hold, but for what the reply has.
+
+    A thread that is not in the reply needs a flush of its own.
+    """
+    claimed = yield cold.claim_all([(t, peek.incarnation, peek.reason) for t, peek in first.items()])
+    bases: dict[str, Rows] = {}
+    for start in range(0, len(claimed), _SCANS):
+        cursors = dict.fromkeys(claimed[start : start + _SCANS], "0")
+        while cursors:
+            replies = yield LuaBatch(tuple(store.hot.scan(t, first[t].incarnation, at) for t, at in cursors.items()))
+            for thread_id, reply in zip(list(cursors), replies, strict=True):
+                following = reply[1].decode() if reply[0] == b"scan" else "0"
+                if reply[0] == b"scan":
+                    bases[thread_id] = joined(bases.get(thread_id), parse_rows(reply[2]))
+                else:
+                    bases.pop(thread_id, None)
+                    yield cold.unclaim(thread_id, first[thread_id].incarnation)
+                cursors[thread_id] = following
+            cursors = {t: cursor for t, cursor in cursors.items() if cursor != "0"}
+            if sum(size_of(rows) for rows in bases.values()) >= PAGE_BYTES:
+                pages = [batch_of(t, first[t], rows, "") for t, rows in bases.items()]
+                committed = yield from _commit_together(cold, pages)
+                bases = dict.fromkeys(committed, Rows([], [], []))
+                cursors = {t: cursor for t, cursor in cursors.items() if t in committed}
+    return bases
