@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple
@@ -109,6 +109,7 @@ class ColdReader(ColdSchema):
         before_id: str | None,
         limit: int,
         thread_prefix: str = "",
+        wanted: Callable[[CheckpointRow], bool] | None = None,
     ) -> Tx[list[ListedCheckpoint]]:
         """A page of checkpoints, by id and namespace, both descending; of all threads by thread id first, ascending.
 
@@ -122,9 +123,10 @@ class ColdReader(ColdSchema):
             before_id: only checkpoints with a smaller id.
             limit: how many.
             thread_prefix: only threads whose id starts with exactly this, when all are listed.
+            wanted: of others the reply has the row alone. Pure: it may be called again.
         """
         filters = {"ns": ns, "id": checkpoint_id, "before_id": before_id}
-        body = partial(self._page, thread_id, before, limit, thread_prefix, filters)
+        body = partial(self._page, thread_id, before, limit, thread_prefix, filters, wanted)
         return Tx("page", thread_prefix if thread_id is None else thread_id, body, together=False)
 
     def _page(
@@ -134,6 +136,7 @@ class ColdReader(ColdSchema):
         limit: int,
         prefix: str,
         filters: dict[str, str | None],
+        wanted: Callable[[CheckpointRow], bool] | None,
     ) -> Statements[list[ListedCheckpoint]]:
         rows: list[Row] = []
         current = thread_id
@@ -152,13 +155,20 @@ class ColdReader(ColdSchema):
                 limit=limit - len(rows),
                 **filters,
             )
-        return (yield from self._complete(rows))
+        described = [(row[0], _described(row)) for row in rows]
+        chosen = [i for i, (_, row) in enumerate(described) if wanted is None or wanted(row)]
+        page: list[ListedCheckpoint] = [(thread, StoredCheckpoint(row, [], []), []) for thread, row in described]
+        complete = yield from self._complete([rows[i] for i in chosen], [described[i] for i in chosen])
+        for i, one in zip(chosen, complete, strict=True):
+            page[i] = one
+        return page
 
-    def _complete(self, rows: list[Row]) -> Statements[list[ListedCheckpoint]]:
+    def _complete(
+        self, rows: list[Row], described: list[tuple[str, CheckpointRow]]
+    ) -> Statements[list[ListedCheckpoint]]:
         """Fetch the blobs, writes and sends that belong to rows of a page."""
         if not rows:
             return []
-        described = [(row[0], _described(row)) for row in rows]
         refs = list({(thread, row.ns, *ref): None for thread, row in described for ref in row.refs})
         blobs: dict[tuple[str, ...], BlobRow] = {}
         if refs:

@@ -168,13 +168,21 @@ class Hot:
         return self._call("get", thread_id, (), *args)
 
     def list(
-        self, thread_id: str, ns: str | None, *, below: str, cursor: tuple[str, str] | None, limit: int, values: bool
+        self,
+        thread_id: str,
+        ns: str | None,
+        *,
+        below: str,
+        cursor: tuple[str, str] | None,
+        limit: int,
+        values: bool,
+        only: str = "",
     ) -> Lua:
-        """One page, newest first. One round trip."""
+        """One page, newest first; with `only`, all checkpoints of that id. One round trip."""
         at_id, at_ns = cursor or ("", "")
         one = "0" if ns is None else "1"
         return self._call(
-            "list", thread_id, (), one, ns or "", below, at_id, at_ns, limit, "1" if values else "0", self._run
+            "list", thread_id, (), one, ns or "", below, at_id, at_ns, limit, "1" if values else "0", only, self._run
         )
 
     def delta(self, thread_id: str, ns: str, checkpoint_id: str, channels: Sequence[str]) -> Lua:

@@ -19,14 +19,12 @@ from langgraph_tiered_checkpoint import lives
 from langgraph_tiered_checkpoint.codec import CheckpointKey, Codec, check_text, interrupts, matches
 from langgraph_tiered_checkpoint.errors import ConfigurationError, TieredCheckpointError
 from langgraph_tiered_checkpoint.plans import batches, flushing, inspection, reading, structure, writing
-from langgraph_tiered_checkpoint.plans.listing import PAGE, Listed, ThreadIds, ThreadListing
+from langgraph_tiered_checkpoint.plans.listing import Listed, Query, ThreadIds, ThreadListing
 from langgraph_tiered_checkpoint.plans.store import Store
 from langgraph_tiered_checkpoint.policy import Candidate
-from langgraph_tiered_checkpoint.records import BlobRow, ThreadStatus, TierStats
+from langgraph_tiered_checkpoint.records import BlobRow, CheckpointRow, ThreadStatus, TierStats
 from langgraph_tiered_checkpoint.steps import Plan
 from langgraph_tiered_checkpoint.tenancy import Scope
-
-_FILTERED_PAGE = 200
 
 
 class Target(NamedTuple):
@@ -266,9 +264,8 @@ class Listing:
         self._codec = Codec(requests.serde)
         self._filter = filter_
         self._left = limit
-        self._ns: str | None = None
-        self._only = ""
-        self._below = ""
+        ns: str | None = None
+        only = below = below_ns = ""
         self._threads: list[str] = []
         self._all: ThreadIds | None = None
         self._current: ThreadListing | None = None
@@ -276,15 +273,17 @@ class Listing:
             self._all = ThreadIds(requests.store, requests.scope.prefix)
         else:
             at = requests.target(config)
-            self._ns = at.ns if (config["configurable"].get("checkpoint_ns")) is not None else None
-            self._only = at.checkpoint_id
+            ns = at.ns if (config["configurable"].get("checkpoint_ns")) is not None else None
+            only = at.checkpoint_id
             self._threads = [at.stored_id]
         if before is not None:
             # The Agent Server hands on what its client gave: a bare checkpoint, in place of a config.
             bound = cast("Mapping[str, Any]", before.get("configurable") or before)
-            self._below = bound.get("checkpoint_id") or ""
-            if self._below:
-                check_text("", "the checkpoint_id of `before`", self._below)
+            below, below_ns = bound.get("checkpoint_id") or "", bound.get("checkpoint_ns") or ""
+            if below:
+                check_text("", "the checkpoint_id of `before`", below)
+                check_text("", "the checkpoint_ns of `before`", below_ns)
+        self._query = Query(ns, only, below, below_ns, limit, self._wanted if filter_ else None)
 
     @property
     def done(self) -> bool:
@@ -299,23 +298,19 @@ class Listing:
             if not self._threads and self._all is not None:
                 self._threads = yield from self._all.next_page()
                 return []
-            size = min(self._left or PAGE, PAGE) if not self._filter else _FILTERED_PAGE
-            store = self._requests.store
-            self._current = ThreadListing(store, self._threads.pop(0), self._ns, self._below, size)
+            query = self._query._replace(limit=self._left)
+            self._current = ThreadListing(self._requests.store, self._threads.pop(0), query)
         listed = yield from self._current.next_page()
-        if self._current.done or (self._only and listed and listed[-1].place[0] < self._only):
+        if self._current.done:
             self._current = None
-        tuples = [self._tuple(item) for item in listed if self._wanted(item)]
+        tuples = [self._tuple(item) for item in listed if not self._filter or self._wanted(item.stored.row)]
         if self._left is not None:
             tuples = tuples[: self._left]
             self._left -= len(tuples)
         return tuples
 
-    def _wanted(self, item: Listed) -> bool:
-        if self._only and item.place[0] != self._only:
-            return False
-        metadata = cast("Mapping[str, Any]", self._codec.decode_metadata(item.stored.row)) if self._filter else {}
-        return matches(metadata, self._filter)
+    def _wanted(self, row: CheckpointRow) -> bool:
+        return matches(cast("Mapping[str, Any]", self._codec.decode_metadata(row)), self._filter)
 
     def _tuple(self, item: Listed) -> CheckpointTuple:
         thread_id = self._requests.scope.plain(item.thread_id)

@@ -3,7 +3,7 @@
 -- KEYS[1] thread
 -- ARGV[1] "1" if only one namespace is wanted  [2] that namespace  [3] only ids below this one, or ""
 --     [4] cursor: only below this (id), or ""  [5] and namespace of the cursor
---     [6] records at most  [7] "1" with values and writes
+--     [6] records at most  [7] "1" with values and writes  [8] only this id, in whatever namespaces: all in one page; or ""
 -- Reply: {"page", incarnation, "1" if nothing can be elsewhere, floor, records, "1" if there is more}:
 --     every checkpoint of the namespace at or above the floor is in this tier; a record has, last, "1" if all of its
 --     pending writes are too.
@@ -47,14 +47,33 @@ local function below(k)
   return not one and id == ARGV[4] and less(name_of(num), ARGV[5])
 end
 local records, wanted, sure = {}, tonumber(ARGV[6]), {}
-while cur ~= '' and #records < wanted do
-  if below(cur) then
-    local name = name_of(split(cur))
-    local found = record(name, cur, ARGV[7] == '1')
-    if sure[name] == nil then sure[name] = m.wh == 1 or load_ns(name)[6] == 1 end
-    found[7] = sure[name] and '1' or '0'
-    records[#records + 1] = found
+local function give(k)
+  local name = name_of(split(k))
+  local found = record(name, k, ARGV[7] == '1')
+  if sure[name] == nil then sure[name] = m.wh == 1 or load_ns(name)[6] == 1 end
+  found[7] = sure[name] and '1' or '0'
+  records[#records + 1] = found
+end
+-- Those of the namespaces that have a checkpoint of this id, in the order of lists.
+local function all_of(id)
+  local ks, fields, found = {}, {}, {}
+  for num = one and n[1] or 1, one and n[1] or m.nn do
+    ks[#ks + 1] = num .. ':' .. id
+    fields[#fields + 1] = 'l' .. ks[#ks]
   end
+  local here = hmget(fields)
+  for i, k in ipairs(ks) do
+    if here[i] and below(k) then found[#found + 1] = k end
+  end
+  table.sort(found, function(a, b) return less(name_of(split(b)), name_of(split(a))) end)
+  return found
+end
+if ARGV[8] ~= '' then
+  for _, k in ipairs(all_of(ARGV[8])) do give(k) end
+  cur = ''
+end
+while cur ~= '' and #records < wanted do
+  if below(cur) then give(cur) end
   cur = link(cur)[older]
 end
 return {'page', m.i, whole, one and n[5] or NOWHERE, records, cur ~= '' and '1' or '0'}

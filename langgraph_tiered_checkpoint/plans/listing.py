@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from langgraph_tiered_checkpoint.hot import BUCKETS, NOWHERE
 from langgraph_tiered_checkpoint.plans.flushing import ask
 from langgraph_tiered_checkpoint.plans.reading import merge_writes
 from langgraph_tiered_checkpoint.plans.store import Store
-from langgraph_tiered_checkpoint.records import StoredCheckpoint, Typed
+from langgraph_tiered_checkpoint.records import CheckpointRow, StoredCheckpoint, Typed
 from langgraph_tiered_checkpoint.replies import parse_get, parse_list
 from langgraph_tiered_checkpoint.steps import LuaBatch, Plan
 
 PAGE = 50
+FILTERED_PAGE = 200
 THREAD_PAGE = 500
+
+
+class Query(NamedTuple):
+    """Which checkpoints of a thread are listed."""
+
+    ns: str | None = None
+    """None for all namespaces."""
+    only: str = ""
+    """Only checkpoints of this id."""
+    below: str = ""
+    """Only ids below this one."""
+    below_ns: str = ""
+    """Where to look for a checkpoint of that id, to begin at it."""
+    limit: int | None = None
+    wanted: Callable[[CheckpointRow], bool] | None = None
+    """A filter. What it does not want may be listed all the same, without values and writes."""
 
 
 class Listed(NamedTuple):
@@ -34,17 +52,19 @@ class ThreadListing:
 
     What the hot tier knows to be complete comes from it alone; below that the tiers are merged, and what both
     hold comes from the hot one.
+
+    Pages grow: the first is of what will do if all are wanted.
     """
 
-    def __init__(self, store: Store, thread_id: str, ns: str | None, below: str, page: int = PAGE) -> None:
+    def __init__(self, store: Store, thread_id: str, query: Query) -> None:
         self._store = store
         self._thread_id = thread_id
-        self._ns = ns
-        self._below = below
-        self._page = page
+        self._query = query
+        self._longest = FILTERED_PAGE if query.wanted else PAGE
+        self._page = min(query.limit or self._longest, self._longest)
         self._hot: list[Listed] = []
         self._cold: list[Listed] = []
-        self._hot_cursor: tuple[str, str] | None = None
+        self._hot_cursor = (query.below, query.below_ns) if query.below else None
         self._cold_cursor: tuple[str, str] | None = None
         self._hot_done = False
         self._cold_exhausted = store.cold is None
@@ -67,6 +87,7 @@ class ThreadListing:
         """The next checkpoints; possibly none although the listing is not `done`."""
         if not self._hot and not self._hot_done:
             yield from self._fetch_hot()
+            self._page = min(2 * self._page, self._longest)
         if self._sure():
             page, self._hot = self._take_sure()
             self._cold_cursor = page[-1].place
@@ -103,8 +124,15 @@ class ThreadListing:
         return self._hot[:cut], self._hot[cut:]
 
     def _fetch_hot(self) -> Plan[None]:
+        query = self._query
         call = self._store.hot.list(
-            self._thread_id, self._ns, below=self._below, cursor=self._hot_cursor, limit=self._page, values=True
+            self._thread_id,
+            query.ns,
+            below=query.below,
+            cursor=self._hot_cursor,
+            limit=self._page,
+            values=True,
+            only=query.only,
         )
         reply = yield from ask(self._store, self._thread_id, call)
         page = parse_list(reply)
@@ -116,26 +144,32 @@ class ThreadListing:
         self._unsure = page.unsure
         if self._hot:
             self._hot_cursor = self._hot[-1].place
+            if query.only and query.ns is not None and not self._unsure:
+                self._cold_exhausted = True
 
     def _fetch_cold(self) -> Plan[None]:
         if self._store.cold is None:
             return
+        query = self._query
         rows = yield self._store.cold.page(
             self._thread_id,
-            self._ns,
+            query.ns,
             before=self._cold_cursor,
-            checkpoint_id=None,
-            before_id=self._below or None,
+            checkpoint_id=query.only or None,
+            before_id=query.below or None,
             limit=self._page,
+            wanted=query.wanted,
         )
         self._cold = [Listed(*row) for row in rows]
-        self._cold_exhausted = len(rows) < self._page
+        self._cold_exhausted = len(rows) < self._page or bool(query.only and query.ns is not None)
         if self._cold:
             self._cold_cursor = self._cold[-1].place
 
     def _add_hot_writes(self, page: list[Listed], positions: list[int]) -> Plan[None]:
         """Writes to a checkpoint that is not resident wait in the hot tier until they are flushed."""
         hot = self._store.hot
+        wanted = self._query.wanted
+        positions = [i for i in positions if wanted is None or wanted(page[i].stored.row)]
         calls = tuple(
             hot.get(self._thread_id, page[i].place[1], page[i].place[0], root_id="", token="") for i in positions
         )
