@@ -136,3 +136,35 @@ def test_fork_from_resident_history_sends_no_value_again(saver: TieredSaver, cou
     found = saver.get_tuple(at("t"))
     assert found is not None
     assert found.checkpoint["channel_values"] == {"a": ["big" * 100]}
+
+
+LISTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "page": ({"checkpoint_ns": ""}, {"limit": 10}),
+    "page of all namespaces": ({}, {"limit": 10}),
+    "before": ({"checkpoint_ns": ""}, {"limit": 10, "before": at("t", "", "middle")}),
+    "before in all namespaces": ({}, {"limit": 10, "before": at("t", "", "middle")}),
+    "one checkpoint": ({"checkpoint_ns": "", "checkpoint_id": "middle"}, {}),
+    "one checkpoint in all namespaces": ({"checkpoint_id": "middle"}, {}),
+    "filter": ({"checkpoint_ns": ""}, {"limit": 3, "filter": {"source": "loop"}}),
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_a_list_does_not_cost_more_the_longer_the_thread(saver: TieredSaver, counter: Counter, name: str) -> None:
+    where, search = LISTS[name]
+    costs = []
+    for length in (40, 400):
+        thread = f"of {length}"
+        stored: list[Any] = [at(thread)]
+        for n in range(1, length + 1):
+            stored.append(put(saver, stored[-1], {"a": n, "b": ["long"]}, n))
+        middle = stored[length // 2]["configurable"]["checkpoint_id"]
+        given = {key: middle if value == "middle" else value for key, value in where.items()}
+        asked = {**search, "before": at(thread, "", middle)} if "before" in search else search
+        counter.client.config_resetstat()
+        listed = list(saver.list({"configurable": {"thread_id": thread, **given}}, **asked))
+        stats: Any = counter.client.info("commandstats")
+        costs.append({command: stat["calls"] for command, stat in stats.items() if "config" not in command})
+        assert len(listed) == search.get("limit", 1)
+    assert costs[0]["cmdstat_evalsha"] == 1
+    assert costs[0] == costs[1]
