@@ -11,7 +11,7 @@ from itertools import islice
 
 from langgraph_tiered_checkpoint.errors import TieredCheckpointError
 from langgraph_tiered_checkpoint.hot import BUCKETS
-from langgraph_tiered_checkpoint.plans.batches import AT_ONCE, BATCH, claim_due, flush_many, sweep
+from langgraph_tiered_checkpoint.plans.batches import AT_ONCE, claim_due, flush_many, sweep
 from langgraph_tiered_checkpoint.plans.store import Store
 from langgraph_tiered_checkpoint.steps import Plan
 
@@ -21,6 +21,9 @@ SWEEP_S = 30.0
 _BACKOFF_S = 1.0
 _LONGEST_BACKOFF_S = 10.0
 _BUCKETS_AT_ONCE = 64
+
+_CLAIMED = 2
+"""Threads of each bucket that a sweep leases at once. More would leave nothing of a backlog to other workers."""
 
 Run = Callable[[Plan[object]], object]
 
@@ -148,7 +151,7 @@ class Promoter:
         for start in range(0, BUCKETS, _BUCKETS_AT_ONCE):
             buckets = range(start, start + _BUCKETS_AT_ONCE)
             while not self._stopping:
-                due = self._run(claim_due(self._store, buckets, BATCH))
+                due = self._run(claim_due(self._store, buckets, _CLAIMED))
                 names = list(due) if isinstance(due, list) else []
                 if not names:
                     break
