@@ -10,7 +10,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -24,6 +24,7 @@ from langgraph_tiered_checkpoint.cold_schema import ColdSchema
 from langgraph_tiered_checkpoint.config import Settings
 from langgraph_tiered_checkpoint.errors import ConfigurationError
 from langgraph_tiered_checkpoint.faults import DRIVER_ERRORS, cold_fault, hot_fault, translate
+from langgraph_tiered_checkpoint.lanes import arun_at_once, run_at_once
 from langgraph_tiered_checkpoint.postgres_loop import AsyncPostgres
 from langgraph_tiered_checkpoint.postgres_ports import SyncPostgres
 from langgraph_tiered_checkpoint.redis_loop import AsyncCluster, AsyncRedis
@@ -236,12 +237,6 @@ class _Runner:
         return ConfigurationError(f"{step.name} of thread {step.thread!r} needs Postgres; pass a postgres_url")
 
 
-def _raise_first(ended: Sequence[object]) -> None:
-    for outcome in ended:
-        if isinstance(outcome, BaseException):
-            raise outcome
-
-
 class SyncRunner(_Runner):
     """Executes plans in the calling thread; any number of threads may at once."""
 
@@ -307,29 +302,9 @@ class SyncRunner(_Runner):
             case Pause():
                 return time.sleep(step.seconds)
             case Lanes():
-                return self._run_at_once(step.plans)
+                return run_at_once(self.run, step.plans)
             case _:
                 assert_never(step)
-
-    def _run_at_once(self, plans: Sequence[Plan[Any]]) -> None:
-        """One in the calling thread, each of the others in one of its own."""
-        ended: list[BaseException] = []
-
-        def run(plan: Plan[Any]) -> None:
-            try:
-                self.run(plan)
-            except BaseException as exc:  # noqa: BLE001 - raised in the calling thread
-                ended.append(exc)
-
-        others = [threading.Thread(target=run, args=(plan,), name="lgt-lane", daemon=True) for plan in plans[1:]]
-        for other in others:
-            other.start()
-        try:
-            self.run(plans[0])
-        finally:
-            for other in others:
-                other.join()
-        _raise_first(ended)
 
     def _prepare(self, ports: _SyncPorts) -> None:
         with ports.preparing:
@@ -412,8 +387,7 @@ class AsyncRunner(_Runner):
             case Pause():
                 return await asyncio.sleep(step.seconds)
             case Lanes():
-                ended = await asyncio.gather(*(self.run(plan) for plan in step.plans), return_exceptions=True)
-                return _raise_first(ended)
+                return await arun_at_once(self.run, step.plans)
             case _:
                 assert_never(step)
 

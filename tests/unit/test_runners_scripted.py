@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -99,6 +100,24 @@ def test_an_error_in_a_lane_is_raised_when_the_others_have_ended(run: Run, at_fa
         return "no error"
 
     assert run(plan()) == "2 ended"
+
+
+def test_lanes_run_one_after_the_other_where_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    ended: list[str] = []
+
+    def lane(name: str) -> Plan[None]:
+        yield Pause(0)
+        ended.append(name)
+
+    def plan() -> Plan[None]:
+        yield Lanes((lane("one"), lane("two"), lane("three")))
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    SyncRunner(Targets(HOT, None)).run(plan())
+    assert ended == ["one", "two", "three"]
 
 
 def test_a_plan_can_handle_the_error_of_a_step_and_go_on(run: Run) -> None:
