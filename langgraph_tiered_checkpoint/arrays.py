@@ -76,7 +76,6 @@ class _TextArrayDumper(_ArrayDumper):
 
     def packed(self, values: Sequence[str | None]) -> Sequence[bytes | None]:
         encoding = self.connection.info.encoding if self.connection is not None else "utf-8"
-        encoding = "utf-8" if encoding == "ascii" else encoding  # SQL_ASCII, which is any bytes
         return [None if value is None else value.encode(encoding) for value in values]
 
 
