@@ -10,6 +10,7 @@ import importlib
 import json
 import os
 import re
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -27,6 +28,9 @@ class ScriptedModel(BaseChatModel):
 
     Like a real one it knows only the messages that it is given: what it remembers, the checkpointer remembered.
     """
+
+    word_s: float = float(os.environ.get("MODEL_WORD_S", "0"))
+    """How long it takes over each word, when it is asked to stream: real ones do not answer at once."""
 
     @property
     def _llm_type(self) -> str:
@@ -61,6 +65,7 @@ class ScriptedModel(BaseChatModel):
         """Word by word, as real ones do."""
         answer = _answer(messages)
         for word in re.findall(r"\S+\s*", answer.text) or [""]:
+            time.sleep(self.word_s)
             piece = ChatGenerationChunk(message=AIMessageChunk(word))
             if run_manager:
                 run_manager.on_llm_new_token(word, chunk=piece)

@@ -1,0 +1,84 @@
+"""The chat service of the examples, in processes of its own, and what it takes to be one of its clients."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import httpx
+import jwt
+from waiting import wait_until
+
+from langgraph_tiered_checkpoint import EmbeddedServers
+
+SERVER = Path(__file__).parents[2] / "examples" / "chat_server"
+SECRET = "a secret of the server's, and of nobody else, that is long enough"
+PROMOTE_AT = 9
+"""Checkpoints: the third message of a conversation."""
+
+
+def unused_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def token(sub: str, secret: str = SECRET, lifetime: timedelta = timedelta(hours=1)) -> str:
+    """What an identity provider issues."""
+    return jwt.encode({"sub": sub, "exp": datetime.now(timezone.utc) + lifetime}, secret, algorithm="HS256")
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+class Service:
+    """The service with two workers, on servers that the test owns."""
+
+    def __init__(self, servers: EmbeddedServers, **settings: str) -> None:
+        self._port = unused_port()
+        self.url = f"http://127.0.0.1:{self._port}"
+        self._environment = {name: value for name, value in os.environ.items() if name != "MODEL"} | {
+            "CHAT_SECRET": SECRET,
+            "CHAT_PROMOTE_AT": str(PROMOTE_AT),
+            "REDIS_URL": servers.redis_url,
+            "POSTGRES_URL": servers.postgres_url,
+            "PYTHONPATH": os.pathsep.join([str(SERVER), str(SERVER.parent)]),
+            **settings,
+        }
+        self.start()
+
+    def start(self) -> None:
+        """Start on the same port as before."""
+        command = [sys.executable, "-m", "uvicorn", "app:app", "--port", str(self._port), "--workers", "2"]
+        self._process = subprocess.Popen([*command, "--log-level", "critical"], env=self._environment)
+        wait_until(lambda: answers(self.url), "the service to answer", seconds=60)
+
+    def stop(self) -> None:
+        self._process.terminate()
+        self._process.wait(30)
+
+
+class Client:
+    """Somebody with a cookie jar, or a token."""
+
+    def __init__(self, url: str, token: str | None = None) -> None:
+        headers = {"authorization": f"Bearer {token}"} if token else {}
+        self.http = httpx.Client(base_url=url, headers=headers, timeout=20)
+
+    def say(self, text: str, conversation: str = "") -> str:
+        """The answer; `conversation` of a new one is in `self.latest`."""
+        response = self.http.post(f"/conversations/{conversation}".rstrip("/"), json={"text": text}).raise_for_status()
+        self.latest: str = response.headers["x-conversation"]
+        return response.text
+
+    def conversations(self) -> dict[str, dict[str, str]]:
+        return {one["id"]: one for one in self.http.get("/conversations").raise_for_status().json()}
