@@ -9,7 +9,7 @@ WORKERS ?= 2
 
 .DEFAULT_GOAL := check
 .DELETE_ON_ERROR:
-.PHONY: bench check clean contract demo format lint test test-nightly types wheel-test
+.PHONY: bench check clean contract demo format lint pictures test test-nightly types wheel-test
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -27,6 +27,10 @@ test-nightly: $(READY)
 
 bench: $(READY)
 	$(BIN)/pytest tests/benchmarks -m benchmark -p no:randomly
+
+# Needs a Chromium. What is in the pictures is what the test of the page has seen.
+pictures: $(READY)
+	CHAT_PICTURES=docs/images $(BIN)/pytest -n 0 tests/acceptance/test_chat_page.py -k pictures -rs
 
 lint: $(READY)
 	$(BIN)/ruff check .
