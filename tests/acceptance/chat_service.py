@@ -71,7 +71,8 @@ class Client:
     """Somebody with a cookie jar, or a token."""
 
     def __init__(self, url: str, token: str | None = None) -> None:
-        headers = {"authorization": f"Bearer {token}"} if token else {}
+        # A connection for each request: any worker may get it, and none waits for a delayed acknowledgement.
+        headers = {"connection": "close"} | ({"authorization": f"Bearer {token}"} if token else {})
         self.http = httpx.Client(base_url=url, headers=headers, timeout=20)
 
     def say(self, text: str, conversation: str = "") -> str:

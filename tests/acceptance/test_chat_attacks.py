@@ -7,7 +7,6 @@ import contextlib
 import hashlib
 import itertools
 import json
-import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -37,6 +36,7 @@ Answer = tuple[int, dict[str, str], str]
 class Target:
     """A conversation of Alice's, and all that an attacker could know of it."""
 
+    user: str
     alice: Client
     conversation: str
     stored_id: str
@@ -91,7 +91,7 @@ def target(visit: Visit, chat_servers: EmbeddedServers) -> Target:
         (key,) = client.scan_iter(f"*{alice.latest}")
         head = saver.scoped(tenant).get_tuple({"configurable": {"thread_id": alice.latest}})
     assert head
-    return Target(alice, alice.latest, key.partition(":t:")[2], head.checkpoint["id"])
+    return Target(user, alice, alice.latest, key.partition(":t:")[2], head.checkpoint["id"])
 
 
 def grow_long(target: Target) -> None:
@@ -144,8 +144,8 @@ def forged_cookies(signed: str) -> dict[str, str]:
     }
 
 
-def strangers(visit: Visit) -> Iterator[Client]:
-    """Everybody who is not Alice."""
+def strangers(visit: Visit, user: str) -> Iterator[Client]:
+    """Everybody who is not this user, whom some of them say they are."""
     yield visit()
     known_by_cookie = visit()
     known_by_cookie.say("My name is Mallory.")
@@ -154,7 +154,8 @@ def strangers(visit: Visit) -> Iterator[Client]:
     forger = visit()
     forger.http.headers["cookie"] = f"visitor={forged_cookies(known_by_cookie.http.cookies['visitor'])['another key']}"
     yield forger
-    yield visit(token("alice", "a guessed secret, of sufficient length"))
+    yield visit(token(user, "a guessed secret, of sufficient length"))
+    yield visit(handmade({"alg": "none", "typ": "JWT"}, {"sub": user, "exp": SOON}))
 
 
 @pytest.mark.parametrize(
@@ -165,7 +166,7 @@ def test_somebody_elses_conversation_is_like_none(
 ) -> None:
     hers = target.conversation
     with brought(target, where, chat_servers):
-        for stranger in strangers(visit):
+        for stranger in strangers(visit, target.user):
             of_hers = attempts(stranger, hers, target.checkpoint_id)
             assert of_hers == attempts(stranger, NONE, "1f0e4f2c-0000-6000-8000-000000000000")
             assert not {status for status, _, _ in of_hers} & {200, 204}
@@ -212,7 +213,7 @@ def test_no_gross_difference_in_time_tells_that_a_conversation_exists(
             started = time.perf_counter()
             assert stranger.http.get(f"/conversations/{conversation}").status_code == 404
             took[conversation].append(time.perf_counter() - started)
-    hers, none = (statistics.median(times) for times in took.values())
+    hers, none = (min(times) for times in took.values())  # what the work itself takes, on however busy a machine
     assert 0.5 < hers / none < 2
 
 
@@ -309,6 +310,7 @@ def test_visitors_cookie_that_an_attacker_has_planted_is_worth_nothing_after_sig
     victim.say("My name is Victim.")
     assert len(attacker.conversations()) == 1
 
+    victim.http.cookies.set("visitor", planted, domain="127.0.0.1", path="/")
     assert victim.http.delete("/session").status_code == 204
     assert victim.http.get("/session").json() == {"user": None}
     assert victim.http.cookies["visitor"] != planted

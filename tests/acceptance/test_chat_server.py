@@ -126,7 +126,6 @@ def test_one_command_starts_two_workers_and_each_knows_what_the_other_was_told(v
                 child for child in psutil.Process(command.pid).children() if "spawn_main" in " ".join(child.cmdline())
             )
             alice = visit(url=f"http://127.0.0.1:{port}")
-            alice.http.headers["connection"] = "close"  # each request may go to either
             with standing_still(other):
                 alice.say("My name is Alice.")
             with standing_still(one):
