@@ -3,18 +3,20 @@
     python examples/companion.py
 
 One conversation goes on for many months, with long silences in between. In each silence the hot copy lapses, and the
-thread costs Redis nothing. The first message after it finds the thread in Postgres and makes it resident again.
+thread costs Redis nothing. The first message after it finds the thread in Postgres and makes its end resident again:
+that costs a query and a write to Redis, however long the conversation is.
 
 What the model is shown is bounded, too: the graph keeps the last few messages, and moves what is worth remembering
 for good into a list of its own. The checkpointer keeps both; it does not shorten anybody's memory.
 
 Months are seconds here. The model is a scripted one, see model.py. The script exits non-zero if anything is not as it
-says; the times it prints depend on the machine, and nothing is claimed about them.
+says. The times it prints depend on the machine; all that is claimed is that a first reply takes less than a second.
 """
 
 from __future__ import annotations
 
 import operator
+import statistics
 import time
 from datetime import timedelta
 from typing import Annotated, Any
@@ -81,32 +83,36 @@ def main() -> None:
         def bytes_in_redis() -> int:
             return sum(int(client.memory_usage(key, samples=0) or 0) for key in client.scan_iter(f"*{THREAD_ID}*"))
 
-        def say(text: str) -> str:
+        def say(text: str) -> tuple[str, float]:
+            """The answer, and the milliseconds that it took."""
+            started = time.perf_counter()
             state = companion.invoke({"messages": [HumanMessage(text)]}, THREAD)
-            return str(state["messages"][-1].text)
+            return str(state["messages"][-1].text), (time.perf_counter() - started) * 1000
 
         say("My name is Alice.")
-        print(f"  {'month':>5}{'checkpoints':>13}{'in Redis':>10}{'bytes':>9}{'silent':>9}{'first reply':>13}")
-        busy, silent = [], []
+        print("  When a month's talk ends: all checkpoints, those in Redis, and the bytes that they take there.")
+        print("  After the silence: the thread's bytes in Redis, and the first reply's time beside the others'.\n")
+        header = f"  {'month':>5}{'checkpoints':>13}{'in Redis':>10}{'bytes':>9}{'silent':>9}"
+        print(f"{header}{'first reply':>13}{'others':>10}")
+        busy, silent, firsts = [], [], []
         for month in range(1, MONTHS + 1):
-            for number in range(4):
-                say(f"It is day {number} of month {month}.")
+            others = statistics.median(say(f"It is day {number} of month {month}.")[1] for number in range(4))
             saver.flush()
             status = saver.explain(THREAD_ID)
             busy.append(bytes_in_redis())
             if not eventually(lambda: saver.explain(THREAD_ID).tier == "cold"):
                 check("the hot copy lapses in a silence", condition=False)
             silent.append(bytes_in_redis())
-            started = time.perf_counter()
-            answer = say("What is my name?")
-            took = time.perf_counter() - started
+            answer, first = say("What is my name?")
+            firsts.append(first)
             print(
                 f"  {month:>5}{status.cold_checkpoints:>13}{status.hot_checkpoints:>10}{busy[-1]:>9}"
-                f"{silent[-1]:>9}{took * 1000:>10.0f} ms"
+                f"{silent[-1]:>9}{first:>10.0f} ms{others:>7.0f} ms"
             )
             if answer != "Your name is Alice.":
                 check("the companion knows her name", condition=False)
         check("after every silence the companion knew her name", condition=True)
+        check("the first answer after a silence takes less than a second (median)", statistics.median(firsts) < 1000)
         check("in every silence the thread took nothing of Redis", not any(silent))
         check("Redis held no more of it in the last month than in the third", busy[-1] < 1.2 * busy[2])
         history = sum(1 for _ in companion.get_state_history(THREAD))

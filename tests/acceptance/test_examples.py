@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -23,6 +24,7 @@ CLAIMS = {
     ],
     "companion.py": [
         "[ok] after every silence the companion knew her name",
+        "[ok] the first answer after a silence takes less than a second (median)",
         "[ok] in every silence the thread took nothing of Redis",
         "[ok] Redis held no more of it in the last month than in the third",
         "checkpoints of the year are there",
@@ -60,6 +62,21 @@ def test_example_tells_its_story_and_succeeds(example: str) -> None:
     for claim in [*CLAIMS[example], "Everything was as it said."]:  # in this order
         assert any(claim in line for line in told), f"{claim!r} is missing, or out of order, in:\n{done.stdout}"
     assert not done.stderr
+
+
+def test_model_that_is_asked_for_and_missing_is_named() -> None:
+    if importlib.util.find_spec("langchain"):
+        pytest.skip("LangChain is installed, and would be asked for the model")
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / "time_travel.py")],
+        env={**os.environ, "MODEL": "openai:gpt-5-mini"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("MODEL=openai:gpt-5-mini needs LangChain: pip install langchain")
 
 
 def test_every_example_is_tested_and_listed() -> None:

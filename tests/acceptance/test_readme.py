@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi.testclient import TestClient
 
 from langgraph_tiered_checkpoint import Promotion, TieredSaver, Timeouts
 from langgraph_tiered_checkpoint.cold_schema import TABLES
@@ -47,6 +48,17 @@ def test_examples_run_in_order_as_printed(
     assert all(f"CREATE TABLE IF NOT EXISTS {table}" in ddl for table in TABLES)
     with TieredSaver.from_urls(redis_url, postgres_url) as saver:
         assert not list(saver.thread_ids("cookie-"))
+
+
+def test_web_service_as_printed_tells_users_apart(redis_url: str, postgres_url: str) -> None:
+    names: dict[str, Any] = {"__name__": "readme"}
+    run_blocks(names, redis_url, postgres_url)
+    with TestClient(names["app"]) as http:
+
+        def say(user: str) -> Any:
+            return http.post("/first", params={"text": "Hello"}, headers={"x-user": user}).raise_for_status().json()
+
+        assert [say("alice"), say("bob"), say("alice")] == [f"That was message {n}." for n in (1, 1, 3)]
 
 
 def test_examples_use_the_urls_that_this_test_replaces() -> None:
