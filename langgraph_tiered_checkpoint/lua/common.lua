@@ -120,6 +120,12 @@ local function call_is_new(m, ns, root)
   return root ~= '' and is_call(ns) and less(m.hz, root)
 end
 
+-- Whether a checkpoint that is here has all of its pending writes here. One below the floor may have been put after
+-- writes that came before it had been flushed and trimmed: its id is older than what was trimmed, by a clock that is slow.
+local function vouches(m, n, id)
+  return m.wh == 1 or (n[6] == 1 and not less(id, n[5]))
+end
+
 -- The thread's meta and its marker, at most one of which exists.
 local function load()
   local v = call('HMGET', T, 'm', 'x')

@@ -41,7 +41,7 @@ local n = load_ns(ns)
 local function found(k)
   local known, list = {}, open(ARGV[7])
   for i = 1, #list, 3 do known[blob_key(n[1], list[i], list[i + 1])] = list[i + 2] end
-  return {n[6] == 1 and 'hit' or 'unsure', m.i, record(ns, k, true, known), id_of(n[3])}
+  return {vouches(m, n, id_of(k)) and 'hit' or 'unsure', m.i, record(ns, k, true, known), id_of(n[3])}
 end
 if id == '' then
   if n and n[2] ~= '' then return found(n[2]) end

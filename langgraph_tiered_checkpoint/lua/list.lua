@@ -46,12 +46,13 @@ local function below(k)
   if ARGV[4] == '' or less(id, ARGV[4]) then return true end
   return not one and id == ARGV[4] and less(name_of(num), ARGV[5])
 end
-local records, wanted, sure = {}, tonumber(ARGV[6]), {}
+local records, wanted, spaces = {}, tonumber(ARGV[6]), {}
 local function give(k)
-  local name = name_of(split(k))
+  local num, id = split(k)
+  local name = name_of(num)
   local found = record(name, k, ARGV[7] == '1')
-  if sure[name] == nil then sure[name] = m.wh == 1 or load_ns(name)[6] == 1 end
-  found[7] = sure[name] and '1' or '0'
+  spaces[name] = spaces[name] or load_ns(name)
+  found[7] = vouches(m, spaces[name], id) and '1' or '0'
   records[#records + 1] = found
 end
 -- Those of the namespaces that have a checkpoint of this id, in the order of lists.

@@ -215,6 +215,28 @@ def test_writes_that_came_before_their_checkpoint_outlive_the_trim_of_its_namesp
         assert saver.get_tuple(at("t", "sub:task")).pending_writes == [("task", "a", n)]  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("reader", ["by id", "list", "list of all namespaces"])
+def test_early_writes_of_a_checkpoint_from_a_slow_clock_are_found(saver: TieredSaver, reader: str) -> None:
+    """Its id is below all that is here, and its writes were flushed and trimmed before it came."""
+    slow = checkpoint(9)
+    for n in (1, 2, 3):
+        store(saver, at("t"), checkpoint(n))
+    saver.promote("t")
+    saver.put_writes(at("t", "", slow["id"]), EARLY, "task")
+    saver.flush("t")
+    stored = store(saver, at("t"), slow)
+    match reader:
+        case "by id":
+            found = saver.get_tuple(stored)
+        case "list":
+            found = next(one for one in saver.list(at("t")) if one.checkpoint["id"] == slow["id"])
+        case _:
+            everything = saver.list({"configurable": {"thread_id": "t"}})
+            found = next(one for one in everything if one.checkpoint["id"] == slow["id"])
+    assert found is not None
+    assert {value for _, _, value in found.pending_writes or ()} == {"precious", "please answer"}
+
+
 def test_checkpoint_put_again_gives_back_the_values_that_it_no_longer_uses(
     saver: TieredSaver, redis_client: redis.Redis
 ) -> None:
