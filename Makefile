@@ -23,7 +23,7 @@ test: $(READY)
 	$(BIN)/pytest -n $(WORKERS)
 
 test-nightly: $(READY)
-	$(BIN)/pytest -n $(WORKERS) -m nightly
+	HYPOTHESIS_PROFILE=nightly $(BIN)/pytest -n $(WORKERS) -m nightly -rA
 
 bench: $(READY)
 	$(BIN)/pytest tests/benchmarks -m benchmark -p no:randomly

@@ -1,4 +1,4 @@
-"""Many tasks, OS threads, processes and event loops on one memory; calls that are cancelled; fork after use."""
+"""Many tasks, OS threads, processes and event loops on one memory; fork after use."""
 
 from __future__ import annotations
 
@@ -6,17 +6,14 @@ import asyncio
 import multiprocessing
 import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
-import redis
 from faults.ledger import Caller, Ledger
 from faults.outages import MakeSaver
 from faults.writers import QUICK, converse, metadata, versions
 from homes import at, make_checkpoint, put, values_of
-from langgraph.checkpoint.base import Checkpoint
 from langgraph.checkpoint.postgres import PostgresSaver
 
 from langgraph_tiered_checkpoint import Promotion, TieredSaver
@@ -137,69 +134,6 @@ def test_saver_goes_on_in_parent_and_child_after_a_fork(saver: TieredSaver) -> N
     assert os.waitstatus_to_exitcode(status) == 0
     assert values_of(saver, at("t")) == {"n": 2}
     assert values_of(saver, at("of the child")) == {"n": 3}
-
-
-Operation = Callable[[TieredSaver, Checkpoint], Any]
-OPERATIONS: dict[str, Operation] = {
-    "put": lambda saver, made: saver.aput(at("t"), made, metadata(9), made["channel_versions"]),
-    "put_writes": lambda saver, _: saver.aput_writes(at("t", checkpoint_id="x"), [("n", 1), ("n", 2)], "task"),
-    "get_tuple": lambda saver, _: saver.aget_tuple(at("t")),
-    "flush": lambda saver, _: saver.aflush("t"),
-    "evict": lambda saver, _: saver.aevict("t"),
-    "prune": lambda saver, _: saver.aprune(["t"]),
-    "delete": lambda saver, _: saver.adelete_thread("t"),
-    "copy": lambda saver, _: saver.acopy_thread("t", "copy"),
-}
-
-
-@pytest.mark.parametrize("name", OPERATIONS)
-async def test_cancelled_operation_has_happened_or_has_not(
-    make_saver: MakeSaver, redis_url: str, redis_client: redis.Redis, postgres_url: str, name: str
-) -> None:
-    """Cancelled after each number of turns of the loop, and afterwards the thread is as before or as after."""
-    saver: TieredSaver = make_saver(redis_url, postgres_url, promoter="external", promotion=Promotion.never())
-    for turns in (*range(12), *(int(12 * 1.3**n) for n in range(1, 40))):
-        await saver.adelete_thread("t")
-        await saver.adelete_thread("copy")
-        first, second, third = (make_checkpoint({"n": [n]}, n) for n in (1, 2, 3))
-        for made in (first, second):
-            await saver.aput(at("t"), made, metadata(1), made["channel_versions"])
-        await saver.apromote("t")
-        task = asyncio.ensure_future(OPERATIONS[name](saver, third))
-        for _ in range(turns):
-            await asyncio.sleep(0)
-        task.cancel()
-        finished = (await asyncio.gather(task, return_exceptions=True))[0].__class__ is not asyncio.CancelledError
-        if name in ("prune", "copy") and not finished:
-            await _release(saver, redis_client)
-        ids = [one.checkpoint["id"] async for one in saver.alist(at("t"))]
-        before, kept = [second["id"], first["id"]], [second["id"]]
-        after = {"put": [third["id"], *before], "prune": kept, "delete": list[str]()}.get(name, before)
-        assert ids in ([after] if finished else [before, after])
-        if name == "copy":
-            assert [one.checkpoint["id"] async for one in saver.alist(at("copy"))] in ([], before)
-        if name == "delete":  # cut off, it is completed by repeating it
-            await saver.adelete_thread("t")
-            assert [one async for one in saver.alist(at("t"))] == []
-        elif ids:
-            await saver.aput(at("t"), third, metadata(9), third["channel_versions"])
-            found = await saver.aget_tuple(at("t"))
-            assert found is not None
-            assert found.checkpoint["channel_values"] == {"n": [3]}
-        if finished:
-            break
-    else:
-        raise AssertionError("the operation never finished: the test has cancelled nothing at its end")
-    await saver.aclose()
-
-
-async def _release(saver: TieredSaver, client: redis.Redis) -> None:
-    """Let the marker's deadline pass that a structural operation leaves when it is cut off."""
-    hot = saver._store.hot
-    for thread_id in ("t", "copy"):
-        marker = await saver._async._perform(hot.status(thread_id))
-        if marker[0] == b"marker":
-            client.delete(hot.thread_key(thread_id))
 
 
 def test_two_writers_on_one_thread_keep_both_branches(
