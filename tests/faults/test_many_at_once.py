@@ -8,6 +8,7 @@ import os
 import random
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import pytest
 from faults.ledger import Caller, Ledger
@@ -16,7 +17,7 @@ from faults.writers import QUICK, converse, metadata, versions
 from homes import at, make_checkpoint, put, values_of
 from langgraph.checkpoint.postgres import PostgresSaver
 
-from langgraph_tiered_checkpoint import Promotion, TieredSaver
+from langgraph_tiered_checkpoint import Promotion, TieredSaver, Timeouts
 
 
 @pytest.fixture
@@ -35,7 +36,14 @@ def saver(make_saver: MakeSaver, redis_url: str, postgres_url: str) -> Iterator[
 
 
 async def test_two_thousand_tasks_of_one_loop(redis_url: str, postgres_url: str) -> None:
-    saver = TieredSaver.from_urls(redis_url, postgres_url, promotion=Promotion(checkpoints=3), flush_interval=QUICK)
+    patience = timedelta(minutes=1)  # a busy machine takes its time for all of them
+    saver = TieredSaver.from_urls(
+        redis_url,
+        postgres_url,
+        promotion=Promotion(checkpoints=3),
+        flush_interval=QUICK,
+        timeouts=Timeouts(hot=patience, cold=patience, busy=patience),
+    )
 
     async def session(number: int) -> int:
         thread_id = f"t{number % 500}"

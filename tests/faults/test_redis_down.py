@@ -71,6 +71,27 @@ def test_every_call_raises_in_time_and_everything_is_there_afterwards(
     ledger.settle(postgres_url)
 
 
+def test_both_servers_freeze_at_once_and_everything_is_there_afterwards(
+    call: Caller, servers: EmbeddedServers, postgres_url: str
+) -> None:
+    ledgers = [Ledger(call, home) for home in HOMES]
+    for ledger in ledgers:
+        ledger.put("first")
+        ledger.put_writes("task", 1, 2)
+        settle(call.saver, ledger.thread_id, ledger.thread_id)
+    with frozen(servers.redis_pid), frozen(servers.postgres_pid):
+        for ledger in ledgers:
+            with refused(HotTierError, ledger.thread_id, REMEDY):
+                call("get_tuple", at(ledger.thread_id))
+            with refused(HotTierError, ledger.thread_id, REMEDY):
+                ledger.put("during the outage")
+        with refused(HotTierError, remedy=REMEDY):
+            call("flush")
+    for ledger in ledgers:
+        ledger.put("afterwards")
+        ledger.settle(postgres_url)
+
+
 @pytest.mark.parametrize("method", OPERATIONS)
 def test_no_operation_answers_around_an_outage(call: Caller, servers: EmbeddedServers, method: str) -> None:
     Ledger(call, "t").put()

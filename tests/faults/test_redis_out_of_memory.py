@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -259,6 +260,30 @@ def test_a_thread_that_postgres_refuses_does_not_keep_the_others_from_draining(
     assert "poison" in call("explain", "t3").last_error
     for ledger in ledgers:
         ledger.check(call)
+
+
+def test_a_thread_that_postgres_refuses_backs_off_and_drains_by_itself_when_it_may(
+    redis_url: str, postgres_url: str, make_saver: MakeSaver
+) -> None:
+    call = Caller(make_saver(redis_url, postgres_url, promotion=Promotion(checkpoints=1)), None)
+    call.saver.setup()
+    poison(postgres_url, "t")
+    ledger = Ledger(call, "t")
+    ledger.put("refused")
+    for delay_s in (1, 2, 4):
+        before = time.time()
+        with refused(FlushError, "t", "stay in Redis"):
+            call("flush")
+        due_s = call("explain", "t").due_at.timestamp()
+        assert before + delay_s - 0.01 <= due_s <= time.time() + delay_s
+    assert call("stats").parked_threads == ("t",)
+    with psycopg.connect(postgres_url) as admin:
+        admin.execute("DROP FUNCTION refuse CASCADE")
+    with make_saver(redis_url, postgres_url, promoter="embedded") as other:
+        wait_until(lambda: other.explain("t").state == "clean", "the next try", 40)
+        assert other.stats().parked_threads == ()
+        assert other.explain("t").last_error is None
+    ledger.settle(postgres_url)
 
 
 def test_volatile_eviction_takes_no_sole_copy_of_what_is_promoted(

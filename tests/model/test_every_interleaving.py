@@ -223,7 +223,7 @@ PAIRS = (
     *("WN", "WF", "WE", "WP", "WR", "WD", "FG", "FE", "FP", "FR", "FD"),
     *("EP", "ER", "ED", "PR", "PD", "RD", "DN", "MW", "MD", "ME"),
 )
-MISHAPS = (Budget(), Budget(lapses=1), Budget(crashes=1), Budget(repeats=1), Budget(losses=1))
+MISHAPS = (Budget(), *(Budget(**{one: 1}) for one in ("lapses", "crashes", "repeats", "losses", "failovers")))
 
 
 @pytest.mark.nightly
