@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 WHEEL_VENV := .venv-wheel
+BENCH_VENV := .venv-bench
+BENCH_READY := $(BENCH_VENV)/.ready
 WORKERS ?= 2
 
 .DEFAULT_GOAL := check
@@ -16,6 +18,12 @@ $(READY): pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
 	touch $@
 
+# The other savers bring clients of their own, which must not change what the tests run with.
+$(BENCH_READY): pyproject.toml
+	$(PYTHON) -m venv $(BENCH_VENV)
+	$(BENCH_VENV)/bin/pip install --quiet --disable-pip-version-check -e '.[bench]'
+	touch $@
+
 demo: $(READY)
 	$(BIN)/python examples/quickstart.py
 
@@ -25,8 +33,9 @@ test: $(READY)
 test-nightly: $(READY)
 	HYPOTHESIS_PROFILE=nightly $(BIN)/pytest -n $(WORKERS) -m nightly -rA
 
-bench: $(READY)
-	$(BIN)/pytest tests/benchmarks -m benchmark -p no:randomly
+# Writes docs/benchmarks.md. Quicker, or some workloads only, without docs: make bench BENCH="--quick operations"
+bench: $(BENCH_READY)
+	PYTHONPATH=tests $(BENCH_VENV)/bin/python -m benchmarks $(BENCH)
 
 # Needs a Chromium. What is in the pictures is what the test of the page has seen.
 pictures: $(READY)
@@ -60,5 +69,5 @@ wheel-test: $(READY)
 check: lint types contract test wheel-test
 
 clean:
-	rm -rf $(VENV) $(WHEEL_VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(WHEEL_VENV) $(BENCH_VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

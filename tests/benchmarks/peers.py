@@ -1,213 +1,254 @@
-"""What the benchmark compares: savers behind one interface, and the least that Redis and the serde cost for the same.
-
-The bare peer sends the very bytes that our saver sends, keys and arguments, to scripts that do nothing with them, gets
-the very bytes back that ours gets, and runs the serde over the same values. With "HSET" the script keeps what it is
-sent, in one call. Nothing that keeps checkpoints in Redis through redis-py can cost less.
-"""
+"""The savers that are compared, each as its own documentation sets it up, on the same servers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from typing import Any, NamedTuple, Protocol
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
-import redis
-import redis.asyncio
-from langchain_core.messages import AIMessage, HumanMessage
-from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import BaseCheckpointSaver, Checkpoint, CheckpointMetadata, empty_checkpoint
-from langgraph.checkpoint.base.id import uuid6
-from langgraph.checkpoint.serde.base import SerializerProtocol
+from benchmarks.measures import Call, Results
+from benchmarks.payloads import Superstep, at
+from benchmarks.plain_pool import use_plain_pool
+from benchmarks.world import World
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.checkpoint.postgres import PostgresSaver
+from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
+from psycopg.rows import dict_row
+from psycopg_pool import AsyncConnectionPool
+from typing_extensions import Self
 
-from langgraph_tiered_checkpoint import TieredSaver
-from langgraph_tiered_checkpoint.replies import parse_get
-from langgraph_tiered_checkpoint.scripts import script
-from langgraph_tiered_checkpoint.steps import Lua
+from langgraph_tiered_checkpoint import Promotion, TieredSaver
 
-NOTHING = "return {'ok', ARGV[3], 'e'}"
-KEPT = """
-local fields = {}
-for i = 22, #ARGV do
-  fields[#fields + 1] = ARGV[2] .. i
-  fields[#fields + 1] = ARGV[i]
-end
-redis.call('HSET', 'benchmark:kept:' .. KEYS[1], unpack(fields))
-return {'ok', ARGV[3], 'e'}
-"""
-FOUND = "return redis.call('LRANGE', 'benchmark:reply:' .. KEYS[1], 0, -1)"
+Saver = BaseCheckpointSaver[Any]
+Opener = Callable[[World, int], AbstractAsyncContextManager[Saver]]
+"""Opens a saver for so many sessions at once."""
 
-Prepared = Callable[[], Coroutine[Any, Any, object]]
-"""One call with everything made ready that is not to be timed."""
-
-
-class Superstep(NamedTuple):
-    """One step of a chat: a checkpoint, and the writes of the task that it leads to."""
-
-    config: RunnableConfig
-    checkpoint: Checkpoint
-    metadata: CheckpointMetadata
-    new_versions: dict[str, str | int | float]
-    head: RunnableConfig
-    """The config of this checkpoint."""
-    writes: list[tuple[str, Any]]
-    task_id: str
+POOL = 20
+"""Connections to Postgres at most, of a pool that serves many sessions."""
 
 
-class Chat:
-    """A thread whose state is a list of messages, as long as at the start of the measurement throughout."""
-
-    def __init__(self, thread_id: str, messages: int) -> None:
-        self.latest: RunnableConfig = {"configurable": {"thread_id": thread_id, "checkpoint_ns": ""}}
-        self._head = self.latest
-        self._step = 0
-        self._values = {
-            "messages": [
-                (AIMessage if i % 2 else HumanMessage)(f"Message {i}: " + "lorem ipsum dolor sit " * 9, id=str(uuid6()))
-                for i in range(messages)
-            ]
-        }
-
-    def superstep(self) -> Superstep:
-        """The next one: the list of messages has a new version, as after every answer."""
-        self._step += 1
-        version = f"{self._step:032}.{0.25:016}"
-        checkpoint = empty_checkpoint()
-        checkpoint["id"] = str(uuid6(clock_seq=self._step % 0x3FFF))
-        checkpoint["channel_values"] = {**self._values, "branch:to:assistant": None}
-        checkpoint["channel_versions"] = {"__start__": version, "messages": version, "branch:to:assistant": version}
-        checkpoint["versions_seen"] = {"__input__": {}, "assistant": {"branch:to:assistant": version}}
-        parent = self._head
-        configurable = {**self.latest["configurable"], "checkpoint_id": checkpoint["id"]}
-        self._head = {"configurable": configurable}
-        return Superstep(
-            parent,
-            checkpoint,
-            {"source": "loop", "step": self._step, "parents": {}},
-            {"messages": version, "branch:to:assistant": version},
-            self._head,
-            [("messages", [AIMessage("An answer. " * 20, id=str(uuid6()))]), ("branch:to:tools", None)],
-            str(uuid6()),
-        )
+class Absent(Exception):  # noqa: N818 - not an error: the comparison goes on without it
+    """This peer is not at hand."""
 
 
-class Peer(Protocol):
-    """One column of the comparison."""
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """One row of the comparison."""
 
     name: str
-    bare: str
-    """The name of the peer that it is compared with."""
-    chat: Chat
+    saver: Saver
+    sync: bool = False
+    before: Callable[[str], Awaitable[object]] | None = None
+    """What brings a thread into the state that the peer is about, not timed."""
 
-    async def prepare(self, step: Superstep) -> dict[str, Prepared]:
-        """The calls of a superstep, in the order in which they are to be made."""
+    async def prepare(self, step: Superstep) -> dict[str, Call]:
+        """The operations of a superstep, ready to be timed, in order."""
+        saver = self.saver
+        thread = at(step.config["configurable"]["thread_id"])
+        if self.before is not None and not step.first:
+            await self.before(step.config["configurable"]["thread_id"])
+        if self.sync:
+            return {
+                "put": _as_call(saver.put, step.config, step.checkpoint, step.metadata, step.new_versions),
+                "put_writes": _as_call(saver.put_writes, step.head, step.writes, step.task_id),
+                "get_tuple": _as_call(saver.get_tuple, thread),
+                "list": _as_call(lambda: list(saver.list(thread, limit=10))),
+            }
 
+        async def listed() -> object:
+            return [found async for found in saver.alist(thread, limit=10)]
 
-class SyncPeer:
-    """A saver through its sync methods."""
-
-    def __init__(self, name: str, saver: BaseCheckpointSaver[Any], chat: Chat) -> None:
-        self.name, self.bare, self.chat = name, "redis-py, sync", chat
-        self._saver = saver
-
-    async def prepare(self, step: Superstep) -> dict[str, Prepared]:
-        saver = self._saver
-
-        async def put() -> object:
-            return saver.put(step.config, step.checkpoint, step.metadata, step.new_versions)
-
-        async def put_writes() -> None:
-            saver.put_writes(step.head, step.writes, step.task_id)
-
-        async def get_tuple() -> object:
-            return saver.get_tuple(self.chat.latest)
-
-        return {"put": put, "put_writes": put_writes, "get_tuple": get_tuple}
-
-
-class AsyncPeer:
-    """A saver through its async methods."""
-
-    def __init__(self, name: str, saver: BaseCheckpointSaver[Any], chat: Chat) -> None:
-        self.name, self.bare, self.chat = name, "redis-py, async", chat
-        self._saver = saver
-
-    async def prepare(self, step: Superstep) -> dict[str, Prepared]:
-        saver = self._saver
         return {
             "put": lambda: saver.aput(step.config, step.checkpoint, step.metadata, step.new_versions),
             "put_writes": lambda: saver.aput_writes(step.head, step.writes, step.task_id),
-            "get_tuple": lambda: saver.aget_tuple(self.chat.latest),
+            "get_tuple": lambda: saver.aget_tuple(thread),
+            "list": listed,
         }
 
 
-class BarePeer:
-    """redis-py and the serde, with the bytes of a `TieredSaver`; `keep` stores them."""
+def _as_call(function: Callable[..., object], *args: object) -> Call:
+    async def call() -> object:
+        return function(*args)
 
-    def __init__(
-        self,
-        model: TieredSaver,
-        chat: Chat,
-        sync_client: redis.Redis,
-        async_client: redis.asyncio.Redis | None = None,
-        *,
-        keep: bool = False,
-    ) -> None:
-        self.bare = "redis-py, async" if async_client else "redis-py, sync"
-        self.name = self.bare + ", HSET" * keep
-        self.chat = chat
-        self._model = model
-        self._serde: SerializerProtocol = model.serde
-        self._sync: Any = sync_client
-        self._async: Any = async_client
-        self._stored = str(self._sync.script_load(KEPT if keep else NOTHING))
-        self._found = str(self._sync.script_load(FOUND))
-
-    async def prepare(self, step: Superstep) -> dict[str, Prepared]:
-        requests = self._model._requests
-        put: Any = next(requests.put(step.config, step.checkpoint, step.metadata, step.new_versions))
-        writes: Any = next(requests.put_writes(step.head, step.writes, step.task_id, ""))
-        get: Any = next(requests.get_tuple(self.chat.latest))
-        # What a read of this very superstep gets, and what the serde has to do with it.
-        self._run(put)
-        self._run(writes)
-        reply = self._run(get)
-        found = parse_get("", "", reply).stored
-        assert found is not None
-        typed = [(b.type, b.data) for b in found.blobs] + [(w.type, w.data) for w in found.writes]
-        key = f"benchmark:reply:{get.keys[0]}"
-        self._sync.delete(key)
-        self._sync.rpush(key, *_flat(reply))
-        values = [step.checkpoint["channel_values"]["messages"]]
-        return {
-            "put": self._sent(self._stored, put, values),
-            "put_writes": self._sent(self._stored, writes, [value for _, value in step.writes]),
-            "get_tuple": self._received(self._found, get, typed),
-        }
-
-    def _run(self, step: Lua) -> Any:
-        return self._sync.eval(script(step.script).text, len(step.keys), *step.keys, *step.args)
-
-    def _sent(self, sha: str, step: Lua, values: list[Any]) -> Prepared:
-        async def call() -> object:
-            for value in values:
-                self._serde.dumps_typed(value)
-            return await self._evalsha(sha, step)
-
-        return call
-
-    def _received(self, sha: str, step: Lua, typed: list[tuple[str, bytes]]) -> Prepared:
-        async def call() -> object:
-            await self._evalsha(sha, step)
-            return [self._serde.loads_typed(one) for one in typed]
-
-        return call
-
-    async def _evalsha(self, sha: str, step: Lua) -> object:
-        if self._async is not None:
-            return await self._async.evalsha(sha, len(step.keys), *step.keys, *step.args)
-        return self._sync.evalsha(sha, len(step.keys), *step.keys, *step.args)
+    return call
 
 
-def _flat(reply: Any) -> list[bytes | int]:
-    if isinstance(reply, list):
-        return [part for item in reply for part in _flat(item)]
-    return [] if reply is None else [reply]
+class Peers:
+    """Opens peers, and keeps the reasons of those that are not at hand."""
+
+    def __init__(self, world: World, results: Results, workload: str, case: str) -> None:
+        self._world, self._results, self._workload, self._case = world, results, workload, case
+        self._stack = AsyncExitStack()
+        self._open: list[Peer] = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._stack.aclose()
+
+    async def open(self, *names: str, sessions: int = 1) -> list[Peer]:
+        """The peers of these names that are at hand."""
+        peers = []
+        for name in names:
+            try:
+                saver = await self._stack.enter_async_context(OPENERS[name](self._world, sessions))
+            except Absent as absent:
+                self._results.fail(self._workload, self._case, name, str(absent))
+                continue
+            before = None
+            if name in STATES:
+                assert isinstance(saver, TieredSaver)
+                before = STATES[name](saver)
+            peers.append(Peer(name, saver, name in SYNC, before))
+        return peers
+
+
+@asynccontextmanager
+async def _memory(world: World, sessions: int) -> AsyncIterator[Saver]:
+    yield InMemorySaver()
+
+
+@asynccontextmanager
+async def _sqlite(world: World, sessions: int) -> AsyncIterator[Saver]:
+    try:
+        from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+    except ImportError as missing:
+        raise Absent(f"langgraph-checkpoint-sqlite is not installed (SQLite {sqlite3.sqlite_version})") from missing
+    with TemporaryDirectory() as directory:
+        async with AsyncSqliteSaver.from_conn_string(str(Path(directory) / "checkpoints.sqlite")) as saver:
+            await saver.setup()
+            yield saver
+
+
+@asynccontextmanager
+async def _postgres_sync(world: World, sessions: int) -> AsyncIterator[Saver]:
+    with PostgresSaver.from_conn_string(world.database()) as saver:
+        saver.setup()
+        yield saver
+
+
+@asynccontextmanager
+async def _postgres(world: World, sessions: int) -> AsyncIterator[Saver]:
+    async with AsyncPostgresSaver.from_conn_string(world.database()) as saver:
+        await saver.setup()
+        yield saver
+
+
+@asynccontextmanager
+async def _postgres_pool(world: World, sessions: int) -> AsyncIterator[Saver]:
+    settings = {"autocommit": True, "prepare_threshold": 0, "row_factory": dict_row}
+    size = min(sessions, POOL)
+    pool: AsyncConnectionPool[Any] = AsyncConnectionPool(
+        world.database(), min_size=size, max_size=size, open=False, timeout=120, kwargs=settings
+    )
+    async with pool:
+        saver = AsyncPostgresSaver(pool)
+        await saver.setup()
+        yield saver
+
+
+@asynccontextmanager
+async def _valkey(world: World, sessions: int) -> AsyncIterator[Saver]:
+    try:
+        from langgraph_checkpoint_aws import AsyncValkeySaver
+    except ImportError as missing:
+        raise Absent("langgraph-checkpoint-aws[valkey] is not installed") from missing
+    size = max(sessions * 8, 10)  # a run writes from several tasks at once
+    async with AsyncValkeySaver.from_conn_string(world.redis_url, ttl_seconds=3600, pool_size=size) as saver:
+        yield saver
+
+
+@asynccontextmanager
+async def _redis(world: World, sessions: int) -> AsyncIterator[Saver]:
+    if world.stack_url is None:
+        raise Absent("no Redis with the modules for search and JSON was given (--redis-stack URL)")
+    try:
+        from langgraph.checkpoint.redis.aio import AsyncRedisSaver
+    except ImportError as missing:
+        raise Absent("langgraph-checkpoint-redis is not installed") from missing
+    ttl = {"default_ttl": 60, "refresh_on_read": True}
+    async with AsyncRedisSaver.from_conn_string(world.stack_url, ttl=ttl) as saver:
+        await saver.asetup()
+        yield saver
+
+
+def _tiered(*, plain_pool: bool = False, **settings: Any) -> Opener:
+    chosen = {"promotion": Promotion.never(), "ttl": timedelta(hours=1), "promoter": "external"} | settings
+
+    @asynccontextmanager
+    async def opened(world: World, sessions: int) -> AsyncIterator[Saver]:
+        async with TieredSaver.from_urls(world.redis_url, world.database(), key_prefix=_prefix(), **chosen) as saver:
+            await saver.asetup()
+            if plain_pool:
+                await use_plain_pool(saver, max(sessions * 8, 10))
+            yield saver
+
+    return opened
+
+
+_prefixes: list[str] = []
+
+
+def _prefix() -> str:
+    _prefixes.append(f"lgt{len(_prefixes)}")
+    return _prefixes[-1]
+
+
+OPENERS: dict[str, Opener] = {
+    "InMemorySaver": _memory,
+    "AsyncSqliteSaver": _sqlite,
+    "PostgresSaver": _postgres_sync,
+    "AsyncPostgresSaver": _postgres,
+    "AsyncPostgresSaver, pool": _postgres_pool,
+    "AsyncValkeySaver": _valkey,
+    "AsyncRedisSaver": _redis,
+    "TieredSaver": _tiered(),
+    "TieredSaver, sync": _tiered(),
+    "TieredSaver, dirty": _tiered(),
+    "TieredSaver, clean": _tiered(),
+    "TieredSaver, through": _tiered(cold_writes="through"),
+    "TieredSaver, promoted": _tiered(promotion=Promotion(checkpoints=1), promoter="embedded"),
+    "TieredSaver, no TTL": _tiered(ttl=None),
+    "TieredSaver, no refresh": _tiered(refresh_on_read=False),
+    "TieredSaver, plain pool": _tiered(plain_pool=True),
+}
+"""By name. "TieredSaver" alone keeps its threads ephemeral, and is async."""
+
+SYNC = {"PostgresSaver", "TieredSaver, sync"}
+
+Before = Callable[[str], Awaitable[object]]
+
+
+def _promoted_once(saver: TieredSaver) -> Before:
+    promoted = set()
+
+    async def before(thread_id: str) -> None:
+        if thread_id not in promoted:
+            promoted.add(thread_id)
+            await saver.apromote(thread_id)
+
+    return before
+
+
+def _flushed(saver: TieredSaver) -> Before:
+    promote = _promoted_once(saver)
+
+    async def before(thread_id: str) -> None:
+        await promote(thread_id)
+        await saver.aflush(thread_id)
+
+    return before
+
+
+STATES: dict[str, Callable[[TieredSaver], Before]] = {
+    "TieredSaver, dirty": _promoted_once,
+    "TieredSaver, clean": _flushed,
+    "TieredSaver, through": _promoted_once,
+}

@@ -1,0 +1,110 @@
+"""The servers that all peers share, and what they tell of themselves."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import redis
+from psycopg import sql
+
+from langgraph_tiered_checkpoint import EmbeddedServers
+
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """A Redis and a Postgres of the benchmark's own."""
+
+    redis_url: str
+    postgres_url: str
+    postgres_pid: int
+    stack_url: str | None
+    """A Redis with the modules for search and JSON, if one was given."""
+    admin: redis.Redis
+    stack_admin: redis.Redis | None
+
+    def _redises(self) -> list[redis.Redis]:
+        return [self.admin] if self.stack_admin is None else [self.admin, self.stack_admin]
+
+    def database(self) -> str:
+        """The URL of an empty database."""
+        name = f"bench_{next(_numbers)}"
+        with psycopg.connect(self.postgres_url, autocommit=True) as admin:
+            admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        return self.postgres_url.replace("/app?", f"/{name}?")
+
+    def clear(self) -> None:
+        """Empty Redis, and drop the databases that were handed out."""
+        for client in self._redises():
+            client.flushall()
+        with psycopg.connect(self.postgres_url, autocommit=True) as admin:
+            names = admin.execute("SELECT datname FROM pg_database WHERE datname LIKE 'bench_%'").fetchall()
+            for (name,) in names:
+                admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+            admin.execute("CHECKPOINT")  # so that what one workload wrote does not slow the next one
+
+    def redis_bytes_in(self) -> int:
+        """Bytes that Redis has received."""
+        return sum(int(_info(client, "stats")["total_net_input_bytes"]) for client in self._redises())
+
+    def redis_memory_bytes(self) -> int:
+        """What all keys in Redis take."""
+        found = 0
+        for client in self._redises():
+            for key in client.scan_iter(count=1_000):
+                usage: Any = client.memory_usage(key, samples=0)
+                found += int(usage or 0)
+        return found
+
+    def postgres_bytes(self) -> int:
+        """The size of the databases that were handed out."""
+        with psycopg.connect(self.postgres_url, autocommit=True) as admin:
+            query = "SELECT coalesce(sum(pg_database_size(datname)), 0) FROM pg_database WHERE datname LIKE 'bench_%'"
+            row = admin.execute(query).fetchone()
+        return 0 if row is None else int(row[0])
+
+    def redis_cpu_s(self) -> float:
+        """CPU seconds that Redis has used."""
+        used = [_info(client, "cpu") for client in self._redises()]
+        return sum(float(cpu["used_cpu_user"]) + float(cpu["used_cpu_sys"]) for cpu in used)
+
+    def postgres_cpu_s(self) -> float:
+        """CPU seconds that the processes of Postgres have used which are there now."""
+        return sum(map(_cpu_s, [self.postgres_pid, *_children(self.postgres_pid)]))
+
+
+@contextmanager
+def world(stack_url: str | None) -> Iterator[World]:
+    """Start the servers."""
+    with ExitStack() as stack:
+        servers = stack.enter_context(EmbeddedServers())
+        admin = stack.enter_context(redis.Redis.from_url(servers.redis_url))
+        pid = servers.postgres_pid
+        assert pid is not None
+        stack_admin = stack.enter_context(redis.Redis.from_url(stack_url)) if stack_url else None
+        yield World(servers.redis_url, servers.postgres_url, pid, stack_url, admin, stack_admin)
+
+
+def _info(client: redis.Redis, section: str) -> dict[str, Any]:
+    found: Any = client.info(section)
+    return dict(found)
+
+
+def _children(pid: int) -> list[int]:
+    """Direct children, from Linux's /proc; none elsewhere."""
+    with suppress(OSError):
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return []
+
+
+def _cpu_s(pid: int) -> float:
+    with suppress(OSError):
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
+    return 0.0
