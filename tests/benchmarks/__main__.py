@@ -10,15 +10,21 @@ from collections.abc import Awaitable, Callable
 
 from benchmarks.conversation import conversation
 from benchmarks.measures import Results
+from benchmarks.network import network
 from benchmarks.operations import operations
 from benchmarks.profiles import FULL, QUICK, Profile
+from benchmarks.runs import runs
 from benchmarks.sessions import sessions
+from benchmarks.startup import startup
 from benchmarks.world import World, world
 
 WORKLOADS: dict[str, Callable[[World, Results, Profile], Awaitable[None]]] = {
     "operations": operations,
     "sessions": sessions,
+    "runs": runs,
+    "network": network,
     "conversation": conversation,
+    "startup": startup,
 }
 
 

@@ -17,6 +17,17 @@ class Profile:
     session_rounds: int
     turns: tuple[int, ...]
     """Lengths of chats."""
+    runs: int
+    """Rounds of whole graphs."""
+    wire: int
+    """Rounds through the proxy, for each delay."""
+    history: tuple[int, ...]
+    """Lengths of histories, in checkpoints."""
+    cold_rounds: int
+    flushed: int
+    """Threads that are flushed, and put again through AsyncPostgresSaver."""
+    processes: int
+    """Times that a package is imported."""
 
 
 FULL = Profile(
@@ -25,6 +36,12 @@ FULL = Profile(
     sessions=((1, 50, 10), (8, 20, 4), (64, 5, 2), (512, 2, 1)),
     session_rounds=7,
     turns=(20, 200, 1000),
+    runs=100,
+    wire=60,
+    history=(10, 1_000, 10_000),
+    cold_rounds=60,
+    flushed=200,
+    processes=10,
 )
 QUICK = Profile(
     "quick",
@@ -32,4 +49,10 @@ QUICK = Profile(
     sessions=((1, 50, 10), (64, 5, 2)),
     session_rounds=3,
     turns=(20, 200),
+    runs=20,
+    wire=20,
+    history=(10, 1_000),
+    cold_rounds=20,
+    flushed=40,
+    processes=3,
 )

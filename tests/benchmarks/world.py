@@ -5,13 +5,16 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg
 import redis
+from benchmarks.wire import Wire
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 
 from langgraph_tiered_checkpoint import EmbeddedServers
 
@@ -50,6 +53,23 @@ class World:
                 admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
             admin.execute("CHECKPOINT")  # so that what one workload wrote does not slow the next one
 
+    def through(self, proxy: Wire) -> World:
+        """The same servers, behind a proxy."""
+        place = urlsplit(self.redis_url)
+        port = proxy.listen((str(place.hostname), int(place.port or 6379)))
+        redis_url = place._replace(netloc=f":{place.password}@127.0.0.1:{port}").geturl()
+        postgres = conninfo_to_dict(self.postgres_url)
+        socket_path = f"{postgres['host']}/.s.PGSQL.{postgres.get('port', 5432)}"
+        postgres_url = f"postgresql://postgres@127.0.0.1:{proxy.listen(socket_path)}/app?connect_timeout=10"
+        stack_url = self.stack_url
+        if stack_url:
+            stack = urlsplit(stack_url)
+            port = proxy.listen((str(stack.hostname), int(stack.port or 6379)))
+            stack_url = stack._replace(
+                netloc=f"{stack.netloc.rpartition('@')[0]}@127.0.0.1:{port}".lstrip("@")
+            ).geturl()
+        return replace(self, redis_url=redis_url, postgres_url=postgres_url, stack_url=stack_url)
+
     def redis_bytes_in(self) -> int:
         """Bytes that Redis has received."""
         return sum(int(_info(client, "stats")["total_net_input_bytes"]) for client in self._redises())
@@ -69,6 +89,11 @@ class World:
             query = "SELECT coalesce(sum(pg_database_size(datname)), 0) FROM pg_database WHERE datname LIKE 'bench_%'"
             row = admin.execute(query).fetchone()
         return 0 if row is None else int(row[0])
+
+    def redis_commands(self) -> int:
+        """Commands that Redis has run, those of scripts included."""
+        found = [_info(client, "commandstats") for client in self._redises()]
+        return sum(int(of["calls"]) for stats in found for name, of in stats.items() if name != "cmdstat_info")
 
     def redis_cpu_s(self) -> float:
         """CPU seconds that Redis has used."""
