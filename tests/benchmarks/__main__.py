@@ -1,18 +1,28 @@
-"""`make bench`: measure, print the tables, and write docs/benchmarks.md with its plots."""
+"""`make bench`: measure, print the tables, and write docs/benchmarks.md with its plots.
+
+Only the full run of all workloads writes there; a part of it, or a quick one, writes to build/bench/.
+"""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 from benchmarks.conversation import conversation
+from benchmarks.crowd import crowd
+from benchmarks.flushing import flushing
+from benchmarks.history import history
 from benchmarks.measures import Results
+from benchmarks.memory import memory
 from benchmarks.network import network
 from benchmarks.operations import operations
 from benchmarks.profiles import FULL, QUICK, Profile
+from benchmarks.report import load, save, write
 from benchmarks.runs import runs
 from benchmarks.sessions import sessions
 from benchmarks.startup import startup
@@ -21,16 +31,23 @@ from benchmarks.world import World, world
 WORKLOADS: dict[str, Callable[[World, Results, Profile], Awaitable[None]]] = {
     "operations": operations,
     "sessions": sessions,
+    "crowd": crowd,
     "runs": runs,
     "network": network,
+    "history": history,
+    "flushing": flushing,
     "conversation": conversation,
+    "memory": memory,
     "startup": startup,
 }
+BUILD = Path("build/bench")
 
 
 async def run(names: list[str], profile: Profile, stack_url: str | None) -> Results:
+    """Workload by workload, on servers of their own."""
     results = Results()
     with world(stack_url) as servers:
+        results.servers = servers.versions()
         for name in names:
             begun = time.monotonic()
             await WORKLOADS[name](servers, results, profile)
@@ -40,16 +57,37 @@ async def run(names: list[str], profile: Profile, stack_url: str | None) -> Resu
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("workloads", nargs="*", metavar="WORKLOAD", help=", ".join(WORKLOADS), default=[])
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--redis-stack", metavar="URL", default=os.environ.get("LGT_BENCH_REDIS_STACK"))
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument(
+        "workloads", nargs="*", metavar="WORKLOAD", help=f"some of {', '.join(WORKLOADS)}; all by default"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer rounds and smaller sizes, to see where things stand"
+    )
+    parser.add_argument(
+        "--redis-stack",
+        metavar="URL",
+        default=os.environ.get("LGT_BENCH_REDIS_STACK"),
+        help="a Redis, 7.1 or newer, with the modules for search and JSON, that AsyncRedisSaver may use and empty",
+    )
+    parser.add_argument("--again", action="store_true", help="measure nothing; write the page of the last run again")
     options = parser.parse_args()
+    if unknown := set(options.workloads) - set(WORKLOADS):
+        parser.error(f"no such workload: {', '.join(sorted(unknown))}")
+    logging.disable(logging.ERROR)  # peers log what they raise; what is raised is in the tables
     names = options.workloads or list(WORKLOADS)
-    results = asyncio.run(run(names, QUICK if options.quick else FULL, options.redis_stack))
-    for key, value in results.figures.items():
-        print(f"{key.workload:12} {key.case:15} {key.peer:28} {key.measure:20} {value:10.1f}")
-    print(results.failures)
+    kept = BUILD / "results.json"
+    if options.again:
+        results = load(kept)
+    else:
+        results = asyncio.run(run(names, QUICK if options.quick else FULL, options.redis_stack))
+        save(results, kept)
+    full = not (options.quick or options.workloads)
+    page = Path("docs/benchmarks.md") if full else BUILD / "benchmarks.md"
+    chosen = [*(["--quick"] if options.quick else []), *options.workloads]
+    print(write(results, page, f' BENCH="{" ".join(chosen)}"' if chosen else ""))
+    print(f"written to {page}")
 
 
 if __name__ == "__main__":

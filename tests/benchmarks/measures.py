@@ -32,6 +32,8 @@ class Results:
     figures: dict[Key, float] = field(default_factory=dict)
     failures: dict[Key, str] = field(default_factory=dict)
     """Why there is no figure."""
+    servers: str = ""
+    """Versions of what was measured against."""
 
     def add(self, workload: str, case: str, peer: str, measure: str, figure: float) -> None:
         """Keep a figure."""
@@ -49,6 +51,11 @@ class Results:
         """One peer's figure as a multiple of another's."""
         ours, theirs = self.get(workload, case, peer, measure), self.get(workload, case, other, measure)
         return None if ours is None or not theirs else ours / theirs
+
+    def failures_of(self, workload: str, peer: str) -> str:
+        """Why a peer has no figures, whatever the case."""
+        found = (why for key, why in self.failures.items() if key.workload == workload and key.peer == peer)
+        return next(found, "")
 
     def of(self, workload: str) -> list[Key]:
         """The figures of a workload, in the order of their measurement."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from contextlib import AsyncExitStack
 from typing import NamedTuple
 
 from benchmarks.graphs import chat, thread, turn
 from benchmarks.limit import Limit, limits
-from benchmarks.measures import Call, Results, Stopwatch, no_collections
+from benchmarks.measures import Results, Stopwatch, no_collections
 from benchmarks.operations import measure
 from benchmarks.payloads import Chat
 from benchmarks.peers import Peer, Peers
@@ -63,7 +64,7 @@ async def _runs(stopwatch: Stopwatch, peers: list[Peer], rounds: int) -> None:
         random.shuffle(order)
         for name in order:
             with no_collections():
-                call: Call = lambda name=name: graphs[name].ainvoke(turn(number), thread(f"run {name}"))  # type: ignore[misc] # noqa: E731, B023
+                call = functools.partial(graphs[name].ainvoke, turn(number), thread(f"run {name}"))
                 await (stopwatch if number else warm).time(name, "run", call)
 
 

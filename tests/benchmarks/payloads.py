@@ -70,6 +70,12 @@ class Chat:
         self.head = at(thread_id)
         """The config of the last checkpoint."""
 
+    def resize(self, messages: int) -> None:
+        """Drop the oldest messages, or add some, so that there are that many."""
+        missing = messages - len(self._messages)
+        added = [message(self._source, len(self._messages) + number) for number in range(missing)]
+        self._messages = [*self._messages, *added][-messages:]
+
     def superstep(self) -> Superstep:
         """The next one."""
         self._step += 1

@@ -160,7 +160,7 @@ async def _valkey(world: World, sessions: int) -> AsyncIterator[Saver]:
         from langgraph_checkpoint_aws import AsyncValkeySaver
     except ImportError as missing:
         raise Absent("langgraph-checkpoint-aws[valkey] is not installed") from missing
-    size = max(sessions * 8, 10)  # a run writes from several tasks at once
+    size = 8 * sessions if sessions > 1 else 10  # a run writes from several tasks at once; 10 is the default
     async with AsyncValkeySaver.from_conn_string(world.redis_url, ttl_seconds=3600, pool_size=size) as saver:
         yield saver
 
@@ -187,7 +187,7 @@ def _tiered(*, plain_pool: bool = False, **settings: Any) -> Opener:
         async with TieredSaver.from_urls(world.redis_url, world.database(), key_prefix=_prefix(), **chosen) as saver:
             await saver.asetup()
             if plain_pool:
-                await use_plain_pool(saver, max(sessions * 8, 10))
+                await use_plain_pool(saver, 8 * sessions if sessions > 1 else None)
             yield saver
 
     return opened

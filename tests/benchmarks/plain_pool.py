@@ -17,7 +17,7 @@ from langgraph_tiered_checkpoint.steps import Lua
 class PlainPool:
     """Stands in for the port of one event loop: a connection from the pool for each call."""
 
-    def __init__(self, url: str, port: Any, size: int) -> None:
+    def __init__(self, url: str, port: Any, size: int | None) -> None:
         self._client: Any = Redis.from_url(url, max_connections=size)
         self._port = port
 
@@ -43,7 +43,7 @@ class PlainPool:
             return refusal
 
 
-async def use_plain_pool(saver: TieredSaver, size: int) -> None:
+async def use_plain_pool(saver: TieredSaver, size: int | None) -> None:
     """Replace the port of the running loop."""
     targets = saver._async._targets
     ports: Any = await targets.async_ports()

@@ -26,6 +26,8 @@ class Profile:
     cold_rounds: int
     flushed: int
     """Threads that are flushed, and put again through AsyncPostgresSaver."""
+    flushes: int
+    """Times over."""
     processes: int
     """Times that a package is imported."""
 
@@ -41,6 +43,7 @@ FULL = Profile(
     history=(10, 1_000, 10_000),
     cold_rounds=60,
     flushed=200,
+    flushes=3,
     processes=10,
 )
 QUICK = Profile(
@@ -54,5 +57,6 @@ QUICK = Profile(
     history=(10, 1_000),
     cold_rounds=20,
     flushed=40,
+    flushes=1,
     processes=3,
 )

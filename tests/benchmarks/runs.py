@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import functools
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -64,7 +64,7 @@ async def runs(world: World, results: Results, profile: Profile) -> None:
     """Run by run, in random order of peers."""
     for kind in KINDS:
         async with Peers(world, results, WORKLOAD, kind.case) as opener:
-            peers = await opener.open(*PEERS, sessions=8)
+            peers = await opener.open(*PEERS, sessions=64)
             graphs = {NOTHING: kind.build(None)} | {peer.name: kind.build(peer.saver) for peer in peers}
             stopwatch = await _measure(results, kind, graphs, max(int(profile.runs * kind.share), 3))
         stopwatch.report(results, WORKLOAD, kind.case)
@@ -75,28 +75,26 @@ async def _measure(results: Results, kind: Kind, graphs: dict[str, Graph], round
     """What a peer fails at is kept as its result, and the others go on."""
     stopwatch, warm = Stopwatch(), Stopwatch()
     order, failed = list(graphs), set[str]()
-    for number in itertools.count():
-        turns, step = divmod(number, TURNS + 1)
-        if number - turns > rounds:
-            return stopwatch
+    for number in range(rounds + rounds // TURNS + 1):
+        thread_number, step = divmod(number, TURNS + 1)
         random.shuffle(order)
         for name in order:
             if name in failed:
                 continue
-            config = thread(f"{name}-{turns}")
-            given = _history(kind, step) if name == NOTHING else kind.given(step)
+            config = thread(f"{name}-{thread_number}")
+            call = functools.partial(
+                graphs[name].ainvoke,
+                _history(kind, step) if name == NOTHING else kind.given(step),
+                config,
+                durability=None if name == NOTHING else kind.durability,
+            )
             try:
                 with no_collections():
-                    await (stopwatch if step else warm).time(
-                        name,
-                        "run",
-                        lambda: graphs[name].ainvoke(
-                            given, config, durability=None if name == NOTHING else kind.durability
-                        ),
-                    )
+                    await (stopwatch if step else warm).time(name, "run", call)
             except Exception as exc:  # noqa: BLE001 - how a peer fails is a result
                 failed.add(name)
                 results.fail(WORKLOAD, kind.case, name, f"{type(exc).__name__}: {exc}")
+    return stopwatch
 
 
 def _history(kind: Kind, step: int) -> dict[str, Any]:

@@ -36,6 +36,13 @@ class World:
     def _redises(self) -> list[redis.Redis]:
         return [self.admin] if self.stack_admin is None else [self.admin, self.stack_admin]
 
+    def versions(self) -> str:
+        """Of the servers, in words."""
+        with psycopg.connect(self.postgres_url) as admin:
+            postgres = f"Postgres {admin.info.server_version // 10_000}"
+        found = [f"Redis {_info(client, 'server')['redis_version']}" for client in self._redises()]
+        return ", ".join([found[0], postgres, *(f"{one} with modules for AsyncRedisSaver" for one in found[1:])])
+
     def database(self) -> str:
         """The URL of an empty database."""
         name = f"bench_{next(_numbers)}"
@@ -89,6 +96,11 @@ class World:
             query = "SELECT coalesce(sum(pg_database_size(datname)), 0) FROM pg_database WHERE datname LIKE 'bench_%'"
             row = admin.execute(query).fetchone()
         return 0 if row is None else int(row[0])
+
+    def analyze(self, url: str) -> None:
+        """What autovacuum would do in time."""
+        with psycopg.connect(url, autocommit=True) as admin:
+            admin.execute("VACUUM ANALYZE")
 
     def redis_commands(self) -> int:
         """Commands that Redis has run, those of scripts included."""
