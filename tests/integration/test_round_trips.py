@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio.selector_events
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -168,3 +169,58 @@ def test_a_list_does_not_cost_more_the_longer_the_thread(saver: TieredSaver, cou
         assert len(listed) == search.get("limit", 1)
     assert costs[0]["cmdstat_evalsha"] == 1
     assert costs[0] == costs[1]
+
+
+async def test_operations_that_tasks_ask_for_at_once_travel_together(
+    saver: TieredSaver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make_checkpoint({"a": [1]})
+    config = await saver.aput(at("t"), made, {"step": 1}, made["channel_versions"])
+    selector_events: Any = asyncio.selector_events
+    transports = selector_events._SelectorSocketTransport
+    sent: list[int] = []
+    write = transports.write
+
+    def count(transport: object, data: bytes) -> None:
+        sent.append(len(data))
+        write(transport, data)
+
+    monkeypatch.setattr(transports, "write", count)
+    await asyncio.gather(*(saver.aput_writes(config, [("a", n)], f"task-{n}") for n in range(64)))
+    assert len(sent) == 1
+    found = await asyncio.gather(*(saver.aget_tuple(config) for _ in range(64)))
+    assert len(sent) == 2
+    assert [len(one.pending_writes or ()) for one in found if one is not None] == [64] * 64
+    await saver.aclose()
+
+
+def test_read_and_page_cost_the_same_however_long_the_thread(saver: TieredSaver, redis_client: redis.Redis) -> None:
+    def cost(operation: Callable[[], object]) -> tuple[int, int]:
+        """Commands, in scripts too, and bytes of replies."""
+        redis_client.config_resetstat()
+        operation()
+        stats: Any = redis_client.info("stats")
+        commands: Any = redis_client.info("commandstats")
+        assert not {f"cmdstat_{name}" for name in ("hgetall", "hkeys", "hvals", "hscan", "keys", "scan")} & set(
+            commands
+        )
+        ours = sum(
+            of["calls"] for name, of in commands.items() if name not in {"cmdstat_info", "cmdstat_config|resetstat"}
+        )
+        return ours, stats["total_net_output_bytes"]
+
+    costs = []
+    config: Any = at("t")
+    for n in range(1, 601):
+        config = put(saver, config, {"a": [f"{n:06}"]}, n)
+        if n in {60, 600}:
+            reads: list[Callable[[], object]] = [
+                lambda: saver.get_tuple(at("t")),
+                lambda: list(saver.list(at("t"), limit=10)),
+                lambda: list(saver.list(at("t"), limit=10, before=config)),  # noqa: B023 - called in this round
+            ]
+            costs.append([cost(read) for read in reads])
+    short, long = costs
+    for (few, few_bytes), (many, many_bytes) in zip(short, long, strict=True):
+        assert many <= few + 1  # a read renews the TTL now and then
+        assert many_bytes <= few_bytes * 1.1
