@@ -34,12 +34,12 @@ class Profile:
 
 FULL = Profile(
     "full",
-    operations=((20, 400), (200, 200)),
+    operations=((20, 200), (200, 80)),
     sessions=((1, 50, 10), (8, 20, 4), (64, 5, 2), (512, 2, 1)),
-    session_rounds=7,
+    session_rounds=5,
     turns=(20, 200, 1000),
-    runs=100,
-    wire=60,
+    runs=60,
+    wire=40,
     history=(10, 1_000, 10_000),
     cold_rounds=60,
     flushed=200,
@@ -48,12 +48,12 @@ FULL = Profile(
 )
 QUICK = Profile(
     "quick",
-    operations=((20, 100), (200, 50)),
+    operations=((20, 50), (200, 20)),
     sessions=((1, 50, 10), (64, 5, 2)),
-    session_rounds=3,
+    session_rounds=2,
     turns=(20, 200),
-    runs=20,
-    wire=20,
+    runs=10,
+    wire=10,
     history=(10, 1_000),
     cold_rounds=20,
     flushed=40,

@@ -102,6 +102,7 @@ def network_section(results: Results) -> str:
     parts = []
     for title, measure, base in (
         ("round trips", "round trips", None),
+        ("commands that Redis runs, those of scripts too", "commands", None),
         ("bytes sent, × TieredSaver", "bytes out", "TieredSaver"),
         ("bytes received, × TieredSaver", "bytes in", "TieredSaver"),
     ):
