@@ -41,6 +41,8 @@ WORKLOADS: dict[str, Callable[[World, Results, Profile], Awaitable[None]]] = {
     "startup": startup,
 }
 BUILD = Path("build/bench")
+KEPT = BUILD / "results.json"
+"""The figures of the last run, as far as it went."""
 
 
 async def run(names: list[str], profile: Profile, stack_url: str | None) -> Results:
@@ -52,6 +54,7 @@ async def run(names: list[str], profile: Profile, stack_url: str | None) -> Resu
             begun = time.monotonic()
             await WORKLOADS[name](servers, results, profile)
             servers.clear()
+            save(results, KEPT)
             print(f"{name}: {time.monotonic() - begun:.0f} s", flush=True)
     return results
 
@@ -77,12 +80,10 @@ def main() -> None:
         parser.error(f"no such workload: {', '.join(sorted(unknown))}")
     logging.disable(logging.ERROR)  # peers log what they raise; what is raised is in the tables
     names = options.workloads or list(WORKLOADS)
-    kept = BUILD / "results.json"
     if options.again:
-        results = load(kept)
+        results = load(KEPT)
     else:
         results = asyncio.run(run(names, QUICK if options.quick else FULL, options.redis_stack))
-        save(results, kept)
     full = not (options.quick or options.workloads)
     page = Path("docs/benchmarks.md") if full else BUILD / "benchmarks.md"
     chosen = [*(["--quick"] if options.quick else []), *options.workloads]

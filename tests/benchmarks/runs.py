@@ -42,6 +42,8 @@ class Kind:
     given: Callable[[int], dict[str, Any]]
     """Its input, by the number of the run on its thread."""
     durability: Durability = "async"
+    grows: int = 0
+    """Messages that a run adds."""
     share: float = 1.0
     """How many rounds, of those of a profile."""
 
@@ -51,12 +53,12 @@ def _items(count: int) -> Callable[[int], dict[str, Any]]:
 
 
 KINDS = (
-    Kind("chat, durability sync", chat, turn, "sync"),
-    Kind("chat, durability async", chat, turn, "async"),
-    Kind("chat, durability exit", chat, turn, "exit"),
-    Kind("tool loop with subgraphs", tool_loop, lambda number: turn(number) | {"rounds": 0}, "async", 0.5),
-    Kind("fan-out of 100", fan_out, _items(100), "async", 0.2),
-    Kind("fan-out of 500", fan_out, _items(500), "async", 0.05),
+    Kind("chat, durability sync", chat, turn, "sync", 2),
+    Kind("chat, durability async", chat, turn, "async", 2),
+    Kind("chat, durability exit", chat, turn, "exit", 2),
+    Kind("tool loop with subgraphs", tool_loop, lambda number: turn(number) | {"rounds": 0}, "async", 15, 0.5),
+    Kind("fan-out of 100", fan_out, _items(100), "async", share=0.2),
+    Kind("fan-out of 500", fan_out, _items(500), "async", share=0.05),
 )
 
 
@@ -98,9 +100,9 @@ async def _measure(results: Results, kind: Kind, graphs: dict[str, Graph], round
 
 
 def _history(kind: Kind, step: int) -> dict[str, Any]:
-    """For a graph that keeps nothing, all that was said so far on top of the input."""
+    """For a graph that keeps nothing: as many messages as have been said by then, before the input."""
     given = kind.given(step)
-    if "messages" in given:
-        said = [kind.given(number)["messages"][0] for number in range(2 * step)]
-        given["messages"] = [*said, *given["messages"]] if kind.build is chat else given["messages"]
+    if kind.grows:
+        said = [turn(number)["messages"][0] for number in range(-kind.grows * step, 0)]
+        given["messages"] = [*said, *given["messages"]]
     return given
