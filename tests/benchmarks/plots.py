@@ -9,7 +9,18 @@ from typing import Any
 from benchmarks.measures import Results
 from benchmarks.tables import cases_of, peers_of
 
-OURS, OTHERS = "#b5341c", ("#3b6ea5", "#6a9f58", "#967662", "#7a68a6", "#8c8c8c", "#c79a2e", "#4aa3a3", "#555555")
+OURS = "#b5341c"
+COLOURS = {
+    "no checkpointer": "#bbbbbb",
+    "InMemorySaver": "#3b6ea5",
+    "AsyncPostgresSaver": "#6a9f58",
+    "AsyncPostgresSaver, pool": "#9cc48d",
+    "PostgresSaver": "#3d6b2f",
+    "AsyncSqliteSaver": "#8c8c8c",
+    "AsyncValkeySaver": "#c79a2e",
+    "AsyncRedisSaver": "#7a68a6",
+}
+"""One for each peer, in all plots; this package's are all of one, told apart by hatches and dashes."""
 
 
 def draw(results: Results, folder: Path) -> list[str]:
@@ -46,39 +57,57 @@ def draw(results: Results, folder: Path) -> list[str]:
     return written
 
 
-def _colours(peers: list[str]) -> dict[str, str]:
-    others = iter(OTHERS * 3)
-    return {peer: OURS if peer.startswith("TieredSaver") else next(others) for peer in peers}
-
-
 def _bars(axes: Any, groups: list[str], peers: list[str], figure: Callable[[str, str], float | None]) -> bool:
     shown = [peer for peer in peers if any(figure(peer, group) is not None for group in groups)]
-    colours = _colours(shown)
     width = 0.8 / max(len(shown), 1)
     for number, peer in enumerate(shown):
         places = [at + (number - len(shown) / 2 + 0.5) * width for at in range(len(groups))]
         heights = [figure(peer, group) or 0 for group in groups]
         hatch = None if peer == "TieredSaver" or not peer.startswith("TieredSaver") else "//"
-        axes.bar(places, heights, width, label=peer, color=colours[peer], hatch=hatch, edgecolor="white", linewidth=0.3)
+        axes.bar(
+            places,
+            heights,
+            width,
+            label=peer,
+            color=COLOURS.get(peer, OURS),
+            hatch=hatch,
+            edgecolor="white",
+            linewidth=0.3,
+        )
     axes.set_xticks(range(len(groups)), groups)
     axes.set_yscale("log")
     axes.axhline(1, color="black", linewidth=0.8)
-    axes.legend(fontsize=7, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.1), frameon=False)
+    if shown:
+        axes.legend(fontsize=7, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.1), frameon=False)
     return bool(shown)
 
 
-def _lines(axes: Any, peers: list[str], points: Callable[[str], list[tuple[float, float]]]) -> bool:
-    colours = _colours(peers)
+def _lines(
+    axes: Any,
+    peers: list[str],
+    points: Callable[[str], list[tuple[float, float]]],
+    ticks: list[float],
+    *,
+    scale: str = "linear",
+) -> bool:
     drawn = False
     styles = iter(("-", "--", ":", "-.") * 3)
     for peer in peers:
         found = points(peer)
         if found:
             style = next(styles) if peer.startswith("TieredSaver") else "-"
-            axes.plot(*zip(*found, strict=True), style, marker="o", markersize=3, label=peer, color=colours[peer])
+            axes.plot(
+                *zip(*found, strict=True), style, marker="o", markersize=3, label=peer, color=COLOURS.get(peer, OURS)
+            )
             drawn = True
     axes.set_xscale("log")
-    axes.legend(fontsize=7, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.12), frameon=False)
+    axes.set_yscale(scale)
+    if scale == "linear":
+        axes.set_ylim(bottom=0)
+    axes.minorticks_off()
+    axes.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks])
+    if drawn:
+        axes.legend(fontsize=7, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.16), frameon=False)
     return drawn
 
 
@@ -114,8 +143,7 @@ def _sessions(results: Results, axes: Any) -> bool:
     axes.set_ylabel("turns per second, × InMemorySaver")
     axes.set_xlabel("sessions at once")
     axes.set_title("Whole graphs of many sessions in one process")
-    axes.set_ylim(bottom=0)
-    return _lines(axes, peers_of(results, "sessions"), points)
+    return _lines(axes, peers_of(results, "sessions"), points, list(map(_number, cases)))
 
 
 def _runs(results: Results, axes: Any) -> bool:
@@ -126,7 +154,8 @@ def _runs(results: Results, axes: Any) -> bool:
         axes, cases, peers_of(results, "runs"), lambda p, c: results.ratio("runs", c, p, "InMemorySaver", "run us")
     )
     axes.set_xticks(range(len(cases)), [case.replace(" ", "\n", 1).replace(" with", "\nwith") for case in cases])
-    axes.legend(fontsize=7, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.2), frameon=False)
+    if drawn:
+        axes.legend(fontsize=7, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.2), frameon=False)
     return drawn
 
 
@@ -146,8 +175,7 @@ def _conversation(results: Results, axes: Any) -> bool:
     axes.set_ylabel("kept in Redis and Postgres, × live state")
     axes.set_xlabel("turns")
     axes.set_title("What a long conversation leaves behind")
-    axes.set_yscale("log")
-    return _lines(axes, peers_of(results, "conversation"), points)
+    return _lines(axes, peers_of(results, "conversation"), points, list(map(_number, cases)), scale="log")
 
 
 def _history(results: Results, axes: Any) -> bool:
@@ -161,5 +189,4 @@ def _history(results: Results, axes: Any) -> bool:
     axes.set_ylabel("get_tuple, × AsyncPostgresSaver")
     axes.set_xlabel("checkpoints in the thread")
     axes.set_title("Reading the head of a long history")
-    axes.set_ylim(bottom=0)
-    return _lines(axes, peers_of(results, "history"), points)
+    return _lines(axes, peers_of(results, "history"), points, list(map(_number, cases)))

@@ -13,11 +13,13 @@ Section = Callable[[Results], str]
 
 def targets_section(results: Results) -> str:
     """Target, measured, met or not."""
-    lines = ["| # | target | bound | measured | met |", "| ---: | --- | ---: | ---: | --- |"]
+    lines = ["| # | target | bound | measured | met | in CPU time |", "| ---: | --- | ---: | ---: | --- | ---: |"]
     for target in targets(results):
         met = {True: "yes", False: "**no**", None: "not measured"}[target.met]
         bound = f"{'≤' if target.sense == 'at most' else '≥'} {target.bound:g}"
-        lines.append(f"| {target.number} | {target.claim} | {bound} | {times(target.measured)} | {met} |")
+        lines.append(
+            f"| {target.number} | {target.claim} | {bound} | {times(target.measured)} | {met} | {times(target.cpu)} |"
+        )
     return "\n".join(lines)
 
 
@@ -88,9 +90,13 @@ def runs_section(results: Results) -> str:
         ratio = results.ratio("runs", case, peer, "InMemorySaver", "run us")
         return times(ratio) if ratio is not None else failure(results, "runs", [case], peer)
 
+    def cpu(peer: str, case: str) -> str:
+        return times(overhead(results, case, peer, "run cpu us"))
+
     peers = peers_of(results, "runs")
     return together(
         markdown("what checkpointing adds, × InMemorySaver", cases, peers, added),
+        markdown("the same in CPU time of the client, × InMemorySaver", cases, peers, cpu),
         markdown("the whole run, × InMemorySaver", cases, peers, whole),
     )
 
