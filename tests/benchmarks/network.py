@@ -51,7 +51,9 @@ async def network(world: World, results: Results, profile: Profile) -> None:
                 peers = await opener.open(*PEERS)
                 proxy.delay(delay_ms / 1_000)
                 stopwatch = await measure([*rows, *peers], MESSAGES, profile.wire)
-                await _runs(stopwatch, [peer for peer in peers if not peer.sync], profile.wire // 2)
+                await _runs(
+                    stopwatch, [peer for peer in peers if not peer.sync and peer.before is None], profile.wire // 2
+                )
                 proxy.delay(0)
             stopwatch.report(results, WORKLOAD, case)
 

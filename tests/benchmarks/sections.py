@@ -118,7 +118,9 @@ def network_section(results: Results) -> str:
             found = results.get("network", "counted", peer, name)
             if base is not None and found is not None:
                 found = results.ratio("network", "counted", peer, base, name)
-            return times(found) if found is not None else failure(results, "network", ["counted"], peer)
+            if found is None:
+                return failure(results, "network", ["counted"], peer)
+            return times(found) if found else NOTHING
 
         parts.append(markdown(title, operations, peers, counted))
 
