@@ -174,7 +174,8 @@ async def _redis(world: World, sessions: int) -> AsyncIterator[Saver]:
     except ImportError as missing:
         raise Absent("langgraph-checkpoint-redis is not installed") from missing
     ttl = {"default_ttl": 60, "refresh_on_read": True}
-    async with AsyncRedisSaver.from_conn_string(world.stack_url, ttl=ttl) as saver:
+    pool = {"max_connections": 8 * sessions} if sessions > 1 else {}
+    async with AsyncRedisSaver.from_conn_string(world.stack_url, connection_args=pool, ttl=ttl) as saver:
         await saver.asetup()
         yield saver
 

@@ -32,7 +32,7 @@ below it.
 flushed behind it by the same process. "dirty" and "clean": promoted threads with and without changes that Postgres
 lacks. "through": `cold_writes="through"`. "plain pool": the same saver over redis-py's client and its connection pool.
 The others are set up as their documentation says, on the same servers: `AsyncPostgresSaver` on one connection, and on a
-pool of up to 20; `AsyncValkeySaver` with a TTL, and a pool of eight connections a session.
+pool of up to 20; `AsyncValkeySaver` and `AsyncRedisSaver` with a TTL, and with a pool of eight connections a session.
 
 {skipped}
 """
