@@ -21,7 +21,7 @@ from psycopg_pool import AsyncConnectionPool
 from typing_extensions import Self
 
 from langgraph_tiered_checkpoint import Promotion, TieredSaver
-from langgraph_tiered_checkpoint.plans.flushing import BATCH, flush_due
+from langgraph_tiered_checkpoint.plans.batches import AT_ONCE, flush_many
 
 WORKLOAD = "flushing"
 MESSAGES = 20
@@ -154,8 +154,8 @@ def _worker(control: Connection, redis_url: str, url: str, settings: dict[str, A
         try:
             while control.recv():
                 failed: dict[str, str] = {}
-                for start in range(0, len(ids), BATCH):
-                    failed |= saver._sync.run(flush_due(saver._store, ids[start : start + BATCH]))
+                for start in range(0, len(ids), AT_ONCE):
+                    failed |= saver._sync.run(flush_many(saver._store, ids[start : start + AT_ONCE]))
                 control.send(failed)
         except EOFError:
             return
