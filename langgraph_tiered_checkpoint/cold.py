@@ -38,15 +38,19 @@ class Cold(ColdReader):
     def adopt(self, thread_id: str, fresh_incarnation: str) -> Tx[Origin | None]:
         """The origin of a thread; one that only the official saver has written gets its row first.
 
-        The reply is None if Postgres has nothing of the thread. One statement, unless somebody else adopts it just now.
+        The reply is None if Postgres has nothing of the thread, or a claim alone, whose worker is about to copy
+        something, or died when the thread was being deleted. One statement, unless there is a claim, or somebody else
+        adopts it just now.
         """
         return Tx("adopt", thread_id, partial(self._adopt, thread_id, fresh_incarnation), together=False)
 
     def _adopt(self, thread_id: str, incarnation: str) -> Statements[Origin | None]:
-        for origin in (yield self._q("adopt", thread=thread_id, incarnation=incarnation, flushed=f"0.{incarnation}")):
-            if origin[0]:
-                return Origin(*origin)
-            return (yield from self._origin(thread_id))  # somebody else was faster
+        for row in (yield self._q("adopt", thread=thread_id, incarnation=incarnation, flushed=f"0.{incarnation}")):
+            origin = Origin(*row) if row[0] else (yield from self._origin(thread_id))  # somebody else was faster
+            if origin is not None and not origin.flushed:
+                [(any_rows, _)] = yield self._q("has_rows", source=thread_id, target=thread_id)
+                return origin if any_rows else None
+            return origin
         return None
 
     def claim(self, thread_id: str, incarnation: str, reason: str) -> Tx[Origin]:

@@ -199,6 +199,9 @@ def _reconcile(store: Store, cold: Cold, thread_id: str, peek: Peek, *, last_cha
         again = parse_peek((yield store.hot.peek(thread_id)))
         if again is None or again.incarnation != peek.incarnation:
             return  # deleted meanwhile, and perhaps begun anew
+        if origin is not None and not origin.flushed:  # of a life that ended before this one, whose worker died
+            yield cold.unclaim(thread_id, origin.incarnation)
+            return
         if origin is not None:
             raise ColdRefusedError(
                 f"thread {thread_id!r}: Postgres holds another thread of that id (incarnation {origin.incarnation}, "

@@ -53,6 +53,8 @@ def _consult(
     """Ask Postgres for what the hot tier does not answer for. True: it should now, ask it again."""
     answer = yield cold.fetch(thread_id, ns, checkpoint_id or None, found.oldest)
     origin = answer.origin
+    if origin is not None and not origin.flushed and not answer.heads_exist:
+        origin = None  # a claim alone: see `Cold.adopt`
     if origin is None and answer.heads_exist:
         origin = yield cold.adopt(thread_id, new_id())
     filled = False

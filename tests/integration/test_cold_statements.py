@@ -718,7 +718,14 @@ def test_pin_needs_the_incarnation(conn: Connection, cold: Cold) -> None:
     run(conn, cold.claim("t", "i", "age"))
     assert not run(conn, cold.pin("t", "j", pinned=True))
     assert run(conn, cold.pin("t", "i", pinned=True))
-    assert run(conn, cold.adopt("t", "x")) == Origin("i", "", pinned=True)
+    assert run(conn, cold.origin("t")) == Origin("i", "", pinned=True)
+
+
+def test_claim_alone_is_nothing_to_adopt(conn: Connection, cold: Cold) -> None:
+    run(conn, cold.claim("t", "i", "age"))
+    assert run(conn, cold.adopt("t", "x")) is None
+    assert run(conn, cold.commit([batch("t", checkpoints=[checkpoint_row("1")], flushed="")]))
+    assert run(conn, cold.adopt("t", "x")) == Origin("i", "", pinned=False)
 
 
 def test_delete_leaves_other_threads_alone(conn: Connection, cold: Cold) -> None:

@@ -100,6 +100,28 @@ def test_run_that_found_no_thread_does_not_create_it_after_a_delete(saver: Tiere
     assert [t.checkpoint["channel_values"] for t in saver.list(at("t"))] == [{"a": 2}]
 
 
+@pytest.mark.parametrize("reads", [True, False], ids=["run", "bare write"])
+def test_claim_of_a_worker_that_died_while_the_thread_was_deleted_is_in_nobodys_way(
+    saver: TieredSaver,
+    reads: bool,  # noqa: FBT001
+) -> None:
+    """It holds nothing of the thread, and the thread's next life is promoted over it."""
+    store(saver, at("t"), checkpoint(1))
+    saver._sync.run(iter_promote(saver))
+    flush = Stepped(saver, flushing.flush(saver._store, "t")).stop_before("claim")
+    saver.delete_thread("t")
+    flush.take(1)
+    assert saver.explain("t").state == "absent"
+    run = contextvars.Context()
+    if reads:
+        assert run.run(saver.get_tuple, at("t")) is None
+    afresh = checkpoint(2)
+    run.run(store, saver, at("t"), afresh)
+    saver.promote("t")
+    saver.evict("t")
+    assert [t.checkpoint["id"] for t in saver.list(at("t"))] == [afresh["id"]]
+
+
 # --- writes that come before their checkpoint
 
 
