@@ -634,8 +634,8 @@ def test_claim_keeps_the_row_that_is_there_and_unclaim_only_takes_unflushed_ones
 def test_claims_of_several_threads_name_those_that_had_no_row(conn: Connection, cold: Cold) -> None:
     run(conn, cold.claim("b", "i", "age"))
     assert run(conn, cold.claim_all([("c", "k", "size"), ("b", "j", "age"), ("a", "l", "age")])) == ["a", "c"]
-    assert run(conn, cold.adopt("a", "x")) == Origin("l", "", pinned=False)
-    assert run(conn, cold.adopt("b", "x")) == Origin("i", "", pinned=False)
+    assert run(conn, cold.origin("a")) == Origin("l", "", pinned=False)
+    assert run(conn, cold.origin("b")) == Origin("i", "", pinned=False)
 
 
 def test_commit_writes_only_threads_whose_fence_holds(conn: Connection, cold: Cold) -> None:

@@ -655,10 +655,12 @@ def play(machine: type[Machine], tiers: Tiers, **options: Any) -> None:
     run_state_machine_as_test(Bound, settings=settings(**options))
 
 
+@pytest.mark.timeout(600)
 def test_any_sequence_of_operations_gives_what_the_in_memory_saver_gives(tiers: Tiers) -> None:
     play(Machine, tiers, stateful_step_count=30)
 
 
+@pytest.mark.timeout(600)
 def test_ids_that_are_nearly_the_same_never_meet(tiers: Tiers) -> None:
     play(HostileMachine, tiers, stateful_step_count=20, max_examples=settings().max_examples // 2)
 

@@ -202,6 +202,7 @@ def promoted(saver: TieredSaver) -> Plan[None]:
     yield saver._store.hot.promote(THREAD, "test", "op", pin=None)
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("state", "actors", "budget"),
     [
