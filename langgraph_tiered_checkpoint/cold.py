@@ -203,7 +203,7 @@ class Cold(ColdReader):
             yield self._q("drop_blobs", thread=thread_id, ns=ns, channel=channel, versions=unused)
 
     def copy(self, source: str, target: str, target_incarnation: str, flushed: str) -> Tx[int]:
-        """Copy all rows of a thread to a new one; the reply is the number of checkpoints.
+        """Copy all rows of a thread to a new one; the reply is the number of checkpoints copied now.
 
         Nothing is written if the source has neither checkpoints nor writes.
 
@@ -219,6 +219,9 @@ class Cold(ColdReader):
         yield self._q("share", thread=source)
         [(any_source, any_target)] = yield self._q("has_rows", source=source, target=target)
         if any_target:
+            origin = yield from self._origin(target)
+            if origin is not None and origin.incarnation == incarnation:
+                return 0  # this very copy was committed, and the answer lost
             raise exists
         if not any_source:
             return 0

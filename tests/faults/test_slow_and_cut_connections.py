@@ -16,6 +16,7 @@ from waiting import wait_until
 from langgraph_tiered_checkpoint import ColdTierError, HotTierError, Promotion
 
 SCRIPT = b"EVAL"  # or EVALSHA
+FLUSH = b"channel_versions"  # in every checkpoint that a commit carries, and in no other question to Postgres
 BYTES = [0, 1, 20]
 
 
@@ -103,11 +104,11 @@ def test_a_delete_whose_reply_is_cut_can_be_repeated(ledger: Ledger, proxied: Ca
     assert proxied("explain", "t").state == "absent"
 
 
-@pytest.mark.parametrize("passing", range(4))
+@pytest.mark.parametrize("passing", range(3))
 def test_a_flush_that_loses_redis_at_any_reply_is_taken_up_by_the_next(
     ledger: Ledger, proxied: Caller, redis_proxy: Proxy, postgres_url: str, passing: int
 ) -> None:
-    """Peek, changes, acknowledgement, peek: each in turn is executed, and its reply lost."""
+    """Peek, changes, acknowledgement: each in turn is executed, and its reply lost."""
     ledger.put("second")
     ledger.put_writes("task", 1)
     fault = redis_proxy.set(Fault(skip=passing, cut_after=0, once_asked=SCRIPT))
@@ -200,7 +201,7 @@ def test_a_commit_whose_acknowledgement_is_lost_is_not_made_twice(
 ) -> None:
     ledger.put("second")
     ledger.put_writes("task", 1, 2)
-    fault = postgres_proxy.set(Fault(cut_after=cut_after, once_asked=b"COMMIT", times=1))
+    fault = postgres_proxy.set(Fault(cut_after=cut_after, once_asked=FLUSH, times=1))
     proxied("flush")
     assert fault.cuts == 1
     assert proxied("explain", "t").state == "clean"
@@ -213,7 +214,7 @@ def test_commits_whose_acknowledgements_are_all_lost_are_found_out_later(
 ) -> None:
     ledger.put("second")
     ledger.put_writes("task", 1, 2)
-    postgres_proxy.set(Fault(cut_after=0, once_asked=b"COMMIT"))
+    postgres_proxy.set(Fault(cut_after=0, once_asked=FLUSH))
     with refused(ColdTierError, "t", "cannot be reached or has failed.*Check that it runs, and its log"):
         proxied("flush")
     ledger.put("third")
@@ -232,10 +233,10 @@ def test_a_first_promotion_whose_commits_are_lost_is_completed(
     ledger = Ledger(proxied, "t")
     ledger.put("first")
     ledger.put_writes("task", 1)
-    for _ in range(2):
-        postgres_proxy.set(Fault(cut_after=0, once_asked=b"COMMIT"))
-        with refused(ColdTierError, "t", "cannot be reached or has failed"):
-            proxied("promote", "t")
+    postgres_proxy.set(Fault(cut_after=0, once_asked=FLUSH))
+    with refused(ColdTierError, "t", "cannot be reached or has failed"):
+        proxied("promote", "t")
+    proxied("promote", "t")  # finds out that it was committed, and need not send it again
     postgres_proxy.heal()
     ledger.put("second")
     ledger.settle(postgres_url)
