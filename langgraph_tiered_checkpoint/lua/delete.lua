@@ -3,8 +3,8 @@
 -- KEYS[1] thread  [2] due  [3] threads  [4] gone  [5] parked  [6] runs
 -- ARGV[1] thread id  [2] op (random, the same when the call is repeated)  [3...] incarnations, to remove only these:
 --     what Postgres has just deleted, and a reader or writer may have taken from it before; and see run.lua
--- Reply: {"ok", "1" if Postgres may hold some of it, incarnation that was removed or ""}; of some incarnations only, "1" if
---     one of them was here
+-- Reply: {"ok", "1" if Postgres may hold some of it, incarnation that was removed or "", run id of the server}; of some
+--     incarnations only, "1" if one of them was here
 -- include: common
 -- include: run
 -- include: runs
@@ -29,11 +29,11 @@ if #ARGV > 2 then
       here = '1'
     end
   end
-  return {'ok', here, ''}
+  return {'ok', here, '', RUN}
 end
-if call('ZSCORE', KEYS[4], tomb({TID, OP})) then return {'ok', '1', ''} end
+if call('ZSCORE', KEYS[4], tomb({TID, OP})) then return {'ok', '1', '', RUN} end
 remove_all()
 call('ZADD', KEYS[4], now, tomb({TID}), now, tomb({TID, OP}))
 if m then call('ZADD', KEYS[4], now, tomb({TID, m.i})) end
 local only_here = m and m.s == 'e' and m.wh == 1 and not moved(m)
-return {'ok', only_here and '0' or '1', m and m.i or ''}
+return {'ok', only_here and '0' or '1', m and m.i or '', RUN}

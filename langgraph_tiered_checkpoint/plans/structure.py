@@ -42,7 +42,7 @@ def delete(store: Store, thread_id: str) -> Plan[None]:
     fallen back meanwhile. Which life they can have taken is asked before anything is deleted: a transaction that is
     repeated doesn't know what it deleted the first time. Repeating the whole completes a delete that failed half-way.
     """
-    _, maybe_cold, removed = yield store.hot.delete(thread_id, new_id())
+    _, maybe_cold, removed, run = yield store.hot.delete(thread_id, new_id())
     gone = {removed.decode()} - {""}
     while store.cold is not None and maybe_cold == b"1":
         origin = yield store.cold.adopt(thread_id, new_id())
@@ -51,7 +51,9 @@ def delete(store: Store, thread_id: str) -> Plan[None]:
         gone.update((yield store.cold.delete(thread_id)))
         if not gone:
             return
-        _, maybe_cold, _ = yield store.hot.delete(thread_id, new_id(), sorted(gone))
+        _, maybe_cold, _, run_then = yield store.hot.delete(thread_id, new_id(), sorted(gone))
+        if run_then != run:  # what Redis brought back may have been flushed, and evicted
+            maybe_cold, run = b"1", run_then
 
 
 def prune(store: Store, thread_id: str) -> Plan[None]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextvars
 import hashlib
 import json
+import random
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -221,10 +222,11 @@ class Exploration:
         self.world, self.ids, self.actors = world, ids, actors
         self.stored, self._delete, self._last_check = stored, delete, last_check
         self.nodes = self.edges = self.ends = 0
+        self.complete = True
         self._sound: set[str] = set()
 
-    def explore(self, budget: Budget, clock_ms: int) -> None:
-        """Go everywhere.
+    def explore(self, budget: Budget, clock_ms: int, most: int = 10**9) -> None:
+        """Go everywhere; or to so many nodes, from time to time starting from any that has been seen.
 
         Raises:
             BrokenPromiseError: one was not kept.
@@ -235,7 +237,14 @@ class Exploration:
         if budget.failovers:
             begun = replace(begun, saved=hot)
         seen, todo = {begun.key}, [begun]
+        draw = random.Random(0)  # the same on every run
         while todo:
+            if self.nodes >= most:
+                self.complete = False
+                return
+            if most < 10**9 and self.nodes % 40 == 0:
+                at = draw.randrange(len(todo))
+                todo[at], todo[-1] = todo[-1], todo[at]
             node = todo.pop()
             self.nodes += 1
             self._check(node)

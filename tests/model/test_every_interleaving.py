@@ -81,7 +81,8 @@ class Cast:
         return Actor(name, lambda _: self.requests.flush(THREAD), (ColdRefusedError, ThreadBusyError))
 
     def evictor(self) -> Actor:
-        return Actor("evictor", lambda _: self.requests.evict(THREAD), (NotPromotableError, ThreadBusyError))
+        may_raise = (NotPromotableError, ThreadBusyError, ColdRefusedError)
+        return Actor("evictor", lambda _: self.requests.evict(THREAD), may_raise)
 
     def pruner(self) -> Actor:
         def program(say: Say) -> Plan[None]:
@@ -91,7 +92,8 @@ class Cast:
         return Actor("pruner", program, (ThreadBusyError, ColdRefusedError))
 
     def promoter(self) -> Actor:
-        return Actor("promoter", lambda _: self.requests.promote(THREAD), (NotPromotableError, ColdRefusedError))
+        may_raise = (NotPromotableError, ColdRefusedError, ThreadBusyError)
+        return Actor("promoter", lambda _: self.requests.promote(THREAD), may_raise)
 
     def reader(self) -> Actor:
         def program(say: Say) -> Plan[None]:
@@ -139,7 +141,9 @@ class Cast:
 STATES = ("absent", "ephemeral", "promoted", "dirty", "clean", "cold")
 
 
-def explore(servers: EmbeddedServers, ids: Ids, state: str, actors: str, budget: Budget) -> Exploration:
+def explore(
+    servers: EmbeddedServers, ids: Ids, state: str, actors: str, budget: Budget, most: int = 10**9
+) -> Exploration:
     """Every path from a thread in that state."""
     redis_url, postgres_url = servers.redis_url, servers.postgres_url
     with redis.Redis.from_url(redis_url) as client:
@@ -191,7 +195,7 @@ def explore(servers: EmbeddedServers, ids: Ids, state: str, actors: str, budget:
             cast.last_check,
         )
         try:
-            exploration.explore(budget, clock)
+            exploration.explore(budget, clock, most)
         finally:
             world.close()
         return exploration
@@ -214,6 +218,7 @@ def promoted(saver: TieredSaver) -> Plan[None]:
         ("ephemeral", "MD", Budget(failovers=1)),
         ("ephemeral", "WP", Budget(failovers=1)),
         ("dirty", "WF", Budget(repeats=1)),
+        ("promoted", "ED", Budget(failovers=1)),
     ],
 )
 def test_some_operations(servers: EmbeddedServers, ids: Ids, state: str, actors: str, budget: Budget) -> None:
@@ -224,7 +229,9 @@ PAIRS = (
     *("WN", "WF", "WE", "WP", "WR", "WD", "FG", "FE", "FP", "FR", "FD"),
     *("EP", "ER", "ED", "PR", "PD", "RD", "DN", "MW", "MD", "ME"),
 )
-MISHAPS = (Budget(), *(Budget(**{one: 1}) for one in ("lapses", "crashes", "repeats", "losses", "failovers")))
+MOST_OF_A_PAIR = 4_000
+"""Nodes; a fall-back at any moment to any moment before has many times the paths of the other mishaps."""
+MISHAPS = (Budget(), *(Budget(**{one: 1}) for one in ("lapses", "crashes", "repeats", "losses")))
 
 
 @pytest.mark.nightly
@@ -235,3 +242,19 @@ def test_pairs_of_operations_from_every_state(servers: EmbeddedServers, ids: Ids
     explorations = [explore(servers, ids, state, pair, budget) for pair in PAIRS]
     print(f"{sum(e.nodes for e in explorations)} nodes, {sum(e.edges for e in explorations)} steps")  # noqa: T201
     assert all(e.ends > 0 for e in explorations)
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("state", STATES)
+def test_redis_falls_back_while_a_pair_of_operations_is_under_way(
+    servers: EmbeddedServers, ids: Ids, state: str
+) -> None:
+    """All paths of most pairs; of those that upload again and again, the first of very many."""
+    complete = []
+    for pair in PAIRS:
+        exploration = explore(servers, ids, state, pair, Budget(failovers=1), most=MOST_OF_A_PAIR)
+        complete += [pair] if exploration.complete else []
+        print(f"{pair}: {exploration.nodes} nodes, {exploration.ends} ends, {exploration.complete}")  # noqa: T201
+        assert exploration.ends > 0
+    assert len(complete) > len(PAIRS) / 2

@@ -187,17 +187,17 @@ def test_structural_operation_takes_its_marker_away_when_postgres_fails() -> Non
 
 
 def test_delete_of_an_ephemeral_thread_is_one_step() -> None:
-    play(structure.delete(STORE, "t"), [("delete", [b"ok", b"0", b"life"])])
+    play(structure.delete(STORE, "t"), [("delete", [b"ok", b"0", b"life", b"run"])])
 
 
 def test_delete_of_a_promoted_thread_clears_postgres_after_redis() -> None:
     play(
         structure.delete(STORE, "t"),
         [
-            ("delete", [b"ok", b"1", b"life"]),
+            ("delete", [b"ok", b"1", b"life", b"run"]),
             ("adopt", Origin("life", "1.a", pinned=False)),
             ("delete", ["life"]),
-            ("delete", [b"ok", b"0", b""]),
+            ("delete", [b"ok", b"0", b"", b"run"]),
         ],
     )
 
@@ -207,10 +207,10 @@ def test_delete_of_a_cold_thread_knows_its_life_also_when_the_transaction_was_re
     played = play(
         structure.delete(STORE, "t"),
         [
-            ("delete", [b"ok", b"1", b""]),
+            ("delete", [b"ok", b"1", b"", b"run"]),
             ("adopt", Origin("life", "1.a", pinned=False)),
             ("delete", []),
-            ("delete", [b"ok", b"0", b""]),
+            ("delete", [b"ok", b"0", b"", b"run"]),
         ],
     )
     last = played.steps[-1]
