@@ -129,7 +129,7 @@ class Codec:
         """
         if "\0" in task_path:
             raise InvalidThreadError(f"thread {key.thread_id!r}: task_path {task_path!r} contains NUL")
-        key.check_all([(channel, "") for channel, _ in writes], task_id)
+        key.check_all([(task_id, ""), *((channel, "") for channel, _ in writes)])
         rows = []
         for position, (channel, value) in enumerate(writes):
             typed = self._dumps(key, f"the write to {channel!r} of task {task_id!r}", value)
@@ -249,19 +249,18 @@ class CheckpointKey(NamedTuple):
                 f"more than the {MAX_KEY_BYTES} that a Postgres index takes. Shorten the thread id or the node names"
             )
 
-    def check_all(self, rows: Sequence[tuple[str, str]], one: str = "") -> None:
-        """`check` every row, and `one` key, at little cost where all of them together are short enough for one row.
+    def check_all(self, rows: Sequence[tuple[str, str]]) -> None:
+        """`check` every row, at little cost where all of them together are short enough for one.
 
         Raises:
             InvalidThreadError: see `of`.
         """
         try:
-            together = "".join([one, *[part for row in rows for part in row]])
+            together = "".join([part for row in rows for part in row])
         except TypeError:  # something is no string, which is told below
             together = "\0"
         longest = len(together) + 4 * sum(map(len, self[:3]))
         if longest > MAX_KEY_BYTES or not together.isascii() or "\0" in together:
-            self.check(one)
             for row in rows:
                 self.check(*row)
 

@@ -126,13 +126,12 @@ class Promoter:
 
     def _flush(self, thread_ids: Sequence[str]) -> bool:
         """Whether the tiers were there; a thread that failed for its own reason counts as done."""
+        return self._attempt("flush", lambda: self._flush_many(thread_ids))
 
-        def flush() -> None:
-            failed = self._run(flush_many(self._store, thread_ids))
-            if failed:
-                logger.error("threads that could not be flushed, see explain(): %s", failed)
-
-        return self._attempt("flush", flush)
+    def _flush_many(self, thread_ids: Sequence[str]) -> None:
+        failed = self._run(flush_many(self._store, thread_ids))
+        if failed:
+            logger.error("threads that could not be flushed, see explain(): %s", failed)
 
     def _attempt(self, what: str, work: Callable[[], None]) -> bool:
         try:
@@ -155,8 +154,6 @@ class Promoter:
                 names = list(due) if isinstance(due, list) else []
                 if not names:
                     break
-                failed = self._run(flush_many(self._store, names))
-                if failed:
-                    logger.error("threads that could not be flushed, see explain(): %s", failed)
+                self._flush_many(names)
         if not self._stopping:
             self._run(sweep(self._store))

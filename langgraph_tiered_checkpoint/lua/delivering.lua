@@ -8,7 +8,8 @@ local function delivered(value)
   local reply, fields, wanted = {value}, {}, {}
   for _, item in ipairs(items) do
     if type(item) == 'table' then
-      for i = math.floor(item[1] / size), math.floor((item[1] + item[2] - 1) / size) do
+      local first, last = span(size, item[1], item[2])
+      for i = first, last do
         local field = piece_field(number, i)
         if not given[field] then
           given[field] = true
@@ -31,8 +32,6 @@ end
 local function size_of(value)
   if string.byte(value) ~= RECIPE then return #value end
   local size = 0
-  for _, item in ipairs(open(string.sub(value, HEAD + 1))[3]) do
-    size = size + (type(item) == 'string' and #item or item[2])
-  end
+  for _, item in ipairs(open(string.sub(value, HEAD + 1))[3]) do size = size + length_of(item) end
   return size
 end

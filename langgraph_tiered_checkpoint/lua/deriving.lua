@@ -15,10 +15,6 @@ local function join(items, item)
   end
 end
 
-local function length_of(item)
-  return type(item) == 'string' and #item or item[2]
-end
-
 -- Join to `items` the stretch of `from` that is `length` bytes long after `offset`.
 local function join_stretch(items, from, offset, length)
   local at, stop = 0, offset + length
@@ -38,8 +34,8 @@ end
 
 -- The bytes of the arena from `offset` on, read from its pieces.
 local function stretch(number, size, offset, length)
-  local fields, first = {}, math.floor(offset / size)
-  for i = first, math.floor((offset + length - 1) / size) do fields[#fields + 1] = piece_field(number, i) end
+  local fields, first, last = {}, span(size, offset, length)
+  for i = first, last do fields[#fields + 1] = piece_field(number, i) end
   local from = offset - first * size
   return string.sub(table.concat(hmget(fields)), from + 1, from + length)
 end
@@ -96,7 +92,7 @@ local function derive(m, bk, tag, base_bk, base, difference)
     return
   end
   if body then
-    m.na = (m.na or 0) + 1
+    m.na = m.na + 1
     number = m.na
     arenas[number] = {0, 0, size}
     table.insert(fresh, 1, body)

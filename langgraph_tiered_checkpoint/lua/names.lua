@@ -1,7 +1,7 @@
 -- names: one page of a bucket's threads, or of the threads that a run has written to, in bytewise order.
 --
 -- KEYS[1] threads, or runs
--- ARGV[1] "threads": rank to start at; "runs": run id  [2] "threads" or "runs"  [3] entries at most  
+-- ARGV[1] "threads": rank to start at; "runs": run id  [2] "threads" or "runs"  [3] entries at most
 --     [4] threads: key of a thread, less its id; runs: last seen
 -- Reply: thread ids; "" in place of a thread that has lapsed and is not swept yet
 if ARGV[2] == 'threads' then

@@ -22,6 +22,15 @@ local function piece_field(number, i)
   return 'a' .. number .. ':' .. i
 end
 
+local function length_of(item)
+  return type(item) == 'string' and #item or item[2]
+end
+
+-- The numbers of the first and the last piece that a stretch of an arena lies in.
+local function span(size, offset, length)
+  return math.floor(offset / size), math.floor((offset + length - 1) / size)
+end
+
 -- Load how often some values are used: tallies[bk] is {count, arena or false}, count 0 if there is no such value.
 local function load_tallies(keys)
   local fields, missing = {}, {}

@@ -89,7 +89,8 @@ local function reason_to_promote(m, now)
 end
 
 -- Count the change, and answer {"ok", incarnation, state} ("w" waits for its expiry to be flushed); and, if Postgres
--- lacks this change and no other, last flushed change id, id of this change, last write ms, reason. Decides on promotion, logs what was touched, sets the TTL; the last thing a write does.
+-- lacks this change and no other, last flushed change id, id of this change, last write ms, reason.
+-- Decides on promotion, logs what was touched, sets the TTL; the last thing a write does.
 local function finish(m, ns, n, now, what)
   local idle = now - m.lw
   m.lw = now

@@ -117,7 +117,7 @@ def flush_due(store: Store, thread_ids: Sequence[str]) -> Plan[dict[str, str]]:
 
 
 def _flush_together(store: Store, cold: Cold, thread_ids: Sequence[str]) -> Plan[list[str]]:
-    """One transaction for the next changes of several threads; the reply names those that need a flush of their own."""
+    """Flush the next changes of several threads together; the reply names those that need a flush of their own."""
     replies = yield LuaBatch(tuple(store.hot.peek(t) for t in thread_ids))
     peeks = {t: peek for t, reply in zip(thread_ids, replies, strict=True) if (peek := parse_peek(reply))}
     dirty = {t: peek for t, peek in peeks.items() if peek.state == "d"}

@@ -77,13 +77,13 @@ def _fill(store: Store, thread_id: str, ns: str, found: Found, answer: ColdAnswe
 
     A Redis that is full leaves the answer as it stands.
     """
-    tag = new_id()
     resident = found.kind in ("miss", "unsure")
     if not found.token and not resident:
         return False
     incarnation, flushed, pinned = origin or ("", "", False)
     head = answer.stored.row.checkpoint_id if answer.stored else ""
     since = head if found.oldest is None else min(head, found.oldest)
+    tag = new_id()
     fill = store.hot.fill(
         thread_id, found.token, incarnation, flushed, ns, answer.stored, answer.early, since, tag=tag, pinned=pinned
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from datetime import datetime, timedelta, timezone
@@ -14,18 +13,12 @@ import jwt
 from waiting import wait_until
 
 from langgraph_tiered_checkpoint import EmbeddedServers
+from langgraph_tiered_checkpoint.servers import free_port
 
 SERVER = Path(__file__).parents[2] / "examples" / "chat_server"
 SECRET = "a secret of the server's, and of nobody else, that is long enough"
 PROMOTE_AT = 9
 """Checkpoints: the third message of a conversation."""
-
-
-def unused_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def token(sub: str, secret: str = SECRET, lifetime: timedelta = timedelta(hours=1)) -> str:
@@ -44,7 +37,7 @@ class Service:
     """The service with two workers, on servers that the test owns."""
 
     def __init__(self, servers: EmbeddedServers, **settings: str) -> None:
-        self._port = unused_port()
+        self._port = free_port()
         self.url = f"http://127.0.0.1:{self._port}"
         self._environment = {name: value for name, value in os.environ.items() if name != "MODEL"} | {
             "CHAT_SECRET": SECRET,

@@ -6,7 +6,6 @@ import contextlib
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from langgraph_sdk import get_sync_client
 from waiting import wait_until
 
 from langgraph_tiered_checkpoint import EmbeddedServers, TieredSaver
+from langgraph_tiered_checkpoint.servers import free_port
 
 pytestmark = pytest.mark.skipif(sys.version_info < (3, 11), reason="langgraph-api needs Python 3.11")
 
@@ -30,13 +30,6 @@ GRAPH = "refunds"
 OFFLINE = {"LANGGRAPH_CLI_NO_ANALYTICS": "1", "LANGGRAPH_NO_VERSION_CHECK": "true", "LANGSMITH_TRACING": "false"}
 TURN = 3
 """Checkpoints that a message and its answer make."""
-
-
-def unused_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 @contextlib.contextmanager
@@ -75,7 +68,7 @@ class AgentServer:
     """`langgraph dev` in a process of its own, on a copy of the example, and its client."""
 
     def __init__(self, folder: Path, servers: EmbeddedServers) -> None:
-        self.port = unused_port()
+        self.port = free_port()
         self._folder = copied(folder)
         self._log = folder / "log"
         self._environment = {name: value for name, value in os.environ.items() if name != "MODEL"} | OFFLINE
@@ -319,7 +312,7 @@ def test_readme_tells_what_happens(
     promised = "".join(re.findall(r"^```text\n(.*?)^```$", text, re.DOTALL | re.MULTILINE))
     [config] = re.findall(r"^```json\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
     assert config == (EXAMPLE / "langgraph.json").read_text(encoding="utf-8")
-    port = unused_port()
+    port = free_port()
     command = [sys.executable, str(copied(tmp_path) / "serve.py"), "--no-reload", "--port", str(port)]
     environment = {name: value for name, value in os.environ.items() if name != "MODEL"}
     log = tmp_path / "log"

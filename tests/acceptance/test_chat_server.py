@@ -14,11 +14,12 @@ import psutil
 import psycopg
 import pytest
 import redis
-from acceptance.chat_service import SERVER, Service, answers, unused_port
+from acceptance.chat_service import SERVER, Service, answers
 from acceptance.conftest import Visit
 from waiting import wait_until
 
 from langgraph_tiered_checkpoint import EmbeddedServers
+from langgraph_tiered_checkpoint.servers import free_port
 
 
 @contextlib.contextmanager
@@ -117,7 +118,7 @@ def standing_still(worker: psutil.Process) -> Iterator[None]:
 
 
 def test_one_command_starts_two_workers_and_each_knows_what_the_other_was_told(visit: Visit) -> None:
-    port = unused_port()
+    port = free_port()
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("CHAT_", "MODEL"))}
     with subprocess.Popen([sys.executable, str(SERVER / "serve.py"), str(port)], env=environment) as command:
         try:
