@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -21,6 +22,7 @@ from langgraph.graph import START, MessagesState, StateGraph
 from stepping import Stepped
 
 from langgraph_tiered_checkpoint import Promotion, TieredSaver
+from langgraph_tiered_checkpoint.replies import parse_changes, parse_peek
 from langgraph_tiered_checkpoint.steps import Lua
 
 
@@ -298,6 +300,22 @@ def test_listing_gives_what_versions_share_once(saver: TieredSaver, redis_client
     assert [found.checkpoint["channel_values"]["a"] for found in listed] == states[::-1]
     whole = len(JsonPlusSerializer().dumps_typed(LONG)[1])
     assert received < 1.5 * whole + 10_000
+
+
+def test_page_of_a_flush_is_bounded_by_the_bytes_that_values_come_to(saver: TieredSaver) -> None:
+    """Not by those that travel: what versions share travels once, and Postgres gets each whole."""
+    [config] = chain(saver, "t", [LONG[:380]])
+    saver.promote("t")
+    for number in range(1, 20):
+        config = put(saver, config, {"a": LONG[: 380 + number]}, 1 + number)
+    peek = parse_peek(saver._sync._perform(saver._store.hot.peek("t")))
+    assert peek is not None
+    whole = len(JsonPlusSerializer().dumps_typed(LONG)[1])
+    call = saver._store.hot.changes("t", peek.incarnation, peek.flushed_number)
+    page = parse_changes(saver._sync._perform(replace(call, args=(*call.args[:-1], 5 * whole))))
+    assert page is not None
+    assert page.more
+    assert 4 * whole < sum(len(blob.data) for blob in page.rows.blobs) < 7 * whole
 
 
 def answer(state: MessagesState) -> dict[str, Any]:
