@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import itertools
+import random
 import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -52,6 +53,8 @@ VALUES = st.one_of(
     st.lists(st.integers(-9, 9), max_size=3),
     st.binary(max_size=8),
 )
+EDITS = ("append", "append", "append", "put in front", "put in between", "take half away")
+"""What can be done to a value that is long enough to travel as a difference against the one before."""
 WHICH = st.sampled_from([0, 0, 0, 1])
 """Which of an example's two threads; its first namespace likewise gets most of the work."""
 WHICH_SPACE = st.sampled_from([0, 0, 1])
@@ -96,6 +99,8 @@ class Tiers:
         self.urls = urls
         self.loop = asyncio.new_event_loop()
         self.client = redis.Redis.from_url(urls[0])
+        self.differences = 0
+        """Values that Redis had been sent as differences when an example ended."""
         self._savers: dict[tuple[int | None, int | None], TieredSaver] = {}
 
     def saver(self, hot_checkpoints: int | None, promotes_at: int | None) -> TieredSaver:
@@ -158,6 +163,8 @@ class Machine(RuleBasedStateMachine):
             plan.finish()
         self.same_for_all()
         for thread in self.threads:
+            fields: Any = self.client.hgetall(self.saver._store.hot.thread_key(thread))
+            self.tiers.differences += sum(name[:1] == b"b" and kept[:1] == b"R" for name, kept in fields.items())
             if self._exists(thread):
                 self.saver.promote(thread)
         self.saver.flush()
@@ -199,11 +206,12 @@ class Machine(RuleBasedStateMachine):
         made["channel_values"] = dict(base["channel_values"])
         made["channel_versions"] = dict(base["channel_versions"])
         new: dict[str, Any] = {}
-        changes = (
-            {} if fork else data.draw(st.dictionaries(st.sampled_from(self.channels), VALUES, max_size=3), "changes")
-        )
-        for channel, value in changes.items():
-            new[channel] = f"{next(self.numbers):032}.{len(space.made):016}"
+        changed = st.dictionaries(st.sampled_from(self.channels), VALUES | st.sampled_from(EDITS), max_size=3)
+        changes = {} if fork else data.draw(changed, "changes")
+        for channel, change in changes.items():
+            number = next(self.numbers)
+            new[channel] = f"{number:032}.{len(space.made):016}"
+            value = edited(base["channel_values"].get(channel), change, number) if change in EDITS else change
             made["channel_values"][channel] = value
         made["channel_versions"] |= new
         return made, parent, new
@@ -218,9 +226,10 @@ class Machine(RuleBasedStateMachine):
         space_=WHICH_SPACE,
         turns=st.integers(1, 4),
         resume=st.booleans(),
+        edit=st.sampled_from(["", *EDITS]),
         between=st.sampled_from(["", "", "flush", "evict"]),
     )
-    def chat(self, *, which: int, space_: int, turns: int, resume: bool, between: str) -> None:
+    def chat(self, *, which: int, space_: int, turns: int, resume: bool, edit: str, between: str) -> None:
         """What a run does: each checkpoint on the latest one, with pending writes that come before and after it."""
         thread, ns = self.threads[which], self.names[space_]
         space = self._space(thread, ns)
@@ -230,8 +239,10 @@ class Machine(RuleBasedStateMachine):
             made["id"] = self._id()
             base = space.made[parent] if parent else made
             channel, task = self.channels[0], self.tasks[0]
-            new: dict[str, Any] = {channel: f"{next(self.numbers):032}.{turn:016}"}
-            made["channel_values"] = {**base["channel_values"], channel: [turn]}
+            number = next(self.numbers)
+            new: dict[str, Any] = {channel: f"{number:032}.{turn:016}"}
+            value = edited(base["channel_values"].get(channel), edit, number) if edit else [turn]
+            made["channel_values"] = {**base["channel_values"], channel: value}
             made["channel_versions"] = {**base["channel_versions"], **new}
             space.made[made["id"]] = made
             early: list[tuple[str, Any]] = [(channel, f"early {made['id']}"), ("__resume__", turn)]
@@ -562,6 +573,22 @@ class Machine(RuleBasedStateMachine):
         assert difference(got, wanted) == "", place_
 
 
+def edited(value: object, edit: str, number: int) -> list[str]:
+    """The value after an edit, or a long one if it was none."""
+    line = f"{number} {'again ' * 100 if number % 3 else random.Random(number).randbytes(600).hex()}"
+    lines = value if isinstance(value, list) and len(value) > 3 else [f"{n}" * 900 for n in range(4)]
+    half = len(lines) // 2
+    match edit:
+        case "append":
+            return [*lines, line]
+        case "put in front":
+            return [line, *lines]
+        case "put in between":
+            return [*lines[:half], line, *lines[half:]]
+        case _:
+            return lines[half:]
+
+
 def at(thread: str, ns: str = "", checkpoint_id: str | None = None) -> RunnableConfig:
     found = {"thread_id": thread, "checkpoint_ns": ns}
     return {"configurable": found | ({"checkpoint_id": checkpoint_id} if checkpoint_id else {})}
@@ -653,6 +680,7 @@ def play(machine: type[Machine], tiers: Tiers, **options: Any) -> None:
 
     Bound.tiers = tiers
     run_state_machine_as_test(Bound, settings=settings(**options))
+    assert tiers.differences > 0
 
 
 @pytest.mark.timeout(600)
