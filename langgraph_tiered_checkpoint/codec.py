@@ -8,8 +8,6 @@ exactly; other values, and all values under an `EncryptedSerializer`, go to blob
 from __future__ import annotations
 
 import json
-import math
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
@@ -30,18 +28,11 @@ from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.types import INTERRUPT, TASKS, _DeltaSnapshot
 
 from langgraph_tiered_checkpoint.errors import InvalidThreadError, UnserializableError
+from langgraph_tiered_checkpoint.ids import CheckpointKey
+from langgraph_tiered_checkpoint.jsonb import exact_in_json, inlines, projection
 from langgraph_tiered_checkpoint.records import BlobRow, CheckpointRow, DeltaAncestor, StoredCheckpoint, Typed, WriteRow
 
-MAX_THREAD_ID_BYTES = 1_000
-MAX_KEY_BYTES = 2_600
-"""Sum of a row's key columns: beyond it Postgres' B-tree refuses the row."""
-
-INLINE_CHARS = 256
-"""Longer strings are shared between checkpoints as blobs instead of being repeated in each."""
-
 _dump_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
-_INLINE_INT = 10**300
-_UUID6_EPOCH_100NS = 0x01B21DD213814000
 
 
 class EncodedCheckpoint(NamedTuple):
@@ -81,7 +72,7 @@ class Codec:
         for channel, value in checkpoint["channel_values"].items():
             if isinstance(value, _DeltaSnapshot):
                 inline[channel] = True
-            elif self._inline and _inlines(value):
+            elif self._inline and inlines(value):
                 inline[channel] = value
                 continue
             if channel not in versions:
@@ -194,9 +185,9 @@ class Codec:
         return history
 
     def _encode_metadata(self, key: CheckpointKey, metadata: CheckpointMetadata) -> tuple[bytes, Typed | None]:
-        if _exact_in_json(metadata):
+        if exact_in_json(metadata):
             return _json(key, "the metadata", metadata), None
-        return _dump_json(_projection(metadata)).encode(), self._dumps(key, "the metadata", metadata)
+        return _dump_json(projection(metadata)).encode(), self._dumps(key, "the metadata", metadata)
 
     def _dumps(self, key: CheckpointKey, what: str, value: Any) -> Typed:
         try:
@@ -209,110 +200,6 @@ class Codec:
         if "\0" in type_:
             raise UnserializableError(f"thread {key.thread_id!r}: the serde's type tag {type_!r} contains NUL")
         return type_, bytes(data)
-
-
-class CheckpointKey(NamedTuple):
-    """Which checkpoint a call is about, checked against what both tiers can key."""
-
-    thread_id: str
-    ns: str
-    checkpoint_id: str
-    parent_id: str
-
-    @classmethod
-    def of(cls, thread_id: str, ns: str, checkpoint_id: str, parent_id: str = "") -> CheckpointKey:
-        """Check and build.
-
-        Raises:
-            InvalidThreadError: a part contains NUL or a lone surrogate, or the parts are too long together.
-        """
-        key = cls(thread_id, ns, checkpoint_id, parent_id)
-        if not checkpoint_id:
-            raise InvalidThreadError(f"thread {thread_id!r}: checkpoint_id must be a non-empty string")
-        check_text(thread_id, "checkpoint_id", checkpoint_id)
-        together = "".join(key)
-        if not together.isascii() or "\0" in together or len(together) > MAX_KEY_BYTES:
-            key.check()
-            check_text(thread_id, "checkpoint_id", parent_id)
-        return key
-
-    def check(self, *parts: str) -> None:
-        """Check the key columns of a row of this checkpoint.
-
-        Raises:
-            InvalidThreadError: see `of`.
-        """
-        total = sum(check_text(self.thread_id, "a key", part) for part in (*self[:3], *parts))
-        if total > MAX_KEY_BYTES:
-            raise InvalidThreadError(
-                f"thread {self.thread_id[:80]!r}: thread id, namespace and names come to {total} bytes together, "
-                f"more than the {MAX_KEY_BYTES} that a Postgres index takes. Shorten the thread id or the node names"
-            )
-
-    def check_all(self, rows: Sequence[tuple[str, str]]) -> None:
-        """`check` every row, at little cost where all of them together are short enough for one.
-
-        Raises:
-            InvalidThreadError: see `of`.
-        """
-        try:
-            together = "".join([part for row in rows for part in row])
-        except TypeError:  # something is no string, which is told below
-            together = "\0"
-        longest = len(together) + 4 * sum(map(len, self[:3]))
-        if longest > MAX_KEY_BYTES or not together.isascii() or "\0" in together:
-            for row in rows:
-                self.check(*row)
-
-
-def check_text(thread_id: object, what: str, text: str) -> int:
-    """The length of `text` in UTF-8 bytes.
-
-    Raises:
-        InvalidThreadError: not a string, or one that Postgres cannot store.
-    """
-    if not isinstance(text, str):
-        raise InvalidThreadError(f"thread {thread_id!r}: {what} must be a string, not {type(text).__name__}")
-    if "\0" in text:
-        raise InvalidThreadError(f"thread {thread_id!r}: {what} {text!r} contains NUL, which Postgres cannot store")
-    if text.startswith("\U0010ffff"):
-        raise InvalidThreadError(f"thread {thread_id!r}: {what} {text!r} begins with U+10FFFF, which is reserved")
-    try:
-        return len(text) if text.isascii() else len(text.encode())
-    except UnicodeEncodeError as exc:
-        raise InvalidThreadError(f"thread {thread_id!r}: {what} {text!r} is not valid unicode") from exc
-
-
-def check_thread_id(thread_id: object) -> str:
-    """The thread id as a string, as LangGraph makes it.
-
-    Raises:
-        InvalidThreadError: missing, empty, too long, or not storable.
-    """
-    if thread_id is None or thread_id == "":
-        raise InvalidThreadError(
-            'a checkpointer needs a non-empty thread id: pass config={"configurable": {"thread_id": "..."}}'
-        )
-    text = str(thread_id)
-    size = check_text(text, "the thread id", text)
-    if size > MAX_THREAD_ID_BYTES:
-        raise InvalidThreadError(
-            f"thread {text[:80]!r}...: the thread id is {size} bytes long, more than {MAX_THREAD_ID_BYTES}; "
-            "use a hash of it"
-        )
-    return text
-
-
-def uuid6_time_ms(checkpoint_id: str) -> float:
-    """Unix time in ms inside a version-6 UUID (RFC 9562); 0 for any other id."""
-    try:
-        parsed = uuid.UUID(checkpoint_id)
-    except ValueError:
-        return 0
-    if parsed.version != 6:
-        return 0
-    ticks = ((parsed.int >> 80) << 12) | ((parsed.int >> 64) & 0xFFF)
-    return max(0, ticks - _UUID6_EPOCH_100NS) / 10_000
 
 
 def delta_depth(metadata: Mapping[str, Any]) -> int:
@@ -335,68 +222,6 @@ def _config(thread_id: str, ns: str, checkpoint_id: str) -> RunnableConfig:
     return {"configurable": {"thread_id": thread_id, "checkpoint_ns": ns, "checkpoint_id": checkpoint_id}}
 
 
-def _inlines(value: Any) -> bool:
-    kind = type(value)
-    if kind is str:
-        return len(value) <= INLINE_CHARS and _exact_str(value)
-    if kind is int:
-        return bool(-_INLINE_INT < value < _INLINE_INT)
-    if kind is float:
-        return _exact_float(value)
-    return value is None or kind is bool
-
-
-def _exact_str(text: str) -> bool:
-    if "\0" in text:
-        return False
-    if text.isascii():
-        return True
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _exact_float(value: float) -> bool:
-    """Whether `jsonb`, which keeps numbers as decimals, gives back this very float."""
-    if not math.isfinite(value) or (value == 0 and math.copysign(1, value) < 0):
-        return False
-    return "e" not in repr(value)
-
-
-def _exact_in_json(value: Any) -> bool:
-    kind = type(value)
-    if kind is dict:
-        return all(type(k) is str and _exact_str(k) and _exact_in_json(v) for k, v in value.items())
-    if kind in (list, tuple):
-        return all(map(_exact_in_json, value))
-    if kind is str:
-        return _exact_str(value)
-    if kind is int:
-        return bool(-_INLINE_INT < value < _INLINE_INT)
-    if kind is float:
-        return _exact_float(value)
-    return value is None or kind is bool
-
-
-def _projection(value: Any) -> Any:
-    """The nearest JSON that `jsonb` takes, for readers that know only the plain metadata column."""
-    if isinstance(value, Mapping):
-        return {_clean(str(k)): _projection(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [_projection(v) for v in value]
-    if value is None or isinstance(value, (bool, int)):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return _clean(str(value))
-
-
-def _clean(text: str) -> str:
-    return text.replace("\0", "").encode(errors="replace").decode()
-
-
 def _json(key: CheckpointKey, what: str, value: Any) -> bytes:
     try:
         text = _dump_json(value)
@@ -405,7 +230,7 @@ def _json(key: CheckpointKey, what: str, value: Any) -> bytes:
         raise UnserializableError(
             f"thread {key.thread_id!r}: {what} cannot be written as JSON ({exc}). Nothing was stored"
         ) from exc
-    if "\\u0000" in text and not _exact_in_json(value):
+    if "\\u0000" in text and not exact_in_json(value):
         raise InvalidThreadError(
             f"thread {key.thread_id!r}: a name in {what} contains NUL, which Postgres cannot store"
         )

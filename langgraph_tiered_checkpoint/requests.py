@@ -16,8 +16,9 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from langgraph_tiered_checkpoint import lives
-from langgraph_tiered_checkpoint.codec import CheckpointKey, Codec, check_text, interrupts, matches
+from langgraph_tiered_checkpoint.codec import Codec, interrupts, matches
 from langgraph_tiered_checkpoint.errors import ConfigurationError, TieredCheckpointError
+from langgraph_tiered_checkpoint.ids import CheckpointKey, check_text
 from langgraph_tiered_checkpoint.plans import batches, flushing, inspection, reading, structure, writing
 from langgraph_tiered_checkpoint.plans.listing import Listed, Query, ThreadIds, ThreadListing
 from langgraph_tiered_checkpoint.plans.store import Store

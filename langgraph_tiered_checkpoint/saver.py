@@ -22,12 +22,13 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from langgraph_tiered_checkpoint.config import Settings, Timeouts
+from langgraph_tiered_checkpoint.connections import Connections
 from langgraph_tiered_checkpoint.plans.store import Store
 from langgraph_tiered_checkpoint.policy import Promotion
 from langgraph_tiered_checkpoint.promoter import Promoter
 from langgraph_tiered_checkpoint.records import ThreadStatus, TierStats
 from langgraph_tiered_checkpoint.requests import Requests
-from langgraph_tiered_checkpoint.runners import AsyncRunner, SyncRunner, Targets
+from langgraph_tiered_checkpoint.runners import AsyncRunner, SyncRunner
 from langgraph_tiered_checkpoint.tenancy import Scope
 
 if TYPE_CHECKING:
@@ -110,9 +111,9 @@ class TieredSaver(BaseCheckpointSaver[str]):
             cold=postgres is not None,
         )
         self._store = Store.of(settings)
-        targets = Targets.of(redis, postgres, settings)
-        self._sync = SyncRunner(targets, self._store.cold)
-        self._async = AsyncRunner(targets, self._store.cold)
+        connections = Connections.of(redis, postgres, settings)
+        self._sync = SyncRunner(connections, self._store.cold)
+        self._async = AsyncRunner(connections, self._store.cold)
         self._promoter = Promoter(self._store, self._sync.run, embedded=promoter == "embedded")
         self._scope = Scope()
         self._servers: EmbeddedServers | None = None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from langgraph_tiered_checkpoint.codec import check_text, check_thread_id
 from langgraph_tiered_checkpoint.errors import InvalidThreadError
+from langgraph_tiered_checkpoint.ids import check_text, check_thread_id
 
 RESERVED = "lgt-tenant:"
 """What the stored ids of all tenants begin with. An id that a caller brings must not."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from langgraph_tiered_checkpoint.codec import uuid6_time_ms
 from langgraph_tiered_checkpoint.errors import HotFullError, ThreadBusyError, ThreadDeletedError
 from langgraph_tiered_checkpoint.frames import pack_blob, pack_difference
 from langgraph_tiered_checkpoint.hot import UNKNOWN_ORIGIN, FoundOrigin, Writer
+from langgraph_tiered_checkpoint.ids import uuid6_time_ms
 from langgraph_tiered_checkpoint.lives import Life, new_id
 from langgraph_tiered_checkpoint.plans.flushing import ask
 from langgraph_tiered_checkpoint.plans.store import Store

@@ -45,6 +45,6 @@ class PlainPool:
 
 async def use_plain_pool(saver: TieredSaver, size: int | None) -> None:
     """Replace the port of the running loop."""
-    targets = saver._async._targets
-    ports: Any = await targets.async_ports()
-    ports.hot = PlainPool(str(targets.hot.url), ports.hot, size)
+    connections = saver._async._connections
+    ports: Any = await connections.async_ports()
+    ports.hot = PlainPool(str(connections.hot.url), ports.hot, size)

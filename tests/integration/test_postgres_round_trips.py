@@ -53,7 +53,7 @@ def saver(redis_url: str, postgres_url: str) -> Iterator[TieredSaver]:
 @pytest.fixture
 def idle(saver: TieredSaver) -> list[Any]:
     """The connections to Postgres that are not in use, which are all."""
-    ports = saver._sync._targets.sync_ports().cold
+    ports = saver._sync._connections.sync_ports().cold
     assert ports is not None
     return ports._idle
 
@@ -139,7 +139,7 @@ async def test_async_writes_and_reads_are_one_round_trip_too(asaver: TieredSaver
     made = latest_format({"a": [0]}, 0)
     config = await saver.aput(at("t"), made, {"step": 0}, made["channel_versions"])
     await saver.apromote("t")
-    ports = (await saver._async._targets.async_ports()).cold
+    ports = (await saver._async._connections.async_ports()).cold
     assert ports is not None
     for n in range(1, 6):
         made = latest_format({"a": [n]}, n)

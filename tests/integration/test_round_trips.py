@@ -52,7 +52,7 @@ def no_postgres(saver: TieredSaver, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("Postgres was used")
 
-    ports = saver._sync._targets.sync_ports().cold
+    ports = saver._sync._connections.sync_ports().cold
     assert ports is not None
     monkeypatch.setattr(ports, "transact", refuse)
 

@@ -29,6 +29,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from langgraph_tiered_checkpoint import redis_ports
+from langgraph_tiered_checkpoint.connections import Connections
 from langgraph_tiered_checkpoint.errors import (
     ColdTierError,
     ConfigurationError,
@@ -38,7 +39,7 @@ from langgraph_tiered_checkpoint.errors import (
 )
 from langgraph_tiered_checkpoint.postgres_loop import AsyncPostgres
 from langgraph_tiered_checkpoint.postgres_ports import SyncPostgres
-from langgraph_tiered_checkpoint.runners import AsyncRunner, SyncRunner, Targets
+from langgraph_tiered_checkpoint.runners import AsyncRunner, SyncRunner
 from langgraph_tiered_checkpoint.scripts import Script
 from langgraph_tiered_checkpoint.steps import Lua, LuaBatch, Plan, Sql, Statements, Step, Tx
 from langgraph_tiered_checkpoint.targets import ColdTarget, HotTarget
@@ -83,11 +84,11 @@ def ask(step: Step) -> Plan[Any]:
 
 
 class Runners:
-    """A pair of runners on shared targets, used through one of them."""
+    """A pair of runners on shared connections, used through one of them."""
 
-    def __init__(self, kind: str, targets: Targets) -> None:
-        self.sync = SyncRunner(targets)
-        self.asynchronous = AsyncRunner(targets)
+    def __init__(self, kind: str, connections: Connections) -> None:
+        self.sync = SyncRunner(connections)
+        self.asynchronous = AsyncRunner(connections)
         self._loop = asyncio.new_event_loop() if kind == "async" else None
 
     def __call__(self, step: Step) -> Any:
@@ -112,15 +113,15 @@ class Runners:
         self.sync.close()
 
 
-Make = Callable[[Targets], Runners]
+Make = Callable[[Connections], Runners]
 
 
 @pytest.fixture(params=["sync", "async"])
 def make(request: pytest.FixtureRequest) -> Iterator[Make]:
     made: list[Runners] = []
 
-    def maker(targets: Targets) -> Runners:
-        made.append(Runners(request.param, targets))
+    def maker(connections: Connections) -> Runners:
+        made.append(Runners(request.param, connections))
         return made[-1]
 
     yield maker
@@ -191,12 +192,12 @@ def own_redis(tmp_path: Path) -> Iterator[OwnRedis]:
     server.stop()
 
 
-def hot(url: str, **settings: Any) -> Targets:
-    return Targets(HotTarget(url=url, **settings), None)
+def hot(url: str, **settings: Any) -> Connections:
+    return Connections(HotTarget(url=url, **settings), None)
 
 
-def both(redis_url: str, postgres_url: str, **cold: Any) -> Targets:
-    return Targets(HotTarget(url=redis_url), ColdTarget(url=postgres_url, **cold))
+def both(redis_url: str, postgres_url: str, **cold: Any) -> Connections:
+    return Connections(HotTarget(url=redis_url), ColdTarget(url=postgres_url, **cold))
 
 
 # Redis
@@ -301,7 +302,7 @@ def test_a_wrong_password_is_a_configuration_error_that_does_not_show_it(make: M
 def test_ready_clients_lend_their_settings(make: Make, redis_url: str) -> None:
     client = redis.Redis.from_url(redis_url, decode_responses=True, db=3)
     async_client = redis.asyncio.Redis.from_url(redis_url, decode_responses=True, db=3, protocol=3)
-    run = make(Targets(HotTarget(sync_client=client, async_client=async_client), None))
+    run = make(Connections(HotTarget(sync_client=client, async_client=async_client), None))
     assert run(lua("echo", "k", b"\xff")) == [b"k", b"\xff"]
     assert run(lua("count", "where")) == 1
     assert client.get("where") == "1"
@@ -309,10 +310,10 @@ def test_ready_clients_lend_their_settings(make: Make, redis_url: str) -> None:
 
 
 async def test_a_missing_side_is_a_configuration_error(redis_url: str) -> None:
-    targets = Targets(HotTarget(sync_client=redis.Redis.from_url(redis_url)), None)
-    assert SyncRunner(targets).run(ask(lua("count"))) == 1
+    connections = Connections(HotTarget(sync_client=redis.Redis.from_url(redis_url)), None)
+    assert SyncRunner(connections).run(ask(lua("count"))) == 1
     with pytest.raises(ConfigurationError, match="pass a URL, or a pair"):
-        await AsyncRunner(targets).run(ask(lua("count")))
+        await AsyncRunner(connections).run(ask(lua("count")))
 
 
 def test_a_cluster_is_used_through_its_client(make: Make, tmp_path: Path) -> None:
@@ -329,7 +330,7 @@ def test_a_cluster_is_used_through_its_client(make: Make, tmp_path: Path) -> Non
             redis.RedisCluster(host="127.0.0.1", port=server.port, decode_responses=True)
         ) as client:
             async_client = redis.asyncio.RedisCluster(host="127.0.0.1", port=server.port, decode_responses=True)
-            run = make(Targets(HotTarget(sync_client=client, async_client=async_client), None))
+            run = make(Connections(HotTarget(sync_client=client, async_client=async_client), None))
             calls = tuple(lua("echo", f"k{i}", b"\xff") for i in range(20))
             for _ in range(2):
                 assert run(LuaBatch(calls)) == [[b"k%d" % i, b"\xff"] for i in range(20)]
@@ -385,14 +386,14 @@ async def test_all_tasks_in_flight_survive_the_loss_of_the_connection(
 
 
 def test_one_saver_serves_threads_and_loops_at_once(redis_url: str, postgres_url: str) -> None:
-    targets = both(redis_url, postgres_url, max_size=2)
+    connections = both(redis_url, postgres_url, max_size=2)
 
     def in_thread(number: int) -> Any:
         if number % 2:
-            return SyncRunner(targets).run(ask(lua("count"))), SyncRunner(targets).run(ask(BACKEND))
+            return SyncRunner(connections).run(ask(lua("count"))), SyncRunner(connections).run(ask(BACKEND))
 
         async def in_loop() -> Any:
-            runner = AsyncRunner(targets)
+            runner = AsyncRunner(connections)
             return await asyncio.gather(
                 *(runner.run(ask(lua("count"))) for _ in range(20)), *(runner.run(ask(BACKEND)) for _ in range(20))
             )
@@ -401,14 +402,14 @@ def test_one_saver_serves_threads_and_loops_at_once(redis_url: str, postgres_url
 
     with ThreadPoolExecutor(64) as threads:  # 32 loops with two connections each: Postgres allows 100
         assert len(list(threads.map(in_thread, range(64)))) == 64
-    assert SyncRunner(targets).run(ask(lua("count"))) == 32 + 32 * 20 + 1
-    assert not targets._process.async_ports, "the resources of loops that have ended are gone"
-    targets.close()
+    assert SyncRunner(connections).run(ask(lua("count"))) == 32 + 32 * 20 + 1
+    assert not connections._process.async_ports, "the resources of loops that have ended are gone"
+    connections.close()
 
 
 def test_loops_that_end_without_closing_leave_no_warning(redis_url: str, postgres_url: str) -> None:
-    targets = both(redis_url, postgres_url)
-    runner = AsyncRunner(targets)
+    connections = both(redis_url, postgres_url)
+    runner = AsyncRunner(connections)
 
     async def use(runner: AsyncRunner) -> None:
         await runner.run(ask(lua("count")))
@@ -424,7 +425,7 @@ def test_loops_that_end_without_closing_leave_no_warning(redis_url: str, postgre
         for _ in range(3):
             asyncio.run(use(runner))
         asyncio.run(drop())
-        del targets, runner
+        del connections, runner
         gc.collect()
     assert [str(warning.message) for warning in caught] == []
 
@@ -432,7 +433,8 @@ def test_loops_that_end_without_closing_leave_no_warning(redis_url: str, postgre
 FORK = """
 import asyncio, gc, hashlib, os, sys
 from langgraph_tiered_checkpoint import redis_ports
-from langgraph_tiered_checkpoint.runners import AsyncRunner, SyncRunner, Targets
+from langgraph_tiered_checkpoint.connections import Connections
+from langgraph_tiered_checkpoint.runners import AsyncRunner, SyncRunner
 from langgraph_tiered_checkpoint.steps import Lua, Sql, Tx
 from langgraph_tiered_checkpoint.scripts import Script
 from langgraph_tiered_checkpoint.targets import ColdTarget, HotTarget
@@ -448,8 +450,8 @@ def plan():
     yield Lua("count", ("k",), (), "t1")
     return (yield Tx("query", "t1", body))
 
-targets = Targets(HotTarget(url=sys.argv[1]), ColdTarget(url=sys.argv[2]))
-sync, asynchronous = SyncRunner(targets), AsyncRunner(targets)
+connections = Connections(HotTarget(url=sys.argv[1]), ColdTarget(url=sys.argv[2]))
+sync, asynchronous = SyncRunner(connections), AsyncRunner(connections)
 loop = asyncio.new_event_loop()
 mine = sync.run(plan()), loop.run_until_complete(asynchronous.run(plan()))
 child = os.fork()
@@ -457,7 +459,7 @@ if child == 0:
     theirs = sync.run(plan()), asyncio.run(asynchronous.run(plan()))
     assert not set(map(str, mine)) & set(map(str, theirs)), (mine, theirs)
     if sys.argv[3] == "dropped":
-        del targets, sync, asynchronous
+        del connections, sync, asynchronous
         gc.collect()
     sys.exit(0)
 assert os.waitpid(child, 0)[1] == 0
@@ -638,8 +640,8 @@ def test_a_postgres_that_is_not_there_is_a_quick_error_without_the_password(make
 def test_a_given_sync_pool_is_used_and_heals(redis_url: str, postgres_url: str) -> None:
     with psycopg_pool.ConnectionPool(postgres_url, min_size=3, max_size=3) as pool:
         pool.wait()
-        targets = Targets(HotTarget(url=redis_url), ColdTarget(sync_pool=pool, timeout_s=5))
-        runner = SyncRunner(targets)
+        connections = Connections(HotTarget(url=redis_url), ColdTarget(sync_pool=pool, timeout_s=5))
+        runner = SyncRunner(connections)
         assert runner.run(ask(tx(("SELECT 1",), ("SELECT 2",)))) == [(2,)]
         with psycopg.connect(postgres_url, autocommit=True) as admin:
             admin.execute(
@@ -654,10 +656,10 @@ def test_a_given_sync_pool_is_used_and_heals(redis_url: str, postgres_url: str) 
 
 async def test_a_given_async_pool_is_used_and_the_sync_side_is_missing(redis_url: str, postgres_url: str) -> None:
     async with psycopg_pool.AsyncConnectionPool(postgres_url, min_size=1, open=False) as pool:
-        targets = Targets(HotTarget(url=redis_url), ColdTarget(async_pool=pool))
-        assert await AsyncRunner(targets).run(ask(tx(("SELECT 1",), timeout_ms=1000))) == [(1,)]
+        connections = Connections(HotTarget(url=redis_url), ColdTarget(async_pool=pool))
+        assert await AsyncRunner(connections).run(ask(tx(("SELECT 1",), timeout_ms=1000))) == [(1,)]
         with pytest.raises(ConfigurationError, match="only an async pool"):
-            SyncRunner(targets).run(ask(tx(("SELECT 1",))))
+            SyncRunner(connections).run(ask(tx(("SELECT 1",))))
 
 
 async def test_a_cancelled_transaction_is_rolled_back_and_its_place_in_the_pool_is_free(

@@ -15,9 +15,10 @@ import redis
 from psycopg import errors as pg
 
 from langgraph_tiered_checkpoint import errors
+from langgraph_tiered_checkpoint.connections import Connections
 from langgraph_tiered_checkpoint.faults import translate
 from langgraph_tiered_checkpoint.redis_ports import LAYOUT, check_server, invoke
-from langgraph_tiered_checkpoint.runners import AsyncRunner, SyncRunner, Targets
+from langgraph_tiered_checkpoint.runners import AsyncRunner, SyncRunner
 from langgraph_tiered_checkpoint.scripts import script
 from langgraph_tiered_checkpoint.steps import Lanes, Lua, LuaBatch, Pause, Plan, Statements, Tx
 from langgraph_tiered_checkpoint.targets import ColdTarget, HotTarget, safe_url
@@ -38,10 +39,10 @@ def tx(name: str = "fetch", thread: str = "t1") -> Tx[None]:
 
 @pytest.fixture(params=["sync", "async"])
 def run(request: pytest.FixtureRequest) -> Run:
-    targets = Targets(HOT, None)
+    connections = Connections(HOT, None)
     if request.param == "sync":
-        return SyncRunner(targets).run
-    return lambda plan: asyncio.run(AsyncRunner(targets).run(plan))
+        return SyncRunner(connections).run
+    return lambda plan: asyncio.run(AsyncRunner(connections).run(plan))
 
 
 def test_run_returns_what_a_plan_without_steps_returns(run: Run) -> None:
@@ -116,7 +117,7 @@ def test_lanes_run_one_after_the_other_where_no_thread_can_be_started(monkeypatc
         yield Lanes((lane("one"), lane("two"), lane("three")))
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    SyncRunner(Targets(HOT, None)).run(plan())
+    SyncRunner(Connections(HOT, None)).run(plan())
     assert ended == ["one", "two", "three"]
 
 
@@ -174,7 +175,7 @@ async def test_a_cancelled_plan_is_closed() -> None:
         finally:
             closed.append(True)
 
-    task = asyncio.create_task(AsyncRunner(Targets(HOT, None)).run(plan()))
+    task = asyncio.create_task(AsyncRunner(Connections(HOT, None)).run(plan()))
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -1,0 +1,186 @@
+"""The connections of a saver: sync ones for the threads of a process, and async ones for the tasks of each loop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import weakref
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import redis
+from psycopg_pool import AsyncConnectionPool
+from redis.asyncio import Redis as AsyncRedisClient
+from redis.asyncio import RedisCluster as AsyncRedisCluster
+
+from langgraph_tiered_checkpoint.config import Settings
+from langgraph_tiered_checkpoint.errors import ConfigurationError
+from langgraph_tiered_checkpoint.postgres_loop import AsyncPostgres
+from langgraph_tiered_checkpoint.postgres_ports import SyncPostgres
+from langgraph_tiered_checkpoint.redis_loop import AsyncCluster, AsyncRedis
+from langgraph_tiered_checkpoint.redis_ports import ServerCheck, SyncCluster, SyncRedis
+from langgraph_tiered_checkpoint.targets import ColdTarget, HotTarget
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class SyncPorts:
+    """What the threads of one process share."""
+
+    def __init__(self, targets: Connections) -> None:
+        hot, cold = targets.hot, targets.cold
+        self.hot: SyncRedis | SyncCluster
+        if isinstance(hot.sync_client, redis.RedisCluster):
+            self.hot = SyncCluster(hot.sync_client, hot, targets.check)
+        else:
+            self.hot = SyncRedis(hot, targets.check)
+        self.cold = None if cold is None else SyncPostgres(cold)
+        self.preparing = threading.Lock()
+
+
+class AsyncPorts:
+    """What the tasks of one event loop share."""
+
+    def __init__(self, targets: Connections) -> None:
+        hot, cold = targets.hot, targets.cold
+        self.hot: AsyncRedis | AsyncCluster
+        if isinstance(hot.async_client, AsyncRedisCluster):
+            self.hot = AsyncCluster(hot.async_client, hot, targets.check)
+        else:
+            self.hot = AsyncRedis(hot, targets.check)
+        self.cold = None if cold is None else AsyncPostgres(cold)
+        self.preparing = asyncio.Lock()
+        self.until_loop_ends: AsyncGenerator[None] | None = None
+
+
+@dataclass(eq=False)
+class _Process:
+    """What one process has open."""
+
+    sync_ports: SyncPorts | None = None
+    async_ports: dict[asyncio.AbstractEventLoop, AsyncPorts] = field(default_factory=dict)
+
+
+class Connections:
+    """The servers of a saver, and its connections to them: sync ones, and some for each event loop.
+
+    Opens nothing until used. A forked child starts with none, and leaves the parent's alone.
+
+    Args:
+        hot: the Redis.
+        cold: the Postgres, or None.
+        auto_setup: make sure of the tables with the first use of Postgres; otherwise they are only checked.
+    """
+
+    def __init__(self, hot: HotTarget, cold: ColdTarget | None, *, auto_setup: bool = True) -> None:
+        self.hot = hot
+        self.cold = cold
+        self.auto_setup = auto_setup
+        self.check = ServerCheck()
+        self.prepared = False
+        """Whether the tables are known to be fit for use."""
+        self._process = _Process()
+        _all.add(self)
+
+    @classmethod
+    def of(cls, redis_: object, postgres: object, settings: Settings) -> Self:
+        """From what users pass: a URL, a client or pool, or a pair of a sync and an async one.
+
+        Raises:
+            ConfigurationError: none of these.
+        """
+        hot: dict[str, Any] = _sorted("redis", redis_, AsyncRedisClient | AsyncRedisCluster, "client")
+        cold: dict[str, Any] = _sorted("postgres", postgres, AsyncConnectionPool, "pool")
+        return cls(
+            HotTarget(**hot, key_prefix=settings.key_prefix, timeout_s=settings.timeouts.hot.total_seconds()),
+            None
+            if postgres is None
+            else ColdTarget(
+                **cold,
+                prepare_threshold=1 if settings.prepare_statements else None,
+                timeout_s=settings.timeouts.cold.total_seconds(),
+            ),
+            auto_setup=settings.auto_setup,
+        )
+
+    def sync_ports(self) -> SyncPorts:
+        """The connections for threads."""
+        ports = self._process.sync_ports
+        if ports is None:
+            ports = self._process.sync_ports = SyncPorts(self)
+        return ports
+
+    async def async_ports(self) -> AsyncPorts:
+        """The connections of the running event loop."""
+        loop = asyncio.get_running_loop()
+        of_loops = self._process.async_ports
+        ports = of_loops.get(loop)
+        if ports is None:
+            for other in [other for other in of_loops if other.is_closed()]:
+                of_loops.pop(other, None)
+            ports = of_loops[loop] = AsyncPorts(self)
+            ports.until_loop_ends = _until_loop_ends(ports, of_loops, loop)
+            await anext(ports.until_loop_ends)
+        return ports
+
+    def close(self) -> None:
+        """Close the sync connections that are not in use. They are opened again on demand."""
+        ports, self._process.sync_ports = self._process.sync_ports, None
+        if ports is not None:
+            ports.hot.close()
+            if ports.cold is not None:
+                ports.cold.close()
+
+    async def aclose(self) -> None:
+        """Close the connections of the running event loop. They are opened again on demand."""
+        ports = self._process.async_ports.get(asyncio.get_running_loop())
+        if ports is not None and ports.until_loop_ends is not None:
+            await ports.until_loop_ends.aclose()
+
+    def abandon(self) -> _Process:
+        """Start anew, as a forked child has to. What is returned has to be kept, unused, while the process lives."""
+        process, self._process = self._process, _Process()
+        return process
+
+
+async def _until_loop_ends(
+    ports: AsyncPorts, of_loops: dict[asyncio.AbstractEventLoop, AsyncPorts], loop: asyncio.AbstractEventLoop
+) -> AsyncGenerator[None]:
+    """Close the connections when it is closed.
+
+    By us, or by the event loop, which closes all async generators before it ends; or by the collector, when a saver
+    is dropped without being closed.
+    """
+    try:
+        yield
+    finally:
+        of_loops.pop(loop, None)
+        ports.hot.close()
+        if ports.cold is not None:
+            await ports.cold.close()
+        await asyncio.sleep(0)  # transports close in the loop's next round
+
+
+def _sorted(what: str, given: object, async_kinds: Any, noun: str) -> dict[str, Any]:
+    if given is None or isinstance(given, str):
+        return {"url": given}
+    pair = given if isinstance(given, tuple | list) else (given,)
+    found = {f"{'async' if isinstance(one, async_kinds) else 'sync'}_{noun}": one for one in pair}
+    if len(found) != len(pair):
+        raise ConfigurationError(f"{what}: a pair must be of one sync and one async {noun}")
+    return found
+
+
+_all: weakref.WeakSet[Connections] = weakref.WeakSet()
+_of_the_parent: list[_Process] = []
+
+
+def _after_fork_in_child() -> None:
+    _of_the_parent.extend([connections.abandon() for connections in list(_all)])
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

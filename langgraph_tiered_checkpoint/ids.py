@@ -1,0 +1,119 @@
+"""Ids of threads, namespaces and checkpoints, checked against what both tiers can key. No I/O."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from langgraph_tiered_checkpoint.errors import InvalidThreadError
+
+MAX_THREAD_ID_BYTES = 1_000
+MAX_KEY_BYTES = 2_600
+"""Sum of a row's key columns: beyond it Postgres' B-tree refuses the row."""
+
+_UUID6_EPOCH_100NS = 0x01B21DD213814000
+
+
+class CheckpointKey(NamedTuple):
+    """Which checkpoint a call is about, checked against what both tiers can key."""
+
+    thread_id: str
+    ns: str
+    checkpoint_id: str
+    parent_id: str
+
+    @classmethod
+    def of(cls, thread_id: str, ns: str, checkpoint_id: str, parent_id: str = "") -> CheckpointKey:
+        """Check and build.
+
+        Raises:
+            InvalidThreadError: a part contains NUL or a lone surrogate, or the parts are too long together.
+        """
+        key = cls(thread_id, ns, checkpoint_id, parent_id)
+        if not checkpoint_id:
+            raise InvalidThreadError(f"thread {thread_id!r}: checkpoint_id must be a non-empty string")
+        check_text(thread_id, "checkpoint_id", checkpoint_id)
+        together = "".join(key)
+        if not together.isascii() or "\0" in together or len(together) > MAX_KEY_BYTES:
+            key.check()
+            check_text(thread_id, "checkpoint_id", parent_id)
+        return key
+
+    def check(self, *parts: str) -> None:
+        """Check the key columns of a row of this checkpoint.
+
+        Raises:
+            InvalidThreadError: see `of`.
+        """
+        total = sum(check_text(self.thread_id, "a key", part) for part in (*self[:3], *parts))
+        if total > MAX_KEY_BYTES:
+            raise InvalidThreadError(
+                f"thread {self.thread_id[:80]!r}: thread id, namespace and names come to {total} bytes together, "
+                f"more than the {MAX_KEY_BYTES} that a Postgres index takes. Shorten the thread id or the node names"
+            )
+
+    def check_all(self, rows: Sequence[tuple[str, str]]) -> None:
+        """`check` every row, at little cost where all of them together are short enough for one.
+
+        Raises:
+            InvalidThreadError: see `of`.
+        """
+        try:
+            together = "".join([part for row in rows for part in row])
+        except TypeError:  # something is no string, which is told below
+            together = "\0"
+        longest = len(together) + 4 * sum(map(len, self[:3]))
+        if longest > MAX_KEY_BYTES or not together.isascii() or "\0" in together:
+            for row in rows:
+                self.check(*row)
+
+
+def check_text(thread_id: object, what: str, text: str) -> int:
+    """The length of `text` in UTF-8 bytes.
+
+    Raises:
+        InvalidThreadError: not a string, or one that Postgres cannot store.
+    """
+    if not isinstance(text, str):
+        raise InvalidThreadError(f"thread {thread_id!r}: {what} must be a string, not {type(text).__name__}")
+    if "\0" in text:
+        raise InvalidThreadError(f"thread {thread_id!r}: {what} {text!r} contains NUL, which Postgres cannot store")
+    if text.startswith("\U0010ffff"):
+        raise InvalidThreadError(f"thread {thread_id!r}: {what} {text!r} begins with U+10FFFF, which is reserved")
+    try:
+        return len(text) if text.isascii() else len(text.encode())
+    except UnicodeEncodeError as exc:
+        raise InvalidThreadError(f"thread {thread_id!r}: {what} {text!r} is not valid unicode") from exc
+
+
+def check_thread_id(thread_id: object) -> str:
+    """The thread id as a string, as LangGraph makes it.
+
+    Raises:
+        InvalidThreadError: missing, empty, too long, or not storable.
+    """
+    if thread_id is None or thread_id == "":
+        raise InvalidThreadError(
+            'a checkpointer needs a non-empty thread id: pass config={"configurable": {"thread_id": "..."}}'
+        )
+    text = str(thread_id)
+    size = check_text(text, "the thread id", text)
+    if size > MAX_THREAD_ID_BYTES:
+        raise InvalidThreadError(
+            f"thread {text[:80]!r}...: the thread id is {size} bytes long, more than {MAX_THREAD_ID_BYTES}; "
+            "use a hash of it"
+        )
+    return text
+
+
+def uuid6_time_ms(checkpoint_id: str) -> float:
+    """Unix time in ms inside a version-6 UUID (RFC 9562); 0 for any other id."""
+    try:
+        parsed = uuid.UUID(checkpoint_id)
+    except ValueError:
+        return 0
+    if parsed.version != 6:
+        return 0
+    ticks = ((parsed.int >> 80) << 12) | ((parsed.int >> 64) & 0xFFF)
+    return max(0, ticks - _UUID6_EPOCH_100NS) / 10_000
