@@ -18,7 +18,8 @@ BUCKETS = 256
 LEASE_MS = 30_000
 PAGE_BYTES = 4_000_000
 """How much one page of a flush carries, about."""
-SCAN_FIELDS = 100
+SCAN_FIELDS = 1_000
+"""How many fields one page of a first copy reads at most, about: some milliseconds of the server's time."""
 
 
 class Writer(NamedTuple):
@@ -244,8 +245,8 @@ class Hot:
     def changes(self, thread_id: str, incarnation: str, after: int) -> Lua:
         return self._call("changes", thread_id, (), incarnation, after, PAGE_BYTES)
 
-    def scan(self, thread_id: str, incarnation: str, cursor: str) -> Lua:
-        return self._call("scan", thread_id, (), incarnation, cursor, SCAN_FIELDS)
+    def scan(self, thread_id: str, incarnation: str, cursor: str, most_bytes: int = PAGE_BYTES) -> Lua:
+        return self._call("scan", thread_id, (), incarnation, cursor, SCAN_FIELDS, most_bytes)
 
     def ack(self, thread_id: str, incarnation: str, through: str) -> Lua:
         keep = self._settings.hot_checkpoints or 0

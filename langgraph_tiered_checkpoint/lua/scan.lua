@@ -2,7 +2,7 @@
 -- seen at least once; what changes meanwhile is seen before or after, so a torn copy is mended by replaying the log.
 --
 -- KEYS[1] thread
--- ARGV[1] incarnation  [2] cursor, "0" first  [3] fields per page, about
+-- ARGV[1] incarnation  [2] cursor, "0" first  [3] fields and  [4] bytes after which to stop, about
 -- Reply: {"scan", next cursor, rows as in changes.lua, last change number, state}, {"gone"} also if the thread is
 --     ephemeral, perhaps again: then it is not for Postgres
 -- include: common
@@ -10,20 +10,33 @@
 -- include: delivering
 local m = load()
 if not m or m.i ~= ARGV[1] or m.s == 'e' then return {'gone'} end
-local page = call('HSCAN', T, ARGV[2], 'COUNT', ARGV[3])
-local rows, fields = {}, page[2]
-for i = 1, #fields, 2 do
-  local kind, rest, value = string.sub(fields[i], 1, 1), string.sub(fields[i], 2), fields[i + 1]
-  if kind == 'c' then
-    local num, id = split(rest)
-    rows[#rows + 1] = {'c', hget('N' .. num), id, link(rest)[5], value}
-  elseif kind == 'b' then
-    local num, tail = split(rest)
-    local length, text = split(tail)
-    rows[#rows + 1] = {'b', hget('N' .. num), string.sub(text, 1, length), string.sub(text, length + 1), delivered(value)}
-  elseif kind == 'w' then
-    local num, tail = split(rest)
-    rows[#rows + 1] = {'w', hget('N' .. num), string.match(tail, '^(.*)%z%d+$'), value}
-  end
+local cursor, most_fields, most_bytes = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local STRIDE = math.min(20, most_fields)
+local rows, names, seen, size = {}, {}, 0, 0
+local function name_of(num)
+  if not names[num] then names[num] = hget('N' .. num) end
+  return names[num]
 end
-return {'scan', page[1], rows, m.ch, m.s}
+repeat
+  local page = call('HSCAN', T, cursor, 'COUNT', STRIDE)
+  local fields = page[2]
+  cursor, seen = page[1], seen + #fields / 2
+  for i = 1, #fields, 2 do
+    local kind, rest, value = string.sub(fields[i], 1, 1), string.sub(fields[i], 2), fields[i + 1]
+    if kind == 'c' then
+      local num, id = split(rest)
+      rows[#rows + 1] = {'c', name_of(num), id, link(rest)[5], value}
+      size = size + #value
+    elseif kind == 'b' then
+      local num, tail = split(rest)
+      local length, text = split(tail)
+      rows[#rows + 1] = {'b', name_of(num), string.sub(text, 1, length), string.sub(text, length + 1), delivered(value)}
+      size = size + size_of(value)
+    elseif kind == 'w' then
+      local num, tail = split(rest)
+      rows[#rows + 1] = {'w', name_of(num), string.match(tail, '^(.*)%z%d+$'), value}
+      size = size + #value
+    end
+  end
+until cursor == '0' or seen >= most_fields or size >= most_bytes
+return {'scan', cursor, rows, m.ch, m.s}

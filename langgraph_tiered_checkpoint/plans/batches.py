@@ -173,7 +173,9 @@ def _copy_bases(store: Store, cold: Cold, first: Mapping[str, Peek]) -> Plan[dic
     for start in range(0, len(claimed), _SCANS):
         cursors = dict.fromkeys(claimed[start : start + _SCANS], "0")
         while cursors:
-            replies = yield LuaBatch(tuple(store.hot.scan(t, first[t].incarnation, at) for t, at in cursors.items()))
+            share = PAGE_BYTES // len(cursors)
+            scans = (store.hot.scan(t, first[t].incarnation, at, share) for t, at in cursors.items())
+            replies = yield LuaBatch(tuple(scans))
             for thread_id, reply in zip(list(cursors), replies, strict=True):
                 following = reply[1].decode() if reply[0] == b"scan" else "0"
                 if reply[0] == b"scan":

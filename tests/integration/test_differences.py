@@ -22,7 +22,7 @@ from langgraph.graph import START, MessagesState, StateGraph
 from stepping import Stepped
 
 from langgraph_tiered_checkpoint import Promotion, TieredSaver
-from langgraph_tiered_checkpoint.replies import parse_changes, parse_peek
+from langgraph_tiered_checkpoint.replies import parse_changes, parse_peek, parse_rows
 from langgraph_tiered_checkpoint.steps import Lua
 
 
@@ -316,6 +316,23 @@ def test_page_of_a_flush_is_bounded_by_the_bytes_that_values_come_to(saver: Tier
     assert page is not None
     assert page.more
     assert 4 * whole < sum(len(blob.data) for blob in page.rows.blobs) < 7 * whole
+
+
+def test_page_of_a_first_copy_is_bounded_likewise(saver: TieredSaver) -> None:
+    chain(saver, "t", [LONG[: 300 + number] for number in range(100)])
+    saver._sync._perform(saver._store.hot.promote("t", "test", "op"))
+    whole = len(JsonPlusSerializer().dumps_typed(LONG)[1])
+    peek = parse_peek(saver._sync._perform(saver._store.hot.peek("t")))
+    assert peek is not None
+    seen, pages, cursor = set[str](), 0, "0"
+    while pages == 0 or cursor != "0":
+        reply = saver._sync._perform(saver._store.hot.scan("t", peek.incarnation, cursor, 10 * whole))
+        cursor, pages = reply[1].decode(), pages + 1
+        blobs = parse_rows(reply[2]).blobs
+        seen.update(blob.version for blob in blobs)
+        assert sum(len(blob.data) for blob in blobs) < 30 * whole  # what one step of HSCAN gives, beyond the bound
+    assert len(seen) == 100
+    assert 3 < pages < 12
 
 
 def answer(state: MessagesState) -> dict[str, Any]:
