@@ -23,13 +23,6 @@ from langgraph_tiered_checkpoint.steps import Lanes, Lua, LuaBatch, Pause, Plan,
 T = TypeVar("T")
 
 
-class _Finished(Exception):  # noqa: N818 - a signal, not an error
-    """The plan has returned."""
-
-    def __init__(self, result: object) -> None:
-        self.result = result
-
-
 class _Runner:
     """What both runners know.
 
@@ -46,18 +39,15 @@ class _Runner:
         """The plan's next step, after a reply, or after what a step raised.
 
         Raises:
-            _Finished: the plan has returned.
+            StopIteration: the plan has returned.
         """
-        try:
-            if fault is None:
-                return plan.send(reply)
-            exc, step = fault
-            error = translate(exc, step, self._connections.hot, self._connections.cold)
-            if error is not exc:
-                error.__cause__ = exc
-            return plan.throw(error)
-        except StopIteration as done:
-            raise _Finished(done.value) from None
+        if fault is None:
+            return plan.send(reply)
+        exc, step = fault
+        error = translate(exc, step, self._connections.hot, self._connections.cold)
+        if error is not exc:
+            error.__cause__ = exc
+        return plan.throw(error)
 
     def _no_cold_tier(self, step: Tx[Any]) -> ConfigurationError:
         return ConfigurationError(f"{step.name} of thread {step.thread!r} needs Postgres; pass a postgres_url")
@@ -78,8 +68,8 @@ class SyncRunner(_Runner):
         while True:
             try:
                 step = self._next(plan, reply, fault)
-            except _Finished as finished:
-                return cast("T", finished.result)
+            except StopIteration as done:
+                return cast("T", done.value)
             reply = fault = None
             try:
                 reply = self._perform(step)
@@ -163,8 +153,8 @@ class AsyncRunner(_Runner):
         while True:
             try:
                 step = self._next(plan, reply, fault)
-            except _Finished as finished:
-                return cast("T", finished.result)
+            except StopIteration as done:
+                return cast("T", done.value)
             reply = fault = None
             try:
                 reply = await self._perform(step)
