@@ -1,0 +1,31 @@
+"""What is sent to Redis of the scripts and their includes."""
+
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+
+import pytest
+
+import langgraph_tiered_checkpoint
+from langgraph_tiered_checkpoint.scripts import script
+
+NAMES = sorted(
+    path.name.removesuffix(".lua")
+    for path in (files(langgraph_tiered_checkpoint) / "lua").iterdir()
+    if path.name.endswith(".lua")
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_script_carries_the_functions_that_it_uses_and_no_comments(name: str) -> None:
+    text = script(name).text.decode()
+    words = re.findall(r"\w+", text)
+    assert [made for made in re.findall(r"^local function (\w+)", text, re.MULTILINE) if words.count(made) < 2] == []
+    assert not re.search(r"--", text)
+
+
+def test_includes_are_put_in_place_in_order() -> None:
+    text, names = script("put").text.decode(), ("now_ms", "moved", "note_run", "tally", "add", "admit")
+    places = [text.index(f"local function {name}(") for name in names]
+    assert places == sorted(places)
