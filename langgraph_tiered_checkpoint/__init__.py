@@ -6,6 +6,7 @@ from langgraph_tiered_checkpoint.config import Timeouts
 from langgraph_tiered_checkpoint.errors import (
     ColdRefusedError,
     ColdTierError,
+    ColdTimeoutError,
     ConfigurationError,
     FlushError,
     HotFullError,
@@ -30,6 +31,7 @@ __all__ = [
     "Candidate",
     "ColdRefusedError",
     "ColdTierError",
+    "ColdTimeoutError",
     "ConfigurationError",
     "EmbeddedServers",
     "FlushError",

@@ -39,6 +39,10 @@ class ColdTierError(TieredCheckpointError):
     """Postgres did not answer, or refused."""
 
 
+class ColdTimeoutError(ColdTierError):
+    """Postgres did not answer in time, or gave a statement up that took too long."""
+
+
 class ColdRefusedError(ColdTierError):
     """Postgres answered, and refused these rows: trying again will not help by itself."""
 

@@ -14,6 +14,7 @@ from typing_extensions import assert_never
 from langgraph_tiered_checkpoint.errors import (
     ColdRefusedError,
     ColdTierError,
+    ColdTimeoutError,
     ConfigurationError,
     HotFullError,
     HotRefusedError,
@@ -28,7 +29,14 @@ DRIVER_ERRORS = (redis.RedisError, psycopg.Error, OSError)
 """What `translate` translates. Everything else that a step raises reaches the plan as it is."""
 
 _WRONG_SCHEMA = (pg.UndefinedTable, pg.UndefinedColumn, pg.UndefinedFunction, pg.InvalidSchemaName)
-_REFUSED = (psycopg.DataError, psycopg.IntegrityError, pg.ProgramLimitExceeded)
+_REFUSED = (
+    psycopg.DataError,
+    psycopg.IntegrityError,
+    pg.ProgramLimitExceeded,
+    pg.RaiseException,
+    pg.InternalError_,  # what a field of more than 1 GB is refused with
+    pg.OutOfMemory,
+)
 _TRANSIENT = (pg.SerializationFailure, pg.DeadlockDetected)
 _MOVED = (pg.AdminShutdown, pg.CrashShutdown, pg.CannotConnectNow, pg.ReadOnlySqlTransaction, pg.IdleSessionTimeout)
 
@@ -113,7 +121,7 @@ def cold_fault(  # noqa: PLR0911 - a table
                 f"{at}: no connection became free in time ({text}). Raise the pool's max_size, or see timeouts.cold"
             )
         case StatementTimeoutError() | pg.QueryCanceled():
-            return ColdTierError(f"{at} did not answer in time ({text}). It may be overloaded; see timeouts.cold")
+            return ColdTimeoutError(f"{at} did not answer in time ({text}). It may be overloaded; see timeouts.cold")
         case pg.ReadOnlySqlTransaction():
             return ColdTierError(
                 f"{at} is read-only ({text}): a standby, or out of storage. Point the URL at the primary, or make room"

@@ -9,13 +9,15 @@ import time
 from typing import Any, TypeVar
 
 import psycopg
+from psycopg import capabilities
 from psycopg.abc import PQGen
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
 from langgraph_tiered_checkpoint.arrays import teach_arrays
-from langgraph_tiered_checkpoint.faults import is_transient, may_repeat
+from langgraph_tiered_checkpoint.faults import StatementTimeoutError, is_transient, may_repeat
 from langgraph_tiered_checkpoint.postgres_ports import (
+    CANCEL_S,
     IDLE_S,
     LOCK_POLL_S,
     Repeat,
@@ -41,7 +43,13 @@ class _AsyncConnection(psycopg.AsyncConnection[Any]):
     used_at = 0.0
 
     async def wait(self, gen: PQGen[T], *args: Any, **kwargs: Any) -> T:
-        return await super().wait(within(gen, self.patience_s), *args, **kwargs)
+        try:
+            return await super().wait(within(gen, self.patience_s), *args, **kwargs)
+        except StatementTimeoutError:
+            if capabilities.has_cancel_safe():
+                with contextlib.suppress(psycopg.Error):
+                    await self.cancel_safe(timeout=CANCEL_S)
+            raise
 
     def __del__(self, *_: Any) -> None:
         """Say nothing, as the sync one."""

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 
 import psycopg
 import psycopg_pool
-from psycopg import AsyncClientCursor, ClientCursor
+from psycopg import AsyncClientCursor, ClientCursor, capabilities
 from psycopg.abc import PQGen
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
@@ -31,6 +31,9 @@ IDLE_S: Final = 600.0
 """Connections unused for so long are closed: something on the way may have forgotten them."""
 
 LOCK_POLL_S: Final = 0.05
+
+CANCEL_S: Final = 0.5
+"""How long the server has to hear that a statement is given up; it would go on there otherwise, and keep its locks."""
 
 
 def within(gen: PQGen[T], patience_s: float | None) -> PQGen[T]:
@@ -58,7 +61,13 @@ class _Connection(psycopg.Connection[Any]):
     used_at = 0.0
 
     def wait(self, gen: PQGen[T], *args: Any, **kwargs: Any) -> T:
-        return super().wait(within(gen, self.patience_s), *args, **kwargs)
+        try:
+            return super().wait(within(gen, self.patience_s), *args, **kwargs)
+        except StatementTimeoutError:
+            if capabilities.has_cancel_safe():
+                with contextlib.suppress(psycopg.Error):
+                    self.cancel_safe(timeout=CANCEL_S)
+            raise
 
     def __del__(self, *_: Any) -> None:
         """Say nothing: it went with its saver, or its fork. libpq's part closes itself in the process that made it."""

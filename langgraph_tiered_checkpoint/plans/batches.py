@@ -7,9 +7,18 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from langgraph_tiered_checkpoint.cold import Cold
-from langgraph_tiered_checkpoint.errors import ColdRefusedError, FlushError
+from langgraph_tiered_checkpoint.errors import ColdRefusedError, ColdTimeoutError, FlushError
 from langgraph_tiered_checkpoint.hot import BUCKETS, PAGE_BYTES
-from langgraph_tiered_checkpoint.plans.flushing import acknowledged, batch_of, flush, is_outage, joined, size_of
+from langgraph_tiered_checkpoint.plans.flushing import (
+    acknowledged,
+    answers,
+    batch_of,
+    flush,
+    is_outage,
+    joined,
+    park,
+    size_of,
+)
 from langgraph_tiered_checkpoint.plans.store import Store
 from langgraph_tiered_checkpoint.records import ThreadBatch
 from langgraph_tiered_checkpoint.replies import Peek, Rows, parse_changes, parse_peek, parse_rows
@@ -96,23 +105,35 @@ def flush_many(store: Store, thread_ids: Sequence[str]) -> Plan[dict[str, str]]:
 def flush_due(store: Store, thread_ids: Sequence[str]) -> Plan[dict[str, str]]:
     """Flush threads, many in one transaction; the reply has the error of each that failed for its own reason.
 
-    Such a thread stays dirty and is tried again later. An outage is raised instead.
+    Such a thread stays dirty and is tried again later. It is one whose rows Postgres refuses, or takes too long for
+    while it does not for others. An outage is raised instead.
     """
     cold = store.need_cold("flushed", ", ".join(thread_ids[:3]))
     try:
         alone = yield from _flush_together(store, cold, thread_ids)
     except Exception as exc:
-        if is_outage(exc):
+        if is_outage(exc) and not (isinstance(exc, ColdTimeoutError) and (yield from answers(cold, thread_ids[0]))):
             raise
-        alone = list(thread_ids)  # one damaged thread must not keep the others from Postgres
-    failed = {}
-    for thread_id in alone:
+        alone = list(thread_ids)  # one of them must not keep the others from Postgres
+    failed = yield from _flush_each(store, cold, alone)
+    slow = {thread_id: error for thread_id, error in failed.items() if isinstance(error, ColdTimeoutError)}
+    if len(slow) == len(thread_ids):
+        raise slow[thread_ids[0]]
+    for thread_id, error in slow.items():
+        yield from park(store, thread_id, error)
+    return {thread_id: f"{type(error).__name__}: {error}" for thread_id, error in failed.items()}
+
+
+def _flush_each(store: Store, cold: Cold, thread_ids: Sequence[str]) -> Plan[dict[str, Exception]]:
+    """Flush threads one by one; the reply has the errors that say nothing of the others."""
+    failed: dict[str, Exception] = {}
+    for thread_id in thread_ids:
         try:
             yield from flush(store, thread_id)
         except Exception as exc:
-            if is_outage(exc):
+            if is_outage(exc) and not (isinstance(exc, ColdTimeoutError) and (yield from answers(cold, thread_id))):
                 raise
-            failed[thread_id] = f"{type(exc).__name__}: {exc}"
+            failed[thread_id] = exc
     return failed
 
 

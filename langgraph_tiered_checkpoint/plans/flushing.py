@@ -12,6 +12,7 @@ from typing import Any
 from langgraph_tiered_checkpoint.cold import Cold
 from langgraph_tiered_checkpoint.errors import (
     ColdRefusedError,
+    ColdTierError,
     HotRefusedError,
     HotTierError,
     NotPromotableError,
@@ -88,9 +89,29 @@ def _flush_or_park(store: Store, cold: Cold, thread_id: str, peek: Peek, *, last
         return (yield from _flush_once(store, cold, thread_id, peek, last_chance=last_chance))
     except Exception as exc:
         if not is_outage(exc):
-            with suppress(HotTierError):  # what went wrong with the flush is what the caller has to hear
-                yield store.hot.park(thread_id, peek.incarnation, str(exc) or type(exc).__name__)
+            yield from _park(store, thread_id, peek, exc)
         raise
+
+
+def _park(store: Store, thread_id: str, peek: Peek, exc: Exception) -> Plan[None]:
+    with suppress(HotTierError):  # what went wrong with the flush is what the caller has to hear
+        yield store.hot.park(thread_id, peek.incarnation, str(exc) or type(exc).__name__)
+
+
+def park(store: Store, thread_id: str, exc: Exception) -> Plan[None]:
+    """Let a thread that cannot be flushed for a reason of its own wait, for longer each time, and note the reason."""
+    peek = parse_peek((yield store.hot.peek(thread_id)))
+    if peek is not None:
+        yield from _park(store, thread_id, peek, exc)
+
+
+def answers(cold: Cold, thread_id: str) -> Plan[bool]:
+    """Whether Postgres answers at all."""
+    try:
+        yield cold.status(thread_id)
+    except ColdTierError:
+        return False
+    return True
 
 
 def _flush_once(store: Store, cold: Cold, thread_id: str, peek: Peek, *, last_chance: bool) -> Plan[int]:

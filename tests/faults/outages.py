@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeAlias
 from urllib.parse import parse_qs, urlsplit
 
+import psycopg
 import pytest
 
 from langgraph_tiered_checkpoint import TieredSaver
@@ -43,12 +44,15 @@ def in_time(seconds: float) -> Iterator[None]:
 
 @contextlib.contextmanager
 def refused(
-    error: type[TieredCheckpointError], thread_id: str = "", remedy: str = "", within_s: float = 1.0
+    error: type[TieredCheckpointError] | tuple[type[TieredCheckpointError], ...],
+    thread_id: str = "",
+    remedy: str = "",
+    within_s: float = 1.0,
 ) -> Iterator[None]:
-    """The block raises exactly this error, in time, with a message that names the thread and a remedy."""
+    """The block raises exactly this error, or one of these, in time; the message names the thread and a remedy."""
     with in_time(within_s), pytest.raises(error) as caught:
         yield
-    assert type(caught.value) is error
+    assert type(caught.value) in (error if isinstance(error, tuple) else (error,))
     said = str(caught.value)
     if thread_id:
         assert repr(thread_id) in said
@@ -78,3 +82,21 @@ def redis_port(servers: EmbeddedServers) -> int:
 
 def postgres_socket(servers: EmbeddedServers) -> Path:
     return Path(parse_qs(urlsplit(servers.postgres_url).query)["host"][0]) / ".s.PGSQL.5432"
+
+
+REFUSES = "RAISE 'poison' USING ERRCODE = '22000'"
+
+
+def poison(postgres_url: str, thread_id: str, refuses: str = REFUSES) -> None:
+    """Postgres refuses this thread's checkpoints."""
+    with psycopg.connect(postgres_url) as admin:
+        admin.execute(
+            f"""
+            CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN
+                IF NEW.thread_id = '{thread_id}' THEN {refuses}; END IF;
+                RETURN NEW;
+            END $$;
+            CREATE TRIGGER refuse BEFORE INSERT ON checkpoints FOR EACH ROW EXECUTE FUNCTION refuse()
+            """.encode()
+        )

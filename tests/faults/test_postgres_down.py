@@ -17,8 +17,9 @@ from faults.proxy import Proxy
 from homes import at
 from waiting import wait_until
 
-from langgraph_tiered_checkpoint import ColdTierError, EmbeddedServers, HotFullError, Promotion
+from langgraph_tiered_checkpoint import ColdTierError, ColdTimeoutError, EmbeddedServers, HotFullError, Promotion
 
+NO_ANSWER = (ColdTierError, ColdTimeoutError)
 REMEDY = r"Check that it runs, and its log|It may be overloaded; see timeouts\.cold"
 CONNECT_S = 2.0
 """The shortest time that libpq gives a connection."""
@@ -75,23 +76,23 @@ def test_resident_threads_run_on_and_others_raise(
             ledger.put("second")
             ledger.put_writes("other", 2, 3)
             ledger.check(call)
-        with refused(ColdTierError, "evicted", REMEDY, CONNECT_S):
+        with refused(NO_ANSWER, "evicted", REMEDY, CONNECT_S):
             call("get_tuple", at("evicted"))
-        with refused(ColdTierError, "evicted", REMEDY, CONNECT_S):
+        with refused(NO_ANSWER, "evicted", REMEDY, CONNECT_S):
             evicted.put("during the outage")
-        with refused(ColdTierError, "new", REMEDY, CONNECT_S):
+        with refused(NO_ANSWER, "new", REMEDY, CONNECT_S):
             call("get_tuple", at("new"))
         if outage == "killed":
             for _ in range(3):  # what the first refusal left in Redis must not turn the next one into an answer
-                with refused(ColdTierError, "new", REMEDY, CONNECT_S):
+                with refused(NO_ANSWER, "new", REMEDY, CONNECT_S):
                     call("get_tuple", at("new"))
-                with refused(ColdTierError, "new", REMEDY, CONNECT_S):
+                with refused(NO_ANSWER, "new", REMEDY, CONNECT_S):
                     Ledger(call, "new").put()
-                with refused(ColdTierError, "evicted", REMEDY, CONNECT_S):
+                with refused(NO_ANSWER, "evicted", REMEDY, CONNECT_S):
                     call("get_tuple", at("evicted", checkpoint_id=evicted.head))
-                with refused(ColdTierError, "evicted", REMEDY, CONNECT_S):
+                with refused(NO_ANSWER, "evicted", REMEDY, CONNECT_S):
                     call("list", at("evicted"))
-                with refused(ColdTierError, "evicted", REMEDY, CONNECT_S):
+                with refused(NO_ANSWER, "evicted", REMEDY, CONNECT_S):
                     evicted.put_writes("task", 1)
         for ledger in three[1:]:
             ledger.put("third")
@@ -206,9 +207,9 @@ def test_write_through_raises_and_keeps_the_write_hot(
     ledger.put("first")
     assert call("explain", "t").state == "clean"
     with absent(servers, outage):
-        with refused(ColdTierError, "t", REMEDY, CONNECT_S):
+        with refused(NO_ANSWER, "t", REMEDY, CONNECT_S):
             ledger.put("second")
-        with refused(ColdTierError, "t", REMEDY, CONNECT_S):
+        with refused(NO_ANSWER, "t", REMEDY, CONNECT_S):
             ledger.put_writes("task", 1)
         assert call("get_tuple", at("t")).checkpoint["id"] == max(ledger.made)
     ledger.repeat(max(ledger.made))

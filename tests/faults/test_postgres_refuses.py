@@ -17,7 +17,7 @@ from homes import at
 from psycopg import sql
 from waiting import wait_until
 
-from langgraph_tiered_checkpoint import ColdTierError, EmbeddedServers, Promotion, SchemaError
+from langgraph_tiered_checkpoint import ColdTierError, ColdTimeoutError, EmbeddedServers, Promotion, SchemaError
 
 READ_ONLY = "read-only transaction"
 
@@ -247,9 +247,9 @@ def test_a_lock_that_somebody_holds_ends_in_an_error_in_time(
     with psycopg.connect(postgres_url) as holder:
         holder.execute("LOCK TABLE checkpoints")
         for _ in range(2):
-            with refused(ColdTierError, "dirty", r"did not answer in time.*timeouts\.cold"):
+            with refused(ColdTimeoutError, "dirty", r"did not answer in time.*timeouts\.cold"):
                 call("flush")
-            with refused(ColdTierError, "evicted", r"did not answer in time.*timeouts\.cold"):
+            with refused(ColdTimeoutError, "evicted", r"did not answer in time.*timeouts\.cold"):
                 call("get_tuple", at("evicted"))
         promoted[0].put("runs on")
     call("flush")

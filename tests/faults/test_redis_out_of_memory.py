@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from datetime import timedelta
 from typing import Any
 
-import psycopg
 import pytest
 import redis
 from faults.ledger import Caller, Ledger
-from faults.outages import MakeSaver, noise, refused
+from faults.outages import MakeSaver, noise, poison, refused
 from homes import at, put
 from langgraph.checkpoint.postgres import PostgresSaver
 from waiting import wait_until
@@ -217,21 +215,6 @@ def test_threads_that_are_partly_in_postgres_are_read_past_a_full_redis(
     ledger.settle(postgres_url)
 
 
-def poison(postgres_url: str, thread_id: str) -> None:
-    """Postgres refuses this thread's checkpoints."""
-    with psycopg.connect(postgres_url) as admin:
-        admin.execute(
-            f"""
-            CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
-            BEGIN
-                IF NEW.thread_id = '{thread_id}' THEN RAISE 'poison' USING ERRCODE = '22000'; END IF;
-                RETURN NEW;
-            END $$;
-            CREATE TRIGGER refuse BEFORE INSERT ON checkpoints FOR EACH ROW EXECUTE FUNCTION refuse()
-            """.encode()
-        )
-
-
 @pytest.mark.parametrize(
     "full",
     [False, True],
@@ -260,30 +243,6 @@ def test_a_thread_that_postgres_refuses_does_not_keep_the_others_from_draining(
     assert "poison" in call("explain", "t3").last_error
     for ledger in ledgers:
         ledger.check(call)
-
-
-def test_a_thread_that_postgres_refuses_backs_off_and_drains_by_itself_when_it_may(
-    redis_url: str, postgres_url: str, make_saver: MakeSaver
-) -> None:
-    call = Caller(make_saver(redis_url, postgres_url, promotion=Promotion(checkpoints=1)), None)
-    call.saver.setup()
-    poison(postgres_url, "t")
-    ledger = Ledger(call, "t")
-    ledger.put("refused")
-    for delay_s in (1, 2, 4):
-        before = time.time()
-        with refused(FlushError, "t", "stay in Redis"):
-            call("flush")
-        due_s = call("explain", "t").due_at.timestamp()
-        assert before + delay_s - 0.01 <= due_s <= time.time() + delay_s
-    assert call("stats").parked_threads == ("t",)
-    with psycopg.connect(postgres_url) as admin:
-        admin.execute("DROP FUNCTION refuse CASCADE")
-    with make_saver(redis_url, postgres_url, promoter="embedded") as other:
-        wait_until(lambda: other.explain("t").state == "clean", "the next try", 40)
-        assert other.stats().parked_threads == ()
-        assert other.explain("t").last_error is None
-    ledger.settle(postgres_url)
 
 
 def test_volatile_eviction_takes_no_sole_copy_of_what_is_promoted(

@@ -13,7 +13,7 @@ from faults.proxy import Fault, Proxy
 from homes import at, make_checkpoint
 from waiting import wait_until
 
-from langgraph_tiered_checkpoint import ColdTierError, HotTierError, Promotion
+from langgraph_tiered_checkpoint import ColdTierError, ColdTimeoutError, HotTierError, Promotion
 
 SCRIPT = b"EVAL"  # or EVALSHA
 FLUSH = b"channel_versions"  # in every checkpoint that a commit carries, and in no other question to Postgres
@@ -313,7 +313,7 @@ def test_a_postgres_that_does_not_answer_in_time_is_an_error(
 ) -> None:
     ledger.put("second")
     postgres_proxy.set(fault)
-    with refused(ColdTierError, "t", r"did not answer in time.*see timeouts\.cold", within_s=2):
+    with refused(ColdTimeoutError, "t", r"did not answer in time.*see timeouts\.cold", within_s=2):
         proxied("flush")
     with refused(ColdTierError, "new", r"see timeouts\.cold|Check that it runs", within_s=3):
         proxied("get_tuple", at("new"))

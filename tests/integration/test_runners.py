@@ -27,11 +27,13 @@ import redis
 import redis.asyncio
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from waiting import wait_until
 
 from langgraph_tiered_checkpoint import redis_ports
 from langgraph_tiered_checkpoint.connections import Connections
 from langgraph_tiered_checkpoint.errors import (
     ColdTierError,
+    ColdTimeoutError,
     ConfigurationError,
     HotTierError,
     SchemaError,
@@ -578,6 +580,14 @@ def test_the_statement_timeout_of_a_transaction_is_its_own(make: Make, redis_url
         run(tx(("SELECT pg_sleep(5)",), timeout_ms=100))
     assert run(tx(("SHOW statement_timeout",), timeout_ms=4000)) == [("4s",)]
     assert run(tx(("SHOW statement_timeout",))) == [("0",)]
+
+
+def test_a_statement_that_is_given_up_ends_in_the_server_too(make: Make, redis_url: str, postgres_url: str) -> None:
+    run = make(both(redis_url, postgres_url, timeout_s=0.5))
+    with pytest.raises(ColdTimeoutError, match="nothing received"):
+        run(tx(("SELECT pg_sleep(600)",)))
+    asleep = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%%pg_sleep(600)'"
+    wait_until(lambda: run(tx((asleep,))) == [(0,)], "the end of the statement")
 
 
 def test_a_postgres_that_hangs_is_an_error_in_time(make: Make, redis_url: str, postgres_url: str) -> None:

@@ -197,7 +197,7 @@ LUA = Lua("put", ("k",), (), "t1")
         (pg.UndefinedTable("no table"), tx(), errors.SchemaError, r"fetch of thread 't1'.*setup\(\)"),
         (pg.UniqueViolation("twice"), tx(), errors.ColdRefusedError, "refused the data"),
         (psycopg.DataError("NUL"), tx(), errors.ColdRefusedError, "refused the data"),
-        (pg.QueryCanceled("statement timeout"), tx(), errors.ColdTierError, "in time"),
+        (pg.QueryCanceled("statement timeout"), tx(), errors.ColdTimeoutError, "in time"),
         (psycopg.OperationalError("Connection refused"), tx(), errors.ColdTierError, "reached.*refused"),
         (psycopg.OperationalError('FATAL: password authentication failed for user "me"'), tx(),
          errors.ConfigurationError, "refused the login"),
