@@ -72,7 +72,9 @@ class Values:
                 parts += self._stretch(number, size, *item)
             else:
                 parts.append(item)
-        type_, _, parts[0] = parts[0].partition(b"\0")  # it is never cut: a difference begins with it
+        while b"\0" not in parts[0]:  # a piece of the arena ends inside the type
+            parts[:2] = [parts[0] + parts[1]]
+        type_, _, parts[0] = parts[0].partition(b"\0")
         return BlobRow(ns, channel, version, type_.decode(), b"".join(parts), _tag(recipe))
 
     def _stretch(self, number: int, size: int, offset: int, length: int) -> list[bytes]:

@@ -292,6 +292,17 @@ def test_what_is_read_twice_is_made_of_fresh_objects(saver: TieredSaver) -> None
     assert values_of(saver, at("t")) == {"a": LONG}
 
 
+@pytest.mark.parametrize("before", [0, 1, 4, 7, 8])
+def test_value_whose_type_lies_in_two_pieces_of_its_arena_comes_back(saver: TieredSaver, before: int) -> None:
+    """What is new at the front of a value, with the type, goes to the end of the arena."""
+    state = [*LONG[:100], "x" * 300]
+    type_, data = JsonPlusSerializer().dumps_typed(state)
+    state[-1] += "x" * ((-len(type_ + "\0") - len(data)) % 8192 - before)  # to the end of a piece
+    longer = [line(999), *state]
+    chain(saver, "t", [state, longer])
+    assert next(saver.list(at("t"))).checkpoint["channel_values"] == {"a": longer}
+
+
 def test_listing_gives_what_versions_share_once(saver: TieredSaver, redis_client: redis.Redis) -> None:
     states = [LONG[:n] for n in range(390, 400)]
     chain(saver, "t", states)
