@@ -10,7 +10,7 @@ from langchain_core.runnables import RunnableConfig
 
 from langgraph_tiered_checkpoint import ConfigurationError, NotPromotableError, Promotion, TieredSaver
 
-TENANTS = ("a", "A", "a:b", "{a}", "a*", "1", "\U0001f600")
+TENANTS = ("a", "A", "a:b", "{a}", "a*", "a\\", "a,b", "a\tb", "1", "\u00e9", "e\u0301", "\U0001f600")
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import asyncio
 import contextvars
 import itertools
 import random
-import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
@@ -23,6 +22,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from ids import hostile
 from key_rules import broken_rules
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver, Checkpoint, CheckpointTuple, empty_checkpoint
@@ -56,8 +56,8 @@ VALUES = st.one_of(
 EDITS = ("append", "append", "append", "put in front", "put in between", "take half away")
 """What can be done to a value that is long enough to travel as a difference against the one before."""
 WHICH = st.sampled_from([0, 0, 0, 1])
-"""Which of an example's two threads; its first namespace likewise gets most of the work."""
-WHICH_SPACE = st.sampled_from([0, 0, 1])
+"""Which of an example's two threads; of its three namespaces the root likewise gets most of the work."""
+WHICH_SPACE = st.sampled_from([0, 0, 0, 1, 2])
 Place = tuple[str, str]
 
 
@@ -130,12 +130,14 @@ class Machine(RuleBasedStateMachine):
 
     @initialize(
         threads=st.permutations(THREADS),
-        other=st.sampled_from(SPACES[1:]),
+        others=st.permutations(SPACES[1:]),
         hot_checkpoints=st.sampled_from([None, 1, 2]),
         promotes_at=st.sampled_from([None, 3]),
     )
-    def begin(self, threads: list[str], other: str, hot_checkpoints: int | None, promotes_at: int | None) -> None:
-        self._begin(Names(tuple(threads[:2]), ("", other)), hot_checkpoints, promotes_at)
+    def begin(
+        self, threads: list[str], others: list[str], hot_checkpoints: int | None, promotes_at: int | None
+    ) -> None:
+        self._begin(Names(tuple(threads[:2]), ("", *others[:2])), hot_checkpoints, promotes_at)
 
     def _begin(self, names: Names, hot_checkpoints: int | None, promotes_at: int | None) -> None:
         self.threads, self.names, self.channels, self.tasks, self.run_ids = names[:5]
@@ -617,41 +619,12 @@ async def _collect(items: Any) -> list[Any]:
     return [item async for item in items]
 
 
-# Ids that are near each other
-
-LETTERS = "aA:*{}[]\\,;|/\t\n\x01\x7f %_?'\"~0é\u0301\u1e9b\u0130\u212a\U0001f600"
-
-
-def _near(base: str) -> st.SearchStrategy[str]:
-    """The same, longer, shorter, in other case, in another unicode normal form."""
-    forms = [unicodedata.normalize(form, base) for form in ("NFC", "NFD", "NFKC", "NFKD")]
-    same = [base, base * 2, base[:-1], base[1:], base.swapcase(), base.casefold(), base.strip(), *forms]
-    longer = [near for letter in LETTERS for near in (base + letter, letter + base)]
-    return st.sampled_from([one for one in same if one]) | st.sampled_from(longer)
-
-
-def hostile(count: int) -> st.SearchStrategy[tuple[str, ...]]:
-    """So many different ids, some of which nearly are the same."""
-    bases = st.text(st.sampled_from(LETTERS), min_size=1, max_size=4)
-    near = bases.flatmap(_near)
-    return (
-        st.lists(bases.flatmap(lambda base: st.lists(_near(base), max_size=count)), max_size=count)
-        .flatmap(
-            lambda families: st.lists(
-                st.sampled_from([one for family in families for one in family] or ["a"]) | near,
-                min_size=count,
-                max_size=count,
-                unique=True,
-            )
-        )
-        .map(tuple)
-    )
-
+# Ids that are hard to tell apart
 
 NAMES = st.builds(
     Names,
     threads=hostile(2),
-    spaces=hostile(1).map(lambda names: ("", *names)),
+    spaces=hostile(2).map(lambda names: ("", *names)),
     channels=hostile(4),
     tasks=hostile(3),
     runs=hostile(2),
