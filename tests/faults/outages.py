@@ -87,14 +87,14 @@ def postgres_socket(servers: EmbeddedServers) -> Path:
 REFUSES = "RAISE 'poison' USING ERRCODE = '22000'"
 
 
-def poison(postgres_url: str, thread_id: str, refuses: str = REFUSES) -> None:
-    """Postgres refuses this thread's checkpoints."""
+def poison(postgres_url: str, threads: str, refuses: str = REFUSES) -> None:
+    """Postgres refuses the checkpoints of threads like this pattern."""
     with psycopg.connect(postgres_url) as admin:
         admin.execute(
             f"""
             CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
             BEGIN
-                IF NEW.thread_id = '{thread_id}' THEN {refuses}; END IF;
+                IF NEW.thread_id LIKE '{threads}' THEN {refuses}; END IF;
                 RETURN NEW;
             END $$;
             CREATE TRIGGER refuse BEFORE INSERT ON checkpoints FOR EACH ROW EXECUTE FUNCTION refuse()
