@@ -15,9 +15,17 @@ import redis
 from faults.ledger import Caller, Ledger
 from faults.outages import MakeSaver, frozen, in_time, poison, refused
 from faults.proxy import Fault, Proxy
+from homes import at
 from waiting import wait_until
 
-from langgraph_tiered_checkpoint import EmbeddedServers, HotTierError, Promotion, TieredSaver
+from langgraph_tiered_checkpoint import (
+    ColdTimeoutError,
+    EmbeddedServers,
+    HotTierError,
+    Promotion,
+    TieredSaver,
+    Timeouts,
+)
 
 THREADS = ("a", "b", "c")
 
@@ -215,3 +223,27 @@ def test_redis_out_of_memory(
         wait_until(lambda: saver.stats().due_threads == 0, "the backlog", 20)
         assert all(saver.explain(ledger.thread_id).state in ("clean", "cold") for ledger in ledgers)
     drains(saver, ledgers, postgres_url)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("seconds", [0.3, 2.5])
+def test_timeouts_say_how_long_callers_wait(
+    seconds: float, rig: Rig, redis_url: str, postgres_url: str, make_saver: MakeSaver
+) -> None:
+    limit = timedelta(seconds=seconds)
+    saver = make_saver(redis_url, postgres_url, timeouts=Timeouts(hot=limit, cold=limit))
+    ledger = Ledger(Caller(saver, None), "t")
+    ledger.put("first")
+    saver.promote("t")
+    ledger.put("second")
+    calls: list[tuple[int | None, type[Exception], Callable[[], object]]] = [
+        (rig.servers.redis_pid, HotTierError, lambda: saver.get_tuple(at("t"))),
+        (rig.servers.postgres_pid, ColdTimeoutError, lambda: saver.flush("t")),
+    ]
+    for pid, error, call in calls:
+        with frozen(pid):
+            started = time.monotonic()
+            with pytest.raises(error):
+                call()
+            assert 0.9 * seconds <= time.monotonic() - started < seconds + 2
+    ledger.settle(postgres_url)
