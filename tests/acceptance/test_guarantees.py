@@ -9,7 +9,19 @@ TESTS = Path(__file__).parents[1]
 GUARANTEES = TESTS.parent / "docs" / "guarantees.md"
 
 
+def is_there(file: str, test: str) -> bool:
+    """Whether the file exists and, if a test is given, defines it."""
+    path = TESTS / file
+    return path.is_file() and (not test or bool(re.search(rf"^(async )?def {test}\b", path.read_text(), re.MULTILINE)))
+
+
 def test_every_test_that_a_guarantee_names_exists() -> None:
-    named = set(re.findall(r"`((?:\w+/)?\w+\.py)`", GUARANTEES.read_text(encoding="utf-8")))
-    assert len(named) > 10
-    assert [name for name in named if not (TESTS / name).is_file()] == []
+    named = set(re.findall(r"`((?:\w+/)?\w+\.py)(?:::(\w+))?`", GUARANTEES.read_text(encoding="utf-8")))
+    assert len([test for _, test in named if test]) > 40
+    assert [f"{file}::{test}" for file, test in sorted(named) if not is_there(file, test)] == []
+
+
+def test_every_promise_names_a_test() -> None:
+    text = GUARANTEES.read_text(encoding="utf-8")
+    promises = text[text.index("## Promises") : text.index("## What the caller sees")].split("\n- **")[1:]
+    assert [promise[:60] for promise in promises if "::test_" not in promise] == []

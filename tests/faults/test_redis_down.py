@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import signal
 from collections.abc import Iterator
@@ -201,6 +202,14 @@ def test_one_lost_connection_is_nobodys_business(proxied: Caller, redis_proxy: P
     ledger.settle(postgres_url)
 
 
+def refuses_all(ledger: Ledger, says: str) -> None:
+    """Writes, and a read, since that counts as use."""
+    reads = functools.partial(ledger.call, "get_tuple", at("t"))
+    for use in (functools.partial(ledger.put, "refused"), functools.partial(ledger.put_writes, "task", 1), reads):
+        with refused(HotTierError, "t", says):
+            use()
+
+
 def test_a_demoted_redis_is_an_error_until_it_is_promoted_again(
     call: Caller, redis_client: redis.Redis, postgres_url: str
 ) -> None:
@@ -208,8 +217,7 @@ def test_a_demoted_redis_is_an_error_until_it_is_promoted_again(
     ledger.put("first")
     call("promote", "t")
     redis_client.replicaof("127.0.0.1", "1")
-    with refused(HotTierError, "t", "READONLY|replica"):
-        ledger.put("refused")
+    refuses_all(ledger, "READONLY|replica")
     redis_client.replicaof("NO", "ONE")
     ledger.put("second")
     ledger.settle(postgres_url)
@@ -221,8 +229,7 @@ def test_a_redis_without_its_replicas_is_an_error_until_they_are_back(
     ledger = Ledger(call, "t")
     ledger.put("first")
     redis_client.config_set("min-replicas-to-write", 1)
-    with refused(HotTierError, "t", "NOREPLICAS"):
-        ledger.put("refused")
+    refuses_all(ledger, "NOREPLICAS")
     redis_client.config_set("min-replicas-to-write", 0)
     ledger.put("second")
     ledger.settle(postgres_url)
@@ -240,8 +247,7 @@ def test_a_redis_that_cannot_save_is_an_error_until_it_can(
         redis_client.config_set("dir", "/proc")  # where nobody can write
         redis_client.bgsave()
         wait_until(lambda: redis_client.info("persistence")["rdb_last_bgsave_status"] == "err", "the save to fail")
-        with refused(HotTierError, "t", "MISCONF"):
-            ledger.put("refused")
+        refuses_all(ledger, "MISCONF")
     finally:
         for name, value in before.items():
             redis_client.config_set(name, value)
