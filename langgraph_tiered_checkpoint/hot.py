@@ -62,7 +62,7 @@ class Hot:
         self._settings = settings
         promotion = settings.promotion
         after = promotion.after
-        self._policy: tuple[int, ...] = (
+        policy = (
             settings.ttl_ms,
             settings.hot_ttl_ms,
             -1 if after is None else int(after.total_seconds() * 1000),
@@ -71,7 +71,8 @@ class Hot:
             int(promotion.on_interrupt),
             int(promotion.before_expiry),
         )
-        self._interval_ms = int(settings.flush_interval.total_seconds() * 1000)
+        self._policy = tuple(map(str, policy))  # numbers would be turned into text on each call
+        self._interval_ms = str(int(settings.flush_interval.total_seconds() * 1000))
         self._cold = "1" if settings.cold else "0"
         self._run = SERVER_RUN if settings.cold else ""
         self._refresh = "1" if settings.refresh_on_read else "0"
