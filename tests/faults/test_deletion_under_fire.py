@@ -17,7 +17,7 @@ import redis
 from faults.ledger import Caller
 from faults.outages import MakeSaver, refused
 from faults.proxy import Proxy
-from homes import at, make_checkpoint
+from homes import at, make_checkpoint, put
 from langgraph.graph import START, StateGraph
 from stepping import Stepped
 from traces import traces
@@ -34,12 +34,33 @@ from langgraph_tiered_checkpoint import (
 )
 from langgraph_tiered_checkpoint.errors import ColdRefusedError
 from langgraph_tiered_checkpoint.faults import DRIVER_ERRORS
-from langgraph_tiered_checkpoint.plans import structure
+from langgraph_tiered_checkpoint.hot import bucket_of
+from langgraph_tiered_checkpoint.plans import batches, structure
 from langgraph_tiered_checkpoint.steps import Plan
 
 NIGHTLY = pytest.mark.nightly
 HOMES: list[Any] = ["dirty", "cold", *(pytest.param(home, marks=NIGHTLY) for home in ("ephemeral", "due", "clean"))]
 MARKER_MS = 60_000
+LAYOUT = "lgt:layout"
+AGED_MS = 601_000
+"""As old as no tombstone needs to be."""
+
+
+def left(client: redis.Redis, postgres_url: str, *words: str) -> list[str]:
+    """What is left of threads after all there were have been deleted: traces of them, and keys beyond tombstones."""
+    keys = {key.decode() for key in cast("Iterator[bytes]", client.scan_iter("*"))}
+    own = [key for key in keys if key != LAYOUT and not key.endswith(":gone")]
+    return traces(client, postgres_url, *words) + sorted(own)
+
+
+def age_tombstones(client: redis.Redis) -> None:
+    """As if they had been there for more than ten minutes."""
+    aged = 0
+    for key in cast("Iterator[bytes]", client.scan_iter("*:gone")):
+        for member in cast("list[bytes]", client.zrange(key, 0, -1)):
+            client.zincrby(key, -AGED_MS, member)
+            aged += 1
+    assert aged
 
 
 def lapse_markers(client: redis.Redis) -> None:
@@ -151,7 +172,75 @@ def test_nothing_is_left_whatever_was_half_way(
             lapse_markers(redis_client)
             steps += 1
         assert steps > 1
+    assert left(redis_client, postgres_url, "secret") == []
+
+
+# The tombstones have gone, too
+
+
+@pytest.mark.parametrize("home", ["ephemeral", "due", "dirty", "clean", "cold"])
+def test_tombstones_are_all_that_is_left_and_go_with_the_first_sweep_after_ten_minutes(
+    saver: TieredSaver, redis_client: redis.Redis, postgres_url: str, home: str
+) -> None:
+    victim = Victim(saver, 1, home)
+    saver.delete_thread(victim.thread_id)
+    gone = saver._store.hot.bucket_key(bucket_of(victim.thread_id), "gone")
+    assert set(redis_client.keys()) == {LAYOUT.encode(), gone.encode()}
+    saver._sync.run(batches.sweep(saver._store))
+    assert redis_client.zcard(gone) > 0
+    age_tombstones(redis_client)
+    saver._sync.run(batches.sweep(saver._store))
+    assert redis_client.keys() == [LAYOUT.encode()]
     assert traces(redis_client, postgres_url, "secret") == []
+
+
+def test_old_tombstones_go_with_the_next_delete_in_their_bucket(saver: TieredSaver, redis_client: redis.Redis) -> None:
+    put(saver, at("t"), {"n": 1})
+    saver.delete_thread("t")
+    gone = saver._store.hot.bucket_key(bucket_of("t"), "gone")
+    assert redis_client.zcard(gone) == 3  # the thread, the call, the incarnation
+    age_tombstones(redis_client)
+    saver.delete_thread("t")
+    assert redis_client.zcard(gone) == 2
+
+
+@pytest.mark.parametrize("home", ["ephemeral", "due", "dirty", "clean", "cold"])
+@pytest.mark.parametrize("write", ["put", "put_writes"])
+def test_run_that_had_read_the_thread_is_told_after_the_tombstones_have_gone(
+    saver: TieredSaver, redis_client: redis.Redis, postgres_url: str, home: str, write: str
+) -> None:
+    victim = Victim(saver, 1, home)
+    saver.delete_thread(victim.thread_id)
+    age_tombstones(redis_client)
+    saver._sync.run(batches.sweep(saver._store))
+    with pytest.raises(ThreadDeletedError):
+        victim.run.run(saver._sync.run, getattr(victim, write)())
+    lapse_markers(redis_client)
+    assert redis_client.keys() == [LAYOUT.encode()]
+    assert left(redis_client, postgres_url, "secret") == []
+    fresh = put(saver, at(victim.thread_id), {"n": "fresh"})
+    with pytest.raises(ThreadDeletedError):  # also beside a new life
+        victim.run.run(saver._sync.run, getattr(victim, write)())
+    assert [one.config for one in saver.list(at(victim.thread_id))] == [fresh]
+
+
+@pytest.mark.parametrize("home", ["ephemeral", "cold"])
+@pytest.mark.parametrize("write", ["put", "put_writes"])
+def test_run_that_had_found_no_thread_is_told_only_while_there_are_tombstones(
+    saver: TieredSaver, redis_client: redis.Redis, home: str, write: str
+) -> None:
+    """A limit, and documented: nothing but the tombstone tells its first write from that of a new run."""
+    late = contextvars.Context()
+    late.run(saver.get_tuple, at("secret-1-thread"))
+    victim = Victim(saver, 1, home)
+    saver.delete_thread(victim.thread_id)
+    with pytest.raises(ThreadDeletedError):
+        late.run(saver._sync.run, getattr(victim, write)())
+    age_tombstones(redis_client)
+    saver._sync.run(batches.sweep(saver._store))
+    late.run(saver._sync.run, getattr(victim, write)())
+    told = saver.explain(victim.thread_id)
+    assert (told.state, told.hot_checkpoints) == ("ephemeral", int(write == "put"))
 
 
 # Runs of real graphs that go on
@@ -242,7 +331,7 @@ def test_run_that_goes_on_is_told_and_another_starts_afresh_at_once(
         run = run_in_a_thread(pool, graph_of(saver, old, "secret"), at(thread_id), durability, sync=sync)
         assert old.reached.wait(30)
         other.delete_thread(thread_id)
-        assert durability == "exit" or traces(redis_client, postgres_url, "secret") == []
+        assert durability == "exit" or left(redis_client, postgres_url, "secret") == []
         fresh = graph_of(other, new, "fresh").invoke({"words": ["fresh input"]}, at(thread_id))
         assert {word.split()[0] for word in fresh["words"]} == {"fresh"}
         assert fresh["words"][-1] == "fresh end"
@@ -254,7 +343,7 @@ def test_run_that_goes_on_is_told_and_another_starts_afresh_at_once(
     assert not [word for words in told for word in words if "fresh" not in word]
     other.delete_thread(thread_id)
     lapse_markers(redis_client)
-    assert traces(redis_client, postgres_url, "secret", "fresh") == []
+    assert left(redis_client, postgres_url, "secret", "fresh") == []
 
 
 def test_nothing_is_left_of_a_thread_that_everybody_works_on(
@@ -309,7 +398,7 @@ def test_nothing_is_left_of_a_thread_that_everybody_works_on(
             for one in working:
                 one.result(30)
         lapse_markers(redis_client)
-        assert traces(redis_client, postgres_url, "secret") == []
+        assert left(redis_client, postgres_url, "secret") == []
 
 
 # One of the tiers is out of reach
@@ -350,5 +439,5 @@ def test_delete_that_could_not_be_completed_raises_and_is_completed_by_repeating
         with pytest.raises(ThreadDeletedError):
             victim.run.run(saver._sync.run, victim.put())
         lapse_markers(redis_client)
-        assert traces(redis_client, postgres_url, "secret") == [], f"gone before step {steps}"
+        assert left(redis_client, postgres_url, "secret") == [], f"gone before step {steps}"
     assert raised > 0 or (tier, home) == ("postgres", "ephemeral")
