@@ -156,7 +156,7 @@ class Cold(ColdReader):
         """Drop the checkpoints that `decide` names, with their writes and the blobs that no kept one references.
 
         A kept checkpoint whose parent goes has no parent any more. A namespace that loses its last checkpoint loses
-        its leftover writes and blobs too. A thread of which nothing is left loses its row.
+        its leftover blobs too; writes that wait for a checkpoint stay. A thread of which nothing is left loses its row.
         The reply is whether the fence held; if not, nothing was done.
         """
         body = partial(self._drop, thread_id, incarnation, expected_flushed, new_flushed, decide)
@@ -176,7 +176,7 @@ class Cold(ColdReader):
                 kept[line.ns].append(line)
         gone = [ns for ns in dropped if ns not in kept]
         if gone:
-            for name in ("delete_checkpoints", "delete_writes", "delete_blobs"):
+            for name in ("delete_arrived_writes", "delete_checkpoints", "delete_blobs"):
                 yield self._q(name, thread=thread_id, spaces=gone)
         for ns in dropped.keys() & kept.keys():
             orphans = [line.checkpoint_id for line in kept[ns] if (ns, line.parent_id) in named]

@@ -1,5 +1,6 @@
 -- drop: remove checkpoints of an ephemeral thread, with their writes and the values that only they used.
--- A checkpoint whose parent goes is left without one; a thread without checkpoints goes whole.
+-- A checkpoint whose parent goes is left without one. A thread without checkpoints goes whole, unless writes wait in it
+-- for one that has not come yet.
 --
 -- KEYS[1] thread  [2] due  [3] threads  [4] runs
 -- ARGV[1] thread id  [2] incarnation  [3] packed list of what is to stay: namespace, checkpoint id, ...
@@ -32,12 +33,25 @@ for i = 4, #ARGV, 2 do
     links[k] = nil
   end
 end
+local function has_early()
+  local names, fields = {}, {}
+  for num = 1, m.nn do names[num] = 'N' .. num end
+  for _, ns in ipairs(hmget(names)) do
+    if ns then fields[#fields + 1] = 'n' .. ns end
+  end
+  for _, n in ipairs(hmget(fields)) do
+    if open(n)[7] > 0 then return true end
+  end
+  return false
+end
 if m.n == 0 then
-  call('ZREM', KEYS[2], ARGV[1])
-  call('ZREM', KEYS[3], ARGV[1])
   forget_runs(KEYS[4], ARGV[1])
-  call('UNLINK', T)
-  return {'ok'}
+  if not has_early() then
+    call('ZREM', KEYS[2], ARGV[1])
+    call('ZREM', KEYS[3], ARGV[1])
+    call('UNLINK', T)
+    return {'ok'}
+  end
 end
 local out = {'m', pack(m)}
 for ns, n in pairs(spaces) do

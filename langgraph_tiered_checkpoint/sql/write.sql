@@ -178,6 +178,14 @@ AND checkpoint_ns = ANY (%(spaces)s::text[]) -- if spaces
 DELETE FROM $schema.checkpoint_writes WHERE thread_id = %(thread)s
 AND checkpoint_ns = ANY (%(spaces)s::text[]) -- if spaces
 
+-- name: delete_arrived_writes
+-- The pending writes of all checkpoints of some namespaces; not those that wait for a checkpoint.
+DELETE FROM $schema.checkpoint_writes AS w WHERE thread_id = %(thread)s AND checkpoint_ns = ANY (%(spaces)s::text[])
+AND EXISTS (
+    SELECT 1 FROM $schema.checkpoints AS c
+    WHERE c.thread_id = w.thread_id AND c.checkpoint_ns = w.checkpoint_ns AND c.checkpoint_id = w.checkpoint_id
+)
+
 -- name: delete_blobs
 -- All blobs of a thread, or of some of its namespaces.
 DELETE FROM $schema.checkpoint_blobs WHERE thread_id = %(thread)s

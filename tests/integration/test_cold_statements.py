@@ -800,7 +800,7 @@ def test_drop_takes_what_only_the_dropped_ones_needed(conn: Connection, cold: Co
     )
     assert sorted(blobs.fetchall()) == [("c", "2"), ("c", "9"), ("d", "3")]
     writes = conn.execute(f"SELECT checkpoint_id FROM {cold._q.prefix}checkpoint_writes WHERE thread_id = 't'".encode())
-    assert sorted(writes.fetchall()) == [("3",), ("8",)]
+    assert sorted(writes.fetchall()) == [("3",), ("8",), ("8",)]  # these two wait for their checkpoints
     assert counts(conn, cold, "u") == (5, 6, 6, 1)
 
 
@@ -812,14 +812,16 @@ def test_drop_behind_a_fence_that_does_not_hold_does_nothing(conn: Connection, c
 
 
 def test_dropping_everything_removes_the_thread(conn: Connection, cold: Cold) -> None:
-    build(conn, cold, "t")
-    everything = [(ns, id_) for _, id_, ns in keys(page(conn, cold, "t"))]
-    assert run(conn, cold.drop("t", "i", "1.a", "2.b", lambda _: everything, 1000))
+    rows = [checkpoint_row("1", versions={"c": "1"}), checkpoint_row("1a", ns="n:1")]
+    store(conn, cold, "t", checkpoints=rows, blobs=[blob("c", "1"), blob("c", "9", ns="n:2")], writes=[write("1")])
+    assert run(conn, cold.drop("t", "i", "1.a", "2.b", lambda _: [("", "1"), ("n:1", "1a")], 1000))
     assert counts(conn, cold, "t") == (0, 0, 0, 0)
 
 
-def test_a_thread_with_early_writes_elsewhere_outlives_its_checkpoints(conn: Connection, cold: Cold) -> None:
-    store(conn, cold, "t", checkpoints=[checkpoint_row("1")], writes=[write("5", ns="n:9")])
+@pytest.mark.parametrize("ns", ["", "n:9"])
+def test_a_thread_with_early_writes_outlives_its_checkpoints(conn: Connection, cold: Cold, ns: str) -> None:
+    writes = [write("1"), write("5", ns=ns)]
+    store(conn, cold, "t", checkpoints=[checkpoint_row("1")], writes=writes)
     assert run(conn, cold.drop("t", "i", "1.a", "2.b", lambda _: [("", "1")], 1000))
     assert counts(conn, cold, "t") == (0, 0, 1, 1)
     assert run(conn, cold.fetch("t", "", None)).origin == Origin("i", "2.b", pinned=False)

@@ -415,11 +415,7 @@ class Machine(RuleBasedStateMachine):
                 }
                 if gone:
                     self._drop(thread, ns, gone)
-                    for id_ in self._space(thread, ns).awaited:
-                        self.model.writes.pop((thread, ns, id_), None)
-                    self._space(thread, ns).awaited.clear()
-            if spaces and not any(spaces.values()):  # it may keep pending writes of other namespaces, or not
-                self.saver.delete_thread(thread)
+            if spaces and not self._exists(thread):
                 self._forget(thread)
 
     def _drop(self, thread: str, ns: str, ids: set[str]) -> None:
