@@ -15,9 +15,19 @@ from faults.ledger import Caller, Ledger
 from faults.outages import MakeSaver, frozen, in_time, noise, refused
 from faults.proxy import Proxy
 from homes import at
+from stepping import Stepped
 from waiting import wait_until
 
-from langgraph_tiered_checkpoint import ColdTierError, ColdTimeoutError, EmbeddedServers, HotFullError, Promotion
+from langgraph_tiered_checkpoint import (
+    ColdTierError,
+    ColdTimeoutError,
+    EmbeddedServers,
+    HotFullError,
+    Promotion,
+    hot,
+    promoter,
+)
+from langgraph_tiered_checkpoint.plans import flushing
 
 NO_ANSWER = (ColdTierError, ColdTimeoutError)
 REMEDY = r"Check that it runs, and its log|It may be overloaded; see timeouts\.cold"
@@ -304,8 +314,14 @@ def test_a_large_backlog_does_not_flood_the_log(
 
 
 def test_what_a_dead_process_left_is_taken_up_by_the_next(
-    redis_url: str, postgres_url: str, servers: EmbeddedServers, make_saver: MakeSaver
+    redis_url: str,
+    postgres_url: str,
+    servers: EmbeddedServers,
+    make_saver: MakeSaver,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(hot, "LEASE_MS", 1_000)
+    monkeypatch.setattr(promoter, "SWEEP_S", 0.1)
     call = embedded(make_saver, redis_url, postgres_url)
     ledger = Ledger(call, "t")
     ledger.put("first")
@@ -315,13 +331,37 @@ def test_what_a_dead_process_left_is_taken_up_by_the_next(
     with in_time(2):
         call.saver.close()
     servers.restart_postgres()
-    with make_saver(redis_url, postgres_url, promoter="embedded") as successor:
-        assert successor.explain("t").state == "dirty"
-        if successor.explain("t").lease:  # of the process that is gone: over in 30 s
-            successor.flush()
-        wait_until(lambda: successor.explain("t").state == "clean", "the sweep")
-        ledger.call = Caller(successor, None)
+    ledger.call = Caller(make_saver(redis_url, postgres_url), None)
+    assert ledger.call("explain", "t").state == "dirty"
+    with make_saver(redis_url, postgres_url, promoter="embedded"):
+        wait_until(lambda: ledger.call("explain", "t").state == "clean", "the lease to end, and a sweep")
         ledger.settle(postgres_url)
+
+
+def test_promoter_takes_over_from_a_dead_one_when_its_lease_has_ended(
+    redis_url: str,
+    postgres_url: str,
+    redis_client: redis.Redis,
+    make_saver: MakeSaver,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(promoter, "SWEEP_S", 0.1)
+    call = Caller(make_saver(redis_url, postgres_url), None)
+    leased, free = Ledger(call, "leased"), Ledger(call, "free")
+    for ledger in (leased, free):
+        ledger.put("first")
+        call("promote", ledger.thread_id)
+        ledger.put("second")
+    store = call.saver._store
+    Stepped(call.saver, flushing.flush(store, "leased")).stop_before("commit")  # and it dies
+    assert call("explain", "leased").lease
+    with make_saver(redis_url, postgres_url, promoter="embedded"):
+        wait_until(lambda: call("explain", "free").state == "clean", "what nobody has in hand")
+        assert call("explain", "leased").state == "dirty"
+        redis_client.zadd(store.hot.bucket_key(hot.bucket_of("leased"), "due"), {"leased": 1})
+        wait_until(lambda: call("explain", "leased").state == "clean", "a sweep after the end of the lease")
+        for ledger in (leased, free):
+            ledger.settle(postgres_url)
 
 
 def test_resident_threads_run_on_until_redis_is_full_and_drain_afterwards(
