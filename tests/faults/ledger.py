@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from typing import Any
 
+from faults.writers import versions
 from homes import at, make_checkpoint
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver, Checkpoint, CheckpointTuple
@@ -38,9 +39,11 @@ async def _collect(items: Any) -> list[Any]:
 class Ledger:
     """What one thread was told to keep: what was acknowledged, and what may or may not have arrived."""
 
-    def __init__(self, call: Caller, thread_id: str) -> None:
+    def __init__(self, call: Caller, thread_id: str, writer: str = "") -> None:
         self.call = call
         self.thread_id = thread_id
+        self.writer = writer
+        """Part of all versions, so that several may write to one thread."""
         self.made: dict[str, Checkpoint] = {}
         self.parents: dict[str, str | None] = {}
         self.acknowledged: set[str] = set()
@@ -57,7 +60,7 @@ class Ledger:
     def put(self, value: Any = None) -> str:
         """Put a checkpoint onto the latest acknowledged one; its id."""
         number = len(self.made) + 1
-        made = make_checkpoint({"n": [number], "value": value}, number)
+        made = versions(make_checkpoint({"n": [number], "value": value}, number), self.writer)
         self.made[made["id"]], self.parents[made["id"]] = made, self.head
         self.repeat(made["id"])
         return made["id"]
@@ -81,6 +84,14 @@ class Ledger:
             self.doubtful_writes.setdefault(self.head, []).extend(given)
             raise
         self.writes.setdefault(self.head, []).extend(given)
+
+    def take_over(self, other: Ledger) -> None:
+        """Answer for what another writer has put into the same thread, too."""
+        self.made |= other.made
+        self.parents |= other.parents
+        self.acknowledged |= other.acknowledged
+        for checkpoint_id, writes in other.writes.items():
+            self.writes.setdefault(checkpoint_id, []).extend(writes)
 
     def check(self, saver: BaseCheckpointSaver[Any] | Caller) -> None:
         """Everything acknowledged is there, exactly once, and nothing that nobody wrote."""

@@ -6,6 +6,7 @@ import asyncio
 import multiprocessing
 import os
 import random
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -16,8 +17,9 @@ from faults.outages import MakeSaver
 from faults.writers import QUICK, converse, metadata, versions
 from homes import at, make_checkpoint, put, values_of
 from langgraph.checkpoint.postgres import PostgresSaver
+from waiting import wait_until
 
-from langgraph_tiered_checkpoint import Promotion, TieredSaver, Timeouts
+from langgraph_tiered_checkpoint import Promotion, TieredSaver, Timeouts, promoter
 
 
 @pytest.fixture
@@ -142,6 +144,58 @@ def test_saver_goes_on_in_parent_and_child_after_a_fork(saver: TieredSaver) -> N
     assert os.waitstatus_to_exitcode(status) == 0
     assert values_of(saver, at("t")) == {"n": 2}
     assert values_of(saver, at("of the child")) == {"n": 3}
+
+
+def test_promoter_of_a_forked_child_flushes_what_the_child_writes(
+    saver: TieredSaver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though the parent has used the saver before, with a promoter of its own, and in a loop that is still there."""
+    monkeypatch.setattr(promoter, "SWEEP_S", 3_600)  # a later sweep of the parent would find it, too
+    loop = asyncio.new_event_loop()
+    for step in range(1, 4):
+        made = make_checkpoint({"n": step}, step)
+        put(saver, at("of the parent"), {"n": step}, step)
+        loop.run_until_complete(saver.aput(at("of the loop"), made, metadata(step), made["channel_versions"]))
+    wait_until(lambda: saver.explain("of the parent").state == "clean", "the parent's promoter")
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            for step in range(1, 4):
+                put(saver, at("of the child"), {"n": step}, step)
+            wait_until(lambda: saver.explain("of the child").state == "clean", "the child's promoter")
+            code = 0
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert saver.explain("of the child").cold_checkpoints == 3
+    put(saver, at("of the parent"), {"n": 4}, 4)
+    wait_until(lambda: saver.explain("of the parent").state == "clean", "the parent's promoter")
+    loop.run_until_complete(saver.aclose())
+    loop.close()
+
+
+@pytest.mark.parametrize("savers", [1, 2])
+def test_two_os_threads_that_write_to_one_thread_at_once_keep_all_values(
+    saver: TieredSaver, make_saver: MakeSaver, redis_url: str, postgres_url: str, savers: int
+) -> None:
+    other = saver if savers == 1 else make_saver(redis_url, postgres_url)
+    ledgers = [Ledger(Caller(one, None), "t", name) for one, name in ((saver, "a"), (other, "b"))]
+    ledgers[0].put("the root")
+    ledgers[1].head = ledgers[0].head
+    together = threading.Barrier(2)
+
+    def write(ledger: Ledger) -> None:
+        for number in range(20):
+            together.wait(20)
+            ledger.put([ledger.writer, number])
+            ledger.put_writes(f"task of {ledger.writer}", [ledger.writer, number], "second")
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(write, ledgers))
+    ledgers[0].take_over(ledgers[1])
+    ledgers[0].settle(postgres_url)
 
 
 def test_two_writers_on_one_thread_keep_both_branches(
