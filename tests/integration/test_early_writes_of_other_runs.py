@@ -1,4 +1,4 @@
-"""Writes that wait for their checkpoint while another run of the thread is deleted: they find it, in every tier."""
+"""Writes that wait for their checkpoint while others are deleted or pruned: they find it, in every tier."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from homes import at, make_checkpoint, put
+from langgraph.checkpoint.base import Checkpoint
 
 from langgraph_tiered_checkpoint import Promotion, TieredSaver
 
@@ -39,6 +40,30 @@ def deleted_run(saver: TieredSaver, leaves: str) -> str:
             return "another:task"
 
 
+def put_early_writes(saver: TieredSaver, home: str, ns: str, made: Checkpoint) -> None:
+    """Put the writes of a checkpoint that is still to come, and bring the thread to where the test wants it."""
+    if home == "dirty":
+        saver.promote("t")
+    contextvars.Context().run(saver.put_writes, at("t", ns, made["id"]), EARLY, "task")
+    if home in ("clean", "cold"):
+        saver.promote("t")
+    if home == "cold":
+        saver.evict("t")
+    assert saver.explain("t").state == home
+
+
+def arrive(saver: TieredSaver, ns: str, made: Checkpoint, parents: dict[str, str]) -> None:
+    """Put the checkpoint. It has its writes, wherever the thread is."""
+    metadata: Any = {"source": "loop", "step": 3, "parents": parents, "run_id": "other"}
+    config = contextvars.Context().run(saver.put, at("t", ns), made, metadata, made["channel_versions"])
+    for move in ("explain", "promote", "evict"):
+        getattr(saver, move)("t")
+        for found in (saver.get_tuple(at("t", ns)), saver.get_tuple(config), next(iter(saver.list(at("t", ns))))):
+            assert found is not None
+            assert found.checkpoint["id"] == made["id"]
+            assert sorted((channel, value) for _, channel, value in found.pending_writes or ()) == sorted(EARLY)
+
+
 @pytest.mark.parametrize("home", ["ephemeral", "dirty", "clean", "cold"])
 @pytest.mark.parametrize(
     "leaves",
@@ -54,20 +79,20 @@ def test_early_writes_find_their_checkpoint_after_another_run_was_deleted(
 ) -> None:
     ns = deleted_run(saver, leaves)
     made = make_checkpoint({"n": 3}, 3)
-    if home == "dirty":
-        saver.promote("t")
-    contextvars.Context().run(saver.put_writes, at("t", ns, made["id"]), EARLY, "task")
-    if home in ("clean", "cold"):
-        saver.promote("t")
-    if home == "cold":
-        saver.evict("t")
-    assert saver.explain("t").state == home
+    put_early_writes(saver, home, ns, made)
     saver.delete_for_runs(["deleted"])
-    metadata: Any = {"source": "loop", "step": 3, "parents": {}, "run_id": "other"}
-    config = contextvars.Context().run(saver.put, at("t", ns), made, metadata, made["channel_versions"])
-    for move in ("explain", "promote", "evict"):
-        getattr(saver, move)("t")
-        for found in (saver.get_tuple(at("t", ns)), saver.get_tuple(config), next(iter(saver.list(at("t", ns))))):
-            assert found is not None
-            assert found.checkpoint["id"] == made["id"]
-            assert sorted((channel, value) for _, channel, value in found.pending_writes or ()) == sorted(EARLY)
+    arrive(saver, ns, made, {})
+
+
+@pytest.mark.parametrize("home", ["ephemeral", "dirty", "clean", "cold"])
+def test_early_writes_of_a_call_find_their_checkpoint_after_its_others_were_pruned(
+    saver: TieredSaver, home: str
+) -> None:
+    root = put(saver, at("t"), {"n": 1}, 1)
+    parents = {"": root["configurable"]["checkpoint_id"]}
+    put(saver, at("t", SUB), {"n": 1}, 1, parents=parents)
+    put(saver, root, {"n": 2}, 2)
+    put_early_writes(saver, home, SUB, made := make_checkpoint({"n": 3}, 3))
+    saver.prune(["t"])
+    assert list(saver.list(at("t", SUB))) == []
+    arrive(saver, SUB, made, parents)
