@@ -16,7 +16,7 @@ from stepping import Stepped
 
 from langgraph_tiered_checkpoint import Promotion, TieredSaver, Timeouts
 
-SLOW_US = 250_000
+SLOW_US = 1_000_000
 """What no script may take but those that move one large value: generous, for a busy machine. In microseconds."""
 
 DUE = 100_000
