@@ -21,6 +21,13 @@ CLAIMS = {
         "case-18: reject. The refund of order 18 was rejected.",
         "case-17: nothing waits for 'approve'",
         "[ok] one refund was paid, once",
+        "4. Three clerks approve",
+        "case-19: approve. Order 19 is refunded.",
+        "[ok] it was paid once",
+        "[ok] the process was killed",
+        "[ok] the refund was paid",
+        "case-20: approve. Order 20 is refunded.",
+        "[ok] it was still paid once",
     ],
     "companion.py": [
         "[ok] after every silence the companion knew her name",
