@@ -31,10 +31,10 @@ CLAIMS = {
     ],
     "companion.py": [
         "[ok] after every silence the companion knew her name",
-        "[ok] the first answer after a silence takes less than a second (median)",
-        "[ok] in every silence the thread took nothing of Redis",
-        "[ok] Redis held no more of it in the last month than in the third",
-        "checkpoints of the year are there",
+        "[ok] the first answer after a silence takes less than 1 s more (median)",
+        "[ok] in every silence all keys in Redis, the saver's own, took",
+        "[ok] Redis never held more than in the first months",
+        "checkpoints of the years are there",
     ],
     "time_travel.py": [
         "[ok] the history is whole, from both tiers",
