@@ -112,4 +112,4 @@ def chat_model(tools: Sequence[BaseTool]) -> Runnable[LanguageModelInput, AIMess
     except ImportError:
         raise SystemExit(f"MODEL={name} needs LangChain: pip install langchain, and the provider's package") from None
     model: BaseChatModel = langchain.init_chat_model(name)
-    return model.bind_tools(tools)
+    return model.bind_tools(tools) if tools else model  # providers refuse an empty list of tools

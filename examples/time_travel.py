@@ -66,17 +66,17 @@ def main() -> None:
             if snapshot.next == ("assistant",) and said(snapshot.values)[-1] == "What is my name?"
         )
         replayed = agent.invoke(None, before_bob.config)
-        check("at that time her name was Alice", said(replayed)[-1] == "Your name is Alice.")
+        check("at that time her name was Alice", "Alice" in said(replayed)[-1])
 
         print("\n3. Fork: change what was said then, and run on from there")
         question = before_bob.values["messages"][-1]
         forked = agent.update_state(
             before_bob.config, {"messages": [HumanMessage("My name is Carol.", id=question.id)]}
         )
-        check("the other branch knows Carol", said(agent.invoke(None, forked))[-1] == "Nice to meet you, Carol.")
+        check("the other branch knows Carol", "Carol" in said(agent.invoke(None, forked))[-1])
 
         print("\n4. Nothing is lost by that:")
-        check("the head is now the fork's", said(agent.get_state(THREAD).values)[-1] == "Nice to meet you, Carol.")
+        check("the head is now the fork's", "Carol" in said(agent.get_state(THREAD).values)[-1])
         ids = {snapshot.config["configurable"]["checkpoint_id"] for snapshot in agent.get_state_history(THREAD)}
         check("all old checkpoints are there", ids > {one.config["configurable"]["checkpoint_id"] for one in history})
         saver.evict("a-talk")

@@ -31,7 +31,7 @@ GO_ON = "(go on)"
 AT_WORK = "(at work)"
 
 
-# The server: one process, one saver, one line per request.
+# The server: one process, one saver, one line per request and per answer.
 
 
 @tool
@@ -67,7 +67,7 @@ def serve(redis_url: str, postgres_url: str) -> None:
             # None as input goes on with a run that did not end. durability="sync" stores each step before the next.
             message = None if text == GO_ON else {"messages": [("user", text)]}
             state = agent.invoke(message, THREAD, durability="sync")
-            print(state["messages"][-1].text)
+            print(" ".join(state["messages"][-1].text.split()))
 
 
 # The story.
@@ -105,15 +105,15 @@ def main() -> None:
     with own_servers() as servers, Server("A", servers) as a, Server("B", servers, "--slow") as b:
         print("1. Each request goes to the other server:")
         a.ask("My name is Alice.")
-        check("B knows what A was told", b.ask("What is my name?") == "Your name is Alice.")
+        check("B knows what A was told", "Alice" in b.ask("What is my name?"))
         b.ask("My name is Carol.")
-        check("A knows what B was told", a.ask("What is my name?") == "Your name is Carol.")
+        check("A knows what B was told", "Carol" in a.ask("What is my name?"))
 
         print("\n2. B is killed in the middle of a tool call, and A goes on with B's run:")
         check("B is at work", b.ask("What is 12*7?") == AT_WORK)
         b.process.kill()
-        check("A ends what B began", a.ask(GO_ON) == "That makes 84.")
-        check("nothing is lost", a.ask("What is my name?") == "Your name is Carol.")
+        check("A ends what B began", "84" in a.ask(GO_ON))
+        check("nothing is lost", "Carol" in a.ask("What is my name?"))
     print("Everything was as it said.")
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TypeAlias
 
 import pytest
@@ -12,6 +14,38 @@ from acceptance.chat_service import Client, Service
 from langgraph_tiered_checkpoint import EmbeddedServers
 
 Visit: TypeAlias = Callable[..., Client]
+
+LANGCHAIN = '''
+"""In place of LangChain's: does not stream, and says only the names and numbers that the scripted model says."""
+
+import re
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
+from model import ScriptedModel
+
+
+class AnotherModel(BaseChatModel):
+    @property
+    def _llm_type(self):
+        return "another"
+
+    def bind_tools(self, tools, **kwargs):
+        if not tools:
+            raise ValueError("[] is too short - 'tools'")
+        return self
+
+    def _generate(self, messages, stop=None, run_manager=None, **kwargs):
+        answer = ScriptedModel().invoke(messages)
+        words = re.findall(r"Alice|Bob|Carol|[0-9]+", answer.text)
+        text = "" if answer.tool_calls else "\\n".join(["It would seem:", *words])
+        return ChatResult(generations=[ChatGeneration(message=AIMessage(text, tool_calls=answer.tool_calls))])
+
+
+def init_chat_model(name):
+    assert name == "fake:x"
+    return AnotherModel()
+'''
 
 
 @pytest.fixture(scope="module")
@@ -40,3 +74,14 @@ def visit(service: Service) -> Iterator[Visit]:
             return client
 
         yield arrive
+
+
+@pytest.fixture
+def another_model(tmp_path: Path) -> dict[str, str]:
+    """The environment in which the examples meet a model other than the scripted one."""
+    package = tmp_path / "langchain"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "chat_models.py").write_text(LANGCHAIN, encoding="utf-8")
+    inherited = os.environ.get("PYTHONPATH")
+    return {"MODEL": "fake:x", "PYTHONPATH": os.pathsep.join(filter(None, [str(tmp_path), inherited]))}

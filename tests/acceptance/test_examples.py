@@ -53,21 +53,39 @@ CLAIMS = {
 }
 
 
-@pytest.mark.parametrize("example", CLAIMS)
-def test_example_tells_its_story_and_succeeds(example: str) -> None:
-    environment = {name: value for name, value in os.environ.items() if name != "MODEL"}
-    done = subprocess.run(
+def run(example: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    inherited = {name: value for name, value in os.environ.items() if name != "MODEL"}
+    return subprocess.run(
         [sys.executable, "-W", "error::UserWarning", str(EXAMPLES / example)],
-        env=environment,
+        env=inherited | environment,
         capture_output=True,
         text=True,
         timeout=100,
         check=False,
     )
+
+
+@pytest.mark.parametrize("example", CLAIMS)
+def test_example_tells_its_story_and_succeeds(example: str) -> None:
+    done = run(example)
     assert done.returncode == 0, done.stdout + done.stderr
     told = iter(done.stdout.splitlines())
     for claim in [*CLAIMS[example], "Everything was as it said."]:  # in this order
         assert any(claim in line for line in told), f"{claim!r} is missing, or out of order, in:\n{done.stdout}"
+    assert not done.stderr
+
+
+SLOW = ["quickstart.py", *(name for name in CLAIMS if name != "time_travel.py")]
+
+
+@pytest.mark.parametrize("example", ["time_travel.py", *(pytest.param(one, marks=pytest.mark.nightly) for one in SLOW)])
+def test_example_succeeds_with_a_model_of_other_words_that_refuses_an_empty_list_of_tools(
+    example: str, another_model: dict[str, str]
+) -> None:
+    done = run(example, **another_model)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Nice to meet you" not in done.stdout
+    assert "Everything was as it said." in done.stdout
     assert not done.stderr
 
 
