@@ -24,22 +24,24 @@ import logging
 import os
 import re
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Annotated, Any
 
 import jwt
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
 from itsdangerous import BadSignature, URLSafeSerializer
-from langchain_core.messages import AIMessageChunk, HumanMessage
+from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.graph import START, MessagesState, StateGraph
-from model import chat_model
+from model import chat_model  # the line to replace: any chat model of LangChain's will do
 from pydantic import BaseModel, Field
 
 from langgraph_tiered_checkpoint import (
+    ColdTierError,
     HotTierError,
     Promotion,
     ThreadDeletedError,
@@ -67,7 +69,15 @@ async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
 
 
-app = FastAPI(lifespan=lifespan)
+app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+
+
+@app.middleware("http")
+async def no_store(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+    """Keep every answer, a refusal too, out of caches: what it says depends on who asks."""
+    response = await call_next(request)
+    response.headers["cache-control"] = "no-store"
+    return response
 
 
 # Who speaks.
@@ -78,6 +88,8 @@ VISITOR, SESSION = ("__Host-visitor", "__Host-session") if HTTPS else ("visitor"
 YEAR = timedelta(days=365)
 
 SECRET = os.environ["CHAT_SECRET"]
+if len(SECRET.encode()) < 32:
+    raise SystemExit("CHAT_SECRET is shorter than 32 bytes, and can be guessed: make one with `openssl rand -hex 32`")
 SIGNER = URLSafeSerializer(SECRET, salt="visitor")
 
 
@@ -103,7 +115,6 @@ def bearer(request: Request) -> str | None:
 
 def subject(request: Request, response: Response) -> str:
     """Who sent the request: a user with a JWT, or an anonymous visitor with a cookie, who gets one if need be."""
-    response.headers["cache-control"] = "no-store"
     token = request.cookies.get(SESSION) if (sent := bearer(request)) is None else sent
     if token is not None:
         return f"user:{verified(token)['sub']}"
@@ -119,9 +130,11 @@ Subject = Annotated[str, Depends(subject)]
 
 
 @app.get("/session")
-async def who_am_i(who: Subject) -> dict[str, str | None]:
-    """The user's name, or null for an anonymous visitor."""
+async def who_am_i(who: Subject, response: Response) -> dict[str, str | None]:
+    """The user's name, or null for an anonymous visitor, whose cookie lasts for a year after the latest visit."""
     kind, _, name = who.partition(":")
+    if kind == "visitor" and "set-cookie" not in response.headers:
+        set_cookie(response, VISITOR, str(SIGNER.dumps(name)), YEAR)
     return {"user": name if kind == "user" else None}
 
 
@@ -161,8 +174,11 @@ async def known(mine: TieredSaver, conversation: str) -> ThreadStatus:
 # The agent.
 
 
+model = chat_model([])
+
+
 async def assistant(state: MessagesState, config: RunnableConfig) -> dict[str, Any]:
-    return {"messages": [await chat_model([]).ainvoke(state["messages"], config)]}
+    return {"messages": [await model.ainvoke(state["messages"], config)]}
 
 
 graph = StateGraph(MessagesState).add_node(assistant).add_edge(START, "assistant")
@@ -185,8 +201,20 @@ async def gone(_: Request, __: Exception) -> JSONResponse:
 async def unavailable(_: Request, exc: Exception) -> JSONResponse:
     """A tier's fault is neither an empty answer nor the client's mistake. The details are for the log."""
     log.warning("%s", exc)
-    tier = "Redis" if isinstance(exc, HotTierError) else "Postgres"
-    return JSONResponse({"detail": f"{tier} does not answer just now"}, 503, {"retry-after": "2"})
+    match exc:
+        case HotTierError():
+            what = "Redis"
+        case ColdTierError():
+            what = "Postgres"
+        case _:
+            what = "The store"
+    return JSONResponse({"detail": f"{what} does not answer just now"}, 503, {"retry-after": "2"})
+
+
+@app.exception_handler(RequestValidationError)
+async def malformed(_: Request, __: Exception) -> JSONResponse:
+    """Without what was sent, as FastAPI would have it: not all of it can be encoded again."""
+    return JSONResponse({"detail": "this is not a message"}, 422)
 
 
 class Said(BaseModel):
@@ -199,9 +227,9 @@ async def words(mine: TieredSaver, conversation: str, text: str) -> AsyncIterato
     """Run the agent; its answer, piece by piece."""
     agent = graph.compile(checkpointer=mine)
     message = {"messages": [HumanMessage(text)]}
-    async for chunk, _ in agent.astream(message, at(conversation), stream_mode="messages"):
-        if isinstance(chunk, AIMessageChunk):
-            yield chunk.text
+    async for piece, _ in agent.astream(message, at(conversation), stream_mode="messages"):
+        if isinstance(piece, AIMessage):  # a chunk of one, or all of it, if the model does not stream
+            yield piece.text
 
 
 async def answer(mine: TieredSaver, conversation: str, said: Said, response: Response) -> StreamingResponse:

@@ -39,12 +39,13 @@ class Service:
     def __init__(self, servers: EmbeddedServers, **settings: str) -> None:
         self._port = free_port()
         self.url = f"http://127.0.0.1:{self._port}"
+        found_first = settings.pop("PYTHONPATH", None)
         self._environment = {name: value for name, value in os.environ.items() if name != "MODEL"} | {
             "CHAT_SECRET": SECRET,
             "CHAT_PROMOTE_AT": str(PROMOTE_AT),
             "REDIS_URL": servers.redis_url,
             "POSTGRES_URL": servers.postgres_url,
-            "PYTHONPATH": os.pathsep.join([str(SERVER), str(SERVER.parent)]),
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(SERVER), str(SERVER.parent), found_first])),
             **settings,
         }
         self.start()

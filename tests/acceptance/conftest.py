@@ -36,7 +36,7 @@ class AnotherModel(BaseChatModel):
         return self
 
     def _generate(self, messages, stop=None, run_manager=None, **kwargs):
-        answer = ScriptedModel().invoke(messages)
+        answer = ScriptedModel()._generate(messages).generations[0].message
         words = re.findall(r"Alice|Bob|Carol|[0-9]+", answer.text)
         text = "" if answer.tool_calls else "\\n".join(["It would seem:", *words])
         return ChatResult(generations=[ChatGeneration(message=AIMessage(text, tool_calls=answer.tool_calls))])
@@ -56,9 +56,9 @@ def chat_servers() -> Iterator[EmbeddedServers]:
 
 
 @pytest.fixture(scope="module")
-def service(chat_servers: EmbeddedServers) -> Iterator[Service]:
+def service(request: pytest.FixtureRequest, chat_servers: EmbeddedServers) -> Iterator[Service]:
     """One service for a module; each test brings its own people."""
-    running = Service(chat_servers, MODEL_WORD_S="0.05")
+    running = Service(chat_servers, MODEL_WORD_S=getattr(request.module, "MODEL_WORD_S", "0.05"))
     yield running
     running.stop()
 

@@ -29,6 +29,10 @@ from langgraph_tiered_checkpoint import EmbeddedServers, TieredSaver
 NONE = "NoSuchConversat."
 """As long as a real id."""
 
+MODEL_WORD_S = "0"
+STATES = ["ephemeral", "dirty", "clean", "cold", "absent: expired", "absent: deleted"]
+SIGNER = URLSafeSerializer(SECRET, salt="visitor")
+
 Answer = tuple[int, dict[str, str], str]
 
 
@@ -36,7 +40,10 @@ Answer = tuple[int, dict[str, str], str]
 class Target:
     """A conversation of Alice's, and all that an attacker could know of it."""
 
-    user: str
+    kind: str
+    """ "user", who is known by a token, or "visitor", by a cookie."""
+    name: str
+    """What the token or the cookie says."""
     alice: Client
     conversation: str
     stored_id: str
@@ -59,31 +66,43 @@ def attempts(stranger: Client, conversation: str, checkpoint_id: str) -> list[An
     smuggled = {**question, **aside, "config": {"configurable": aside}, "configurable": aside}
     http = stranger.http
     answers = [
-        http.get(path),
         http.head(path),
-        http.get(path, params=aside),
-        http.get(path, headers={"x-conversation": conversation, "x-thread-id": conversation}),
-        http.post(path, json=question),
-        http.post(path, json=smuggled),
+        http.get(path, params=aside, headers={"x-conversation": conversation, "x-thread-id": conversation}),
         http.post(path, json=smuggled, params=aside),
         http.post(path, json={}),
         http.put(path, json=smuggled),
-        http.patch(path, json=smuggled),
-        http.delete(path),
         http.delete(path, params=aside),
         http.get(f"{path}/"),
         http.get(f"{path}%00"),
     ]
+    return [*plain_attempts(stranger, conversation), *(seen(answer, conversation) for answer in answers)]
+
+
+def plain_attempts(stranger: Client, conversation: str) -> list[Answer]:
+    """What it is answered to who uses the service as it is meant."""
+    path = f"/conversations/{conversation}"
+    answers = [
+        stranger.http.get(path),
+        stranger.http.post(path, json={"text": "What is my name?"}),
+        stranger.http.delete(path),
+    ]
     return [seen(answer, conversation) for answer in answers]
 
 
+def visitors_name(client: Client) -> str:
+    return str(SIGNER.loads(client.http.cookies["visitor"]))
+
+
 @pytest.fixture
-def target(visit: Visit, chat_servers: EmbeddedServers) -> Target:
-    """A short conversation of a signed-in user of this test's own."""
-    user = f"alice-{uuid4()}"
-    alice = visit(token(user))
+def target(request: pytest.FixtureRequest, visit: Visit, chat_servers: EmbeddedServers) -> Target:
+    """A short conversation of a person of this test's own: a user, unless the test wants another."""
+    kind = getattr(request, "param", "user")
+    name = f"alice-{uuid4()}"
+    alice = visit(token(name)) if kind == "user" else visit()
     alice.say("My name is Alice.")
-    tenant = hashlib.sha256(f"user:{user}".encode()).hexdigest()[:32]  # as the service does
+    if kind == "visitor":
+        name = visitors_name(alice)
+    tenant = hashlib.sha256(f"{kind}:{name}".encode()).hexdigest()[:32]  # as the service does
     with (
         redis.Redis.from_url(chat_servers.redis_url, decode_responses=True) as client,
         TieredSaver.from_urls(chat_servers.redis_url, chat_servers.postgres_url) as saver,
@@ -91,7 +110,7 @@ def target(visit: Visit, chat_servers: EmbeddedServers) -> Target:
         (key,) = client.scan_iter(f"*{alice.latest}")
         head = saver.scoped(tenant).get_tuple({"configurable": {"thread_id": alice.latest}})
     assert head
-    return Target(user, alice, alice.latest, key.partition(":t:")[2], head.checkpoint["id"])
+    return Target(kind, name, alice, alice.latest, key.partition(":t:")[2], head.checkpoint["id"])
 
 
 def grow_long(target: Target) -> None:
@@ -130,47 +149,63 @@ def brought(target: Target, where: str, servers: EmbeddedServers) -> Iterator[No
         assert state(target) == where.partition(":")[0], "the attempts have changed something"
 
 
-def forged_cookies(signed: str) -> dict[str, str]:
-    """Cookies for a visitor "alice" that the server did not make, by somebody who has one that it did."""
-    payload, _, signature = signed.rpartition(".")
-    encoded = base64.urlsafe_b64encode(b'"alice"').decode().rstrip("=")
-    return {
-        "another key": str(URLSafeSerializer("a guessed secret", salt="visitor").dumps("alice")),
-        "another purpose": str(URLSafeSerializer(SECRET, salt="other").dumps("alice")),
-        "old signature": f"{encoded}.{signature}",
-        "cut": f"{payload[:-1]}.{signature}",
-        "no signature": payload,
-        "a token": token("alice"),
-    }
+def forged_cookies(visitor: str, signed: str) -> list[str]:
+    """Cookies for a visitor that the server did not make, by somebody who has one, for another, that it did."""
+    payload = str(SIGNER.dumps(visitor)).rpartition(".")[0]
+    signature = signed.rpartition(".")[2]
+    return [
+        str(URLSafeSerializer("a guessed secret", salt="visitor").dumps(visitor)),
+        str(URLSafeSerializer(SECRET, salt="other").dumps(visitor)),
+        f"{payload}.{signature}",
+        f"{payload}.",
+        payload,
+        visitor,
+        token(visitor),
+    ]
 
 
-def strangers(visit: Visit, user: str) -> Iterator[Client]:
-    """Everybody who is not this user, whom some of them say they are."""
-    yield visit()
-    known_by_cookie = visit()
-    known_by_cookie.say("My name is Mallory.")
-    yield known_by_cookie
-    yield visit(token("mallory"))
-    forger = visit()
-    forger.http.headers["cookie"] = f"visitor={forged_cookies(known_by_cookie.http.cookies['visitor'])['another key']}"
-    yield forger
-    yield visit(token(user, "a guessed secret, of sufficient length"))
-    yield visit(handmade({"alg": "none", "typ": "JWT"}, {"sub": user, "exp": SOON}))
+def forged_tokens(user: str) -> list[str]:
+    return [
+        token(user, "a guessed secret, of sufficient length"),
+        handmade({"alg": "none", "typ": "JWT"}, {"sub": user, "exp": SOON}),
+    ]
 
 
-@pytest.mark.parametrize(
-    "where", ["ephemeral", "dirty", "clean", "cold", "absent: expired", "absent: deleted"], ids=str.split
-)
+def impostors(visit: Visit, target: Target) -> Iterator[Client]:
+    """Who say that they are the person of this name, and can not prove it; or can, but for the other kind."""
+    cookies = [f"session={forged}" for forged in forged_tokens(target.name)]
+    if target.kind == "user":
+        for forged in forged_tokens(target.name):
+            yield visit(forged)
+        cookies.append(f"visitor={SIGNER.dumps(target.name)}")
+    else:
+        yield visit(token(target.name))
+        (somebody := visit()).http.get("/session")
+        cookies += [f"visitor={one}" for one in forged_cookies(target.name, somebody.http.cookies["visitor"])]
+        cookies.append(f"session={target.alice.http.cookies['visitor']}")
+    for cookie in cookies:
+        forger = visit()
+        forger.http.headers["cookie"] = cookie
+        yield forger
+
+
+@pytest.mark.parametrize("target", ["user", "visitor"], indirect=True)
+@pytest.mark.parametrize("where", STATES, ids=str.split)
 def test_somebody_elses_conversation_is_like_none(
     visit: Visit, target: Target, chat_servers: EmbeddedServers, where: str
 ) -> None:
     hers = target.conversation
     with brought(target, where, chat_servers):
-        for stranger in strangers(visit, target.user):
+        (known_by_cookie := visit()).http.get("/session")
+        for stranger in (visit(), known_by_cookie, visit(token("mallory"))):
             of_hers = attempts(stranger, hers, target.checkpoint_id)
             assert of_hers == attempts(stranger, NONE, "1f0e4f2c-0000-6000-8000-000000000000")
             assert not {status for status, _, _ in of_hers} & {200, 204}
             assert "Alice" not in str(of_hers)
+        for impostor in impostors(visit, target):
+            of_hers = plain_attempts(impostor, hers)
+            assert of_hers == plain_attempts(impostor, NONE)
+            assert {status for status, _, _ in of_hers} <= {401, 404}
         # The name that it has in the tiers is as unknown, even to who has found it out.
         of_stored = attempts(mallory := visit(token("mallory")), target.stored_id, target.checkpoint_id)
         assert of_stored == attempts(mallory, target.stored_id.replace(hers, NONE), target.checkpoint_id)
@@ -181,14 +216,15 @@ def test_somebody_elses_conversation_is_like_none(
         assert target.alice.say("What is my name?", hers) == "Your name is Alice."
 
 
-@pytest.mark.parametrize("where", ["ephemeral", "dirty", "cold"])
+@pytest.mark.parametrize("where", STATES, ids=str.split)
 def test_ids_in_body_or_query_do_not_choose_the_conversation(
     visit: Visit, target: Target, chat_servers: EmbeddedServers, where: str
 ) -> None:
-    for stranger in (visit(), visit(token(f"mallory-{uuid4()}"))):
-        with brought(target, where, chat_servers):
-            ids = {"thread_id": target.conversation, "id": target.conversation, "checkpoint_id": target.checkpoint_id}
-            ids |= {"checkpoint_ns": "", "before": target.checkpoint_id}
+    # To ignore them is the refusal: a message of the stranger's own begins a conversation of the stranger's own.
+    ids = {"thread_id": target.conversation, "id": target.conversation, "checkpoint_id": target.checkpoint_id}
+    ids |= {"checkpoint_ns": "", "before": target.checkpoint_id}
+    with brought(target, where, chat_servers):
+        for stranger in (visit(), visit(token(f"mallory-{uuid4()}"))):
             listed = stranger.http.get("/conversations", params=ids)
             assert listed.json() == []
             begun = stranger.http.post(
@@ -198,23 +234,23 @@ def test_ids_in_body_or_query_do_not_choose_the_conversation(
             )
             assert begun.text == "I don't know your name."
             assert begun.headers["x-conversation"] != target.conversation
-        if where == "cold":
-            target.alice.say("What is my name?", target.conversation)
 
 
-@pytest.mark.parametrize("where", ["ephemeral", "cold"])
+@pytest.mark.parametrize("where", STATES, ids=str.split)
 def test_no_gross_difference_in_time_tells_that_a_conversation_exists(
     visit: Visit, target: Target, chat_servers: EmbeddedServers, where: str
 ) -> None:
     stranger = visit(token("mallory"))
-    took: dict[str, list[float]] = {target.conversation: [], NONE: []}
     with brought(target, where, chat_servers):
-        for conversation in itertools.chain.from_iterable([took] * 40):
-            started = time.perf_counter()
-            assert stranger.http.get(f"/conversations/{conversation}").status_code == 404
-            took[conversation].append(time.perf_counter() - started)
-    hers, none = (min(times) for times in took.values())  # what the work itself takes, on however busy a machine
-    assert 0.5 < hers / none < 2
+        for method in ("GET", "POST", "DELETE"):
+            took: dict[str, list[float]] = {target.conversation: [], NONE: []}
+            for conversation in itertools.chain.from_iterable([took] * 20):
+                started = time.perf_counter()
+                answer = stranger.http.request(method, f"/conversations/{conversation}", json={"text": "Hello"})
+                took[conversation].append(time.perf_counter() - started)
+                assert answer.status_code == 404
+            hers, none = (min(times) for times in took.values())  # what the work itself takes, on a busy machine too
+            assert 0.5 < hers / none < 2, method
 
 
 # Tokens.
@@ -285,13 +321,22 @@ def test_cookies_are_out_of_reach_of_scripts_and_other_sites(service: Service) -
 def test_cookie_that_the_server_did_not_sign_makes_a_new_visitor(visit: Visit) -> None:
     somebody = visit()
     assert somebody.http.get("/session").status_code == 200
-    for cookie in (*forged_cookies(somebody.http.cookies["visitor"]).values(), "chosen-by-the-attacker"):
+    for cookie in forged_cookies("alice", somebody.http.cookies["visitor"]):
         visitor = visit()
         visitor.http.headers["cookie"] = f"visitor={cookie}"
-        given = visitor.http.get("/session").headers["set-cookie"]
-        assert given.startswith("visitor=")
-        assert cookie not in given
-    assert "set-cookie" not in somebody.http.get("/session").headers
+        assert len(visitor.http.get("/session").headers.get_list("set-cookie")) == 1
+        assert visitors_name(visitor) not in {"alice", visitors_name(somebody)}
+
+
+def test_visitors_cookie_lasts_for_a_year_after_the_latest_visit(visit: Visit) -> None:
+    somebody = visit()
+    names = set()
+    for _ in range(2):
+        (given,) = somebody.http.get("/session").headers.get_list("set-cookie")
+        assert "Max-Age=31536000" in given
+        names.add(visitors_name(somebody))
+    assert len(names) == 1
+    assert "set-cookie" not in visit(token("alice")).http.get("/session").headers
 
 
 def test_visitors_cookie_that_an_attacker_has_planted_is_worth_nothing_after_signing_in_or_out(visit: Visit) -> None:
@@ -332,6 +377,35 @@ def test_nobody_is_signed_in_by_a_request_that_another_site_can_make(visit: Visi
     )
     assert not [name for name in asked.headers if name.startswith("access-control")]
     assert victim.http.get("/session").json() == {"user": None}
+
+
+@pytest.mark.parametrize("content_type", [None, "text/plain", "application/x-www-form-urlencoded"])
+def test_nobody_says_anything_by_a_request_that_another_site_can_make(visit: Visit, content_type: str | None) -> None:
+    victim = visit()
+    victim.say("My name is Victim.")
+    headers = {"content-type": content_type} if content_type else {}
+    for path in ("/conversations", f"/conversations/{victim.latest}"):
+        assert victim.http.post(path, content='{"text": "Hello"}', headers=headers).status_code == 422
+    assert set(victim.conversations()) == {victim.latest}
+    assert len(victim.http.get(f"/conversations/{victim.latest}").json()) == 2
+
+
+def test_no_answer_is_kept_by_a_cache(visit: Visit) -> None:
+    somebody = visit()
+    answers = {
+        200: somebody.http.get("/conversations"),
+        401: visit("nonsense").http.get("/conversations"),
+        404: somebody.http.get(f"/conversations/{NONE}"),
+        405: somebody.http.put(f"/conversations/{NONE}"),
+        422: somebody.http.post("/conversations", json={}),
+    }
+    assert [answer.status_code for answer in answers.values()] == list(answers)
+    assert {answer.headers["cache-control"] for answer in answers.values()} == {"no-store"}
+
+
+def test_service_does_not_describe_itself(service: Service) -> None:
+    for path in ("/docs", "/redoc", "/openapi.json"):
+        assert httpx.get(f"{service.url}{path}").status_code == 404
 
 
 def test_over_https_a_cookie_from_a_neighbouring_domain_is_not_looked_at(

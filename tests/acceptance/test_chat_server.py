@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import psutil
@@ -19,6 +21,7 @@ from acceptance.conftest import Visit
 from waiting import wait_until
 
 from langgraph_tiered_checkpoint import EmbeddedServers
+from langgraph_tiered_checkpoint.errors import HotFullError, SchemaError, ThreadBusyError
 from langgraph_tiered_checkpoint.servers import free_port
 
 
@@ -106,6 +109,60 @@ def test_outage_is_an_error_and_neither_an_empty_list_nor_a_missing_conversation
         assert {answer.text for answer in refused} == {f'{{"detail":"{tier} does not answer just now"}}'}
     wait_until(lambda: alice.http.get("/conversations").status_code == 200, f"{tier} to be back")
     assert alice.say("What is my name?", hers) == "Your name is Alice."
+
+
+def test_model_that_does_not_stream_is_heard_once(
+    visit: Visit, chat_servers: EmbeddedServers, another_model: dict[str, str]
+) -> None:
+    another = Service(chat_servers, **another_model)
+    try:
+        alice = visit(url=another.url)
+        assert alice.say("My name is Alice.") == "It would seem:\nAlice"
+        assert alice.say("What is my name?", alice.latest) == "It would seem:\nAlice"
+        assert len(alice.http.get(f"/conversations/{alice.latest}").json()) == 4
+    finally:
+        another.stop()
+
+
+def test_text_that_is_none_is_refused(visit: Visit) -> None:
+    alice = visit()
+    for text in (r'"\ud800"', '""', "null", f'"{4_001 * "x"}"'):
+        body = f'{{"text": {text}}}'
+        refused = alice.http.post("/conversations", content=body, headers={"content-type": "application/json"})
+        assert (refused.status_code, refused.text) == (422, '{"detail":"this is not a message"}')
+    assert alice.conversations() == {}
+
+
+def imported(monkeypatch: pytest.MonkeyPatch, secret: str) -> Any:
+    """The service's module, in this process and without servers."""
+    monkeypatch.setenv("CHAT_SECRET", secret)
+    monkeypatch.setenv("REDIS_URL", "redis://localhost:1")
+    monkeypatch.setenv("POSTGRES_URL", "postgresql://localhost:1/none")
+    monkeypatch.delenv("MODEL", raising=False)
+    for name, path in (("model", SERVER.parent / "model.py"), ("app", SERVER / "app.py")):
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec
+        assert spec.loader
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, name, module)
+        spec.loader.exec_module(module)
+    return sys.modules["app"]
+
+
+def test_secret_that_can_be_guessed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SystemExit, match="CHAT_SECRET is shorter than 32 bytes"):
+        imported(monkeypatch, 31 * "x")
+
+
+@pytest.mark.parametrize(
+    ("error", "who"), [(HotFullError, "Redis"), (SchemaError, "Postgres"), (ThreadBusyError, "The store")]
+)
+async def test_only_the_tier_that_is_at_fault_is_named(
+    monkeypatch: pytest.MonkeyPatch, error: type[Exception], who: str
+) -> None:
+    answer = await imported(monkeypatch, 32 * "x").unavailable(None, error("the details"))
+    assert answer.status_code == 503
+    assert answer.body == f'{{"detail":"{who} does not answer just now"}}'.encode()
 
 
 @contextlib.contextmanager
