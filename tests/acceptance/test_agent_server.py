@@ -18,6 +18,7 @@ import pytest
 import redis
 from key_rules import broken_rules
 from langgraph_sdk import get_sync_client
+from langgraph_sdk.errors import APIStatusError
 from waiting import wait_until
 
 from langgraph_tiered_checkpoint import EmbeddedServers, TieredSaver
@@ -224,6 +225,34 @@ def test_rollback_of_the_first_run_leaves_an_empty_thread_to_the_next(server: Ag
     server.start_thinking(thread_id, "My name is Bob.")
     assert server.say(thread_id, "What is my name?", multitask_strategy="rollback") == "I don't know your name."
     assert len(server.history(thread_id)) == TURN
+
+
+@pytest.mark.parametrize("where", ["hot", "cold"])
+def test_deleting_a_run_removes_what_it_wrote_also_from_copies(server: AgentServer, place: Place, where: str) -> None:
+    thread_id = server.new_thread()
+    server.say(thread_id, "My name is Alice.")
+    before = server.history(thread_id)
+    server.say(thread_id, "My name is Bob.")
+    copy = server.threads.copy(thread_id)["thread_id"]
+    place(thread_id, where)
+    [latest, _] = server.runs.list(thread_id)
+    server.runs.delete(thread_id, latest["run_id"])
+    assert server.history(thread_id) == before
+    assert server.say(thread_id, "What is my name?") == "Your name is Alice."
+    assert server.say(copy, "What is my name?") == "Your name is Alice."
+
+
+def test_development_server_refuses_to_prune_to_the_latest_which_the_saver_does(
+    server: AgentServer, tiers: TieredSaver
+) -> None:
+    thread_id = server.new_thread()
+    server.say(thread_id, "My name is Alice.")
+    with pytest.raises(APIStatusError, match="keep_latest"):
+        server.threads.prune([thread_id], strategy="keep_latest")
+    assert len(server.history(thread_id)) == TURN
+    tiers.prune([thread_id], strategy="keep_latest")
+    assert len(server.history(thread_id)) == 1
+    assert server.say(thread_id, "What is my name?") == "Your name is Alice."
 
 
 @pytest.mark.parametrize("where", ["hot", "cold"])
