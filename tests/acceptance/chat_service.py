@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import httpx
 import jwt
+import pytest
 from waiting import wait_until
 
 from langgraph_tiered_checkpoint import EmbeddedServers
@@ -31,6 +34,22 @@ def answers(url: str) -> bool:
         return httpx.get(url).status_code == 200
     except httpx.TransportError:
         return False
+
+
+def imported(monkeypatch: pytest.MonkeyPatch, **settings: str) -> Any:
+    """The service's module in this process, without servers."""
+    urls = {"REDIS_URL": "redis://localhost:1", "POSTGRES_URL": "postgresql://localhost:1/none"}
+    for name, value in {"CHAT_SECRET": SECRET, **urls, **settings}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("MODEL", raising=False)
+    for name, path in (("model", SERVER.parent / "model.py"), ("app", SERVER / "app.py")):
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec
+        assert spec.loader
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, name, module)
+        spec.loader.exec_module(module)
+    return sys.modules["app"]
 
 
 class Service:

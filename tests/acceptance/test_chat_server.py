@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from typing import Any
 
 import httpx
 import psutil
 import psycopg
 import pytest
 import redis
-from acceptance.chat_service import SERVER, Service, answers
+from acceptance.chat_service import SERVER, Service, answers, imported
 from acceptance.conftest import Visit
 from waiting import wait_until
 
@@ -133,25 +131,9 @@ def test_text_that_is_none_is_refused(visit: Visit) -> None:
     assert alice.conversations() == {}
 
 
-def imported(monkeypatch: pytest.MonkeyPatch, secret: str) -> Any:
-    """The service's module, in this process and without servers."""
-    monkeypatch.setenv("CHAT_SECRET", secret)
-    monkeypatch.setenv("REDIS_URL", "redis://localhost:1")
-    monkeypatch.setenv("POSTGRES_URL", "postgresql://localhost:1/none")
-    monkeypatch.delenv("MODEL", raising=False)
-    for name, path in (("model", SERVER.parent / "model.py"), ("app", SERVER / "app.py")):
-        spec = importlib.util.spec_from_file_location(name, path)
-        assert spec
-        assert spec.loader
-        module = importlib.util.module_from_spec(spec)
-        monkeypatch.setitem(sys.modules, name, module)
-        spec.loader.exec_module(module)
-    return sys.modules["app"]
-
-
 def test_secret_that_can_be_guessed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SystemExit, match="CHAT_SECRET is shorter than 32 bytes"):
-        imported(monkeypatch, 31 * "x")
+        imported(monkeypatch, CHAT_SECRET=31 * "x")
 
 
 @pytest.mark.parametrize(
@@ -160,7 +142,7 @@ def test_secret_that_can_be_guessed_is_refused(monkeypatch: pytest.MonkeyPatch) 
 async def test_only_the_tier_that_is_at_fault_is_named(
     monkeypatch: pytest.MonkeyPatch, error: type[Exception], who: str
 ) -> None:
-    answer = await imported(monkeypatch, 32 * "x").unavailable(None, error("the details"))
+    answer = await imported(monkeypatch, CHAT_SECRET=32 * "x").unavailable(None, error("the details"))
     assert answer.status_code == 503
     assert answer.body == f'{{"detail":"{who} does not answer just now"}}'.encode()
 
