@@ -11,7 +11,7 @@ import contextvars
 import hashlib
 import json
 import random
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -191,7 +191,7 @@ class _Playback:
         except StopIteration:
             self.step = None
             self.notes.append(Note("ended", None))
-        except TieredCheckpointError as exc:
+        except (TieredCheckpointError, AssertionError) as exc:
             self.step = None
             self.notes.append(Note("ended", exc))
         self._made = self._ids.made
@@ -383,20 +383,17 @@ class Exploration:
 
     def _check(self, node: Node) -> None:
         held = self._held(node)
-        owed = node.facts.owed(max(held, default=("", ""))[0])
+        owed = node.facts.owed(_latest(held))
         missing = [i for i in owed if (i.checkpoint_id, i.task_id) not in held]
         if missing:
             raise BrokenPromiseError(f"neither tier holds {sorted(missing)}", node)
         fields, mortal = node.hot.thread(self.world.key)
-        meta = msgpack.unpackb(fields[b"m"]) if b"m" in fields else {"i": "", "rn": ""}
-        vouched = meta["rn"] == f"run {node.run}"
-        staying = vouched and meta["i"] not in node.facts.condemned
-        if mortal and staying and meta["s"] != "e" and meta["rb"] == 0:
-            only_here = held - self._held(replace(node, hot=HotState((), "")))
-            if only_here:
-                raise BrokenPromiseError(f"the only copy of {sorted(only_here)} has a TTL", node)
+        meta = msgpack.unpackb(fields[b"m"]) if b"m" in fields else None
+        vouched = meta is not None and meta["rn"] == f"run {node.run}"
+        if mortal and meta and meta["s"] != "e":
+            self._check_mortal(node, meta, held, vouched=vouched)
         *_, threads = (json.loads(rows) for rows in node.cold.rows)
-        lives = {row["incarnation"] for row in threads if row["flushed"]} | ({meta["i"]} if vouched else set())
+        lives = {row["incarnation"] for row in threads if row["flushed"]} | ({meta["i"]} if meta and vouched else set())
         if lives & node.facts.dead:
             raise BrokenPromiseError("a deleted thread is back", node)
         if node.hot.canon not in self._sound:
@@ -405,6 +402,18 @@ class Exploration:
             if wrong:
                 raise BrokenPromiseError("; ".join(wrong), node)
             self._sound.add(node.hot.canon)
+
+    def _check_mortal(self, node: Node, meta: Mapping[str, Any], held: set[tuple[str, str]], *, vouched: bool) -> None:
+        """No sole copy has a TTL: Postgres holds all of a promoted thread that may expire.
+
+        It need hold only what is owed while the hot copy may have more than there is: when a fall-back has brought
+        it back, from then until it is compared (not vouched for) or dropped (`rb`), and when a delete is under way.
+        """
+        only_here = held - self._held(replace(node, hot=HotState((), "")))
+        if not vouched or meta["rb"] or meta["i"] in node.facts.condemned:
+            only_here &= {(i.checkpoint_id, i.task_id) for i in node.facts.owed(_latest(held))}
+        if only_here:
+            raise BrokenPromiseError(f"the only copy of {sorted(only_here)} has a TTL", node)
 
     def _check_end(self, node: Node) -> None:
         """After everybody has ended or died, another worker finds and finishes all."""
@@ -424,7 +433,7 @@ class Exploration:
             facts = replace(facts, dead=facts.dead | facts.condemned)
         try:
             found = self._last_check(run)
-        except TieredCheckpointError as exc:
+        except (TieredCheckpointError, AssertionError) as exc:
             raise BrokenPromiseError(f"afterwards: {type(exc).__name__}: {exc}", node) from exc
         shown = {(id_, task) for id_, tasks in found for task in ("", *tasks)}
         missing = [i for i in facts.owed(found[0][0] if found else "") if (i.checkpoint_id, i.task_id) not in shown]
@@ -433,6 +442,10 @@ class Exploration:
         undead = [i for i in facts.stored if i.incarnation in facts.dead and i.checkpoint_id in dict(found)]
         if undead:
             raise BrokenPromiseError(f"afterwards {sorted(undead)} of a deleted thread can be read", node)
+
+
+def _latest(held: set[tuple[str, str]]) -> str:
+    return max(held, default=("", ""))[0]
 
 
 def _with(values: tuple[Any, ...], i: int, value: Any) -> tuple[Any, ...]:

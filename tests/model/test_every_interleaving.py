@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextvars
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -12,13 +13,13 @@ import psycopg
 import pytest
 import redis
 from homes import at, make_checkpoint
-from langgraph.checkpoint.base import Checkpoint
+from langgraph.checkpoint.base import Checkpoint, CheckpointTuple
 from model.interleaving import Actor, Budget, Exploration, Ids, Item
 from model.worlds import TABLES, World
 
 from langgraph_tiered_checkpoint import EmbeddedServers, Promotion, TieredSaver, Timeouts, lives
 from langgraph_tiered_checkpoint.errors import ColdRefusedError, NotPromotableError, ThreadBusyError, ThreadDeletedError
-from langgraph_tiered_checkpoint.plans import comparing, flushing, reading, structure, writing
+from langgraph_tiered_checkpoint.plans import batches, comparing, flushing, reading, structure, writing
 from langgraph_tiered_checkpoint.plans.listing import PAGE
 from langgraph_tiered_checkpoint.steps import Plan
 
@@ -62,6 +63,19 @@ class Cast:
         yield from self.requests.put_writes(at(THREAD, "", made["id"]), [("a", number)], f"task {number}", "")
         say("stored", self._item(made["id"], f"task {number}"))
 
+    def latest(self) -> Plan[CheckpointTuple | None]:
+        found = yield from self.requests.get_tuple(at(THREAD))
+        if found:
+            self._compare(found)
+        return found
+
+    def _compare(self, found: CheckpointTuple) -> None:
+        """The values are those that were put, and so is the pending write's."""
+        id_ = found.checkpoint["id"]
+        number, made = next((n, one) for n, one in enumerate(self.made) if one["id"] == id_)
+        assert found.checkpoint["channel_values"] == made["channel_values"], f"values of {id_}"
+        assert found.pending_writes in ([], [(f"task {number}", "a", number)]), f"pending writes of {id_}"
+
     def _item(self, id_: str, task: str) -> Item:
         return Item(id_, task, lives.recall(self.requests.store.number, THREAD).incarnation)
 
@@ -69,7 +83,7 @@ class Cast:
         """A run: reads the latest checkpoint, and goes on from there."""
 
         def program(say: Say) -> Plan[None]:
-            found = yield from self.requests.get_tuple(at(THREAD))
+            found = yield from self.latest()
             parent = found.checkpoint["id"] if found else None
             for number in numbers:
                 yield from self.store(number, parent, say)
@@ -79,6 +93,15 @@ class Cast:
 
     def flusher(self, name: str) -> Actor:
         return Actor(name, lambda _: self.requests.flush(THREAD), (ColdRefusedError, ThreadBusyError))
+
+    def batch(self) -> Actor:
+        """What a promoter does with the threads that are due."""
+
+        def program(_: Say) -> Plan[None]:
+            failed = yield from batches.flush_due(self.requests.store, [THREAD])
+            assert all(why.startswith(("ColdRefusedError", "ThreadBusyError")) for why in failed.values()), failed
+
+        return Actor("batch", program)
 
     def evictor(self) -> Actor:
         may_raise = (NotPromotableError, ThreadBusyError, ColdRefusedError)
@@ -98,7 +121,7 @@ class Cast:
     def reader(self) -> Actor:
         def program(say: Say) -> Plan[None]:
             say("reading", None)
-            found = yield from self.requests.get_tuple(at(THREAD))
+            found = yield from self.latest()
             say("read", found and found.checkpoint["id"])
 
         return Actor("reader", program)
@@ -118,6 +141,7 @@ class Cast:
             "N": self.writer("next writer", 3),
             "F": self.flusher("flusher"),
             "G": self.flusher("other flusher"),
+            "B": self.batch(),
             "E": self.evictor(),
             "P": self.pruner(),
             "M": self.promoter(),
@@ -126,15 +150,27 @@ class Cast:
         }[what]
 
     def last_check(self, run: Callable[[Plan[Any]], Any]) -> list[tuple[str, frozenset[str]]]:
-        """Another worker flushes what is left; then what `list` gives must be what there is, and the head its first."""
+        """Another worker flushes what is left; then what `list` gives must be what there is, and the head its first.
+
+        Every value must be the one that was put, and all the same once Postgres alone has it.
+        """
         run(self.requests.flush(THREAD))
-        head = run(self.requests.get_tuple(at(THREAD)))
+        found = self._all(run)
+        with suppress(NotPromotableError):
+            run(self.requests.evict(THREAD))
+            assert self._all(run) == found
+        return found
+
+    def _all(self, run: Callable[[Plan[Any]], Any]) -> list[tuple[str, frozenset[str]]]:
+        head = run(self.latest())
         listing = self.requests.listing(at(THREAD), None, None, None)
         found = []
         while not listing.done:
             found += run(listing.next_page())
         assert len(found) < PAGE
         assert (head and head.checkpoint["id"]) == (found[0].checkpoint["id"] if found else None)
+        for one in found:
+            self._compare(one)
         return [(one.checkpoint["id"], frozenset(task for task, *_ in one.pending_writes)) for one in found]
 
 
@@ -218,6 +254,7 @@ def promoted(saver: TieredSaver) -> Plan[None]:
         ("ephemeral", "MD", Budget(failovers=1)),
         ("ephemeral", "WP", Budget(failovers=1)),
         ("dirty", "WF", Budget(repeats=1)),
+        ("promoted", "WB", Budget(crashes=1)),
         ("promoted", "ED", Budget(failovers=1)),
     ],
 )
@@ -228,6 +265,7 @@ def test_some_operations(servers: EmbeddedServers, ids: Ids, state: str, actors:
 PAIRS = (
     *("WN", "WF", "WE", "WP", "WR", "WD", "FG", "FE", "FP", "FR", "FD"),
     *("EP", "ER", "ED", "PR", "PD", "RD", "DN", "MW", "MD", "ME"),
+    *("WB", "BF", "BE", "BP", "BR", "BD", "BM"),
 )
 MOST_OF_A_PAIR = 4_000
 """Nodes; a fall-back at any moment to any moment before has many times the paths of the other mishaps."""
