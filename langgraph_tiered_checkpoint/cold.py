@@ -53,31 +53,35 @@ class Cold(ColdReader):
             return origin
         return None
 
-    def claim(self, thread_id: str, incarnation: str, reason: str) -> Tx[Origin]:
-        """Make sure that the thread has a row, and reply with the row as it stands: perhaps of another incarnation."""
-        return Tx("claim", thread_id, partial(self._claim, thread_id, incarnation, reason), together=False)
+    def claim(self, thread_id: str, incarnation: str, reason: str, fresh_claim: str) -> Tx[Origin]:
+        """Make sure that the thread has a row, and reply with the row as it stands: perhaps of another incarnation.
 
-    def _claim(self, thread_id: str, incarnation: str, reason: str) -> Statements[Origin]:
+        The reply's `claim` is `fresh_claim` in a new row; who finds the row of another worker's claim shares it.
+        """
+        body = partial(self._claim, thread_id, incarnation, reason, fresh_claim)
+        return Tx("claim", thread_id, body, together=False)
+
+    def _claim(self, thread_id: str, incarnation: str, reason: str, claim: str) -> Statements[Origin]:
         for _ in range(_CLAIM_ATTEMPTS):
-            for row in (yield self._q("claim", thread=thread_id, incarnation=incarnation, reason=reason)):
+            for row in (yield self._q("claim", thread=thread_id, incarnation=incarnation, reason=reason, claim=claim)):
                 return Origin(*row)
             origin = yield from self._origin(thread_id)
             if origin is not None:
                 return origin
         raise ThreadBusyError(f"thread {thread_id!r}: its row in Postgres came and went meanwhile. Try again")
 
-    def claim_all(self, threads: Sequence[tuple[str, str, str]]) -> Tx[list[str]]:
+    def claim_all(self, threads: Sequence[tuple[str, str, str]], fresh_claim: str) -> Tx[list[str]]:
         """`claim` for several (thread id, incarnation, reason). The reply names those that had no row."""
         return Tx(
             "claim",
             ", ".join(thread_id for thread_id, *_ in threads),
-            partial(self._claim_all, threads),
+            partial(self._claim_all, threads, fresh_claim),
             together=False,
         )
 
-    def _claim_all(self, threads: Sequence[tuple[str, str, str]]) -> Statements[list[str]]:
+    def _claim_all(self, threads: Sequence[tuple[str, str, str]], claim: str) -> Statements[list[str]]:
         ids, incarnations, reasons = map(list, zip(*sorted(threads), strict=True))
-        claimed = yield self._q("claim_all", threads=ids, incarnations=incarnations, reasons=reasons)
+        claimed = yield self._q("claim_all", threads=ids, incarnations=incarnations, reasons=reasons, claim=claim)
         return [thread_id for (thread_id,) in claimed]
 
     def unclaim(self, thread_id: str, incarnation: str) -> Tx[bool]:

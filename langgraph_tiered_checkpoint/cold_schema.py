@@ -40,6 +40,7 @@ _ADDED_COLUMNS = {
     # The last column that each ALTER TABLE adds
     "writes_task_path": ("checkpoint_writes", "task_path"),
     "checkpoints_metadata": ("checkpoints", "tiered_metadata_sha256"),
+    "threads_claim": ("tiered_threads", "claim"),
 }
 _SETUP_KEY = 0x4C47_5449_4552_01
 _INDEX_KEY = 0x4C47_5449_4552_02

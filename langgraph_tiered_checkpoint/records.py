@@ -86,6 +86,9 @@ class Origin(NamedTuple):
     flushed: str
     """The change id that was flushed last; empty if a first copy has not been committed yet."""
     pinned: bool
+    claim: str = ""
+    """What a first copy is committed behind: differs if the row was deleted meanwhile, and the thread claimed anew.
+    Empty where nobody asks."""
 
 
 class ThreadBatch(NamedTuple):
@@ -94,7 +97,7 @@ class ThreadBatch(NamedTuple):
     thread_id: str
     incarnation: str
     expected: str
-    """The change id that Postgres must hold for the batch to apply."""
+    """The change id that Postgres must hold for the batch to apply; of a first copy, the claim."""
     flushed: str
     """The change id that Postgres holds afterwards."""
     checkpoints: list[CheckpointRow]

@@ -88,7 +88,7 @@ def batch(
     checkpoints: Sequence[CheckpointRow] = (),
     blobs: Sequence[BlobRow] = (),
     writes: Sequence[WriteRow] = (),
-    expected: str = "",
+    expected: str = "claim",
     flushed: str = "1.a",
     incarnation: str = "i",
 ) -> ThreadBatch:

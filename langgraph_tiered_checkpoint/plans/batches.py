@@ -9,6 +9,7 @@ from contextlib import suppress
 from langgraph_tiered_checkpoint.cold import Cold
 from langgraph_tiered_checkpoint.errors import ColdRefusedError, ColdTimeoutError, FlushError
 from langgraph_tiered_checkpoint.hot import BUCKETS, PAGE_BYTES
+from langgraph_tiered_checkpoint.lives import new_id
 from langgraph_tiered_checkpoint.plans.flushing import (
     acknowledged,
     answers,
@@ -144,7 +145,8 @@ def _flush_together(store: Store, cold: Cold, thread_ids: Sequence[str]) -> Plan
     dirty = {t: peek for t, peek in peeks.items() if peek.state == "d"}
     threads = {t: peek for t, peek in dirty.items() if peek.flushed and not peek.rebase}
     first = {t: peek for t, peek in dirty.items() if not (peek.flushed or peek.rebase or peek.moved)}
-    bases = (yield from _copy_bases(store, cold, first)) if first else {}
+    claim = new_id()
+    bases = (yield from _copy_bases(store, cold, first, claim)) if first else {}
     threads |= {t: first[t] for t in bases}
     alone = [t for t in dirty if t not in threads]
     if not threads:
@@ -157,7 +159,8 @@ def _flush_together(store: Store, cold: Cold, thread_ids: Sequence[str]) -> Plan
             if thread_id in bases:
                 yield cold.unclaim(thread_id, peek.incarnation)
             continue
-        batches[thread_id] = batch_of(thread_id, peek, joined(bases.get(thread_id), changes.rows), changes.through)
+        rows = joined(bases.get(thread_id), changes.rows)
+        batches[thread_id] = batch_of(thread_id, peek, rows, changes.through, peek.flushed or claim)
         if changes.more:
             alone.append(thread_id)
     committed = yield from _commit_together(cold, list(batches.values()))
@@ -184,12 +187,12 @@ def _commit_together(cold: Cold, batches: Sequence[ThreadBatch]) -> Plan[frozens
     return committed
 
 
-def _copy_bases(store: Store, cold: Cold, first: Mapping[str, Peek]) -> Plan[dict[str, Rows]]:
+def _copy_bases(store: Store, cold: Cold, first: Mapping[str, Peek], claim: str) -> Plan[dict[str, Rows]]:
     """Begin the first copy of several threads: claim them, and copy what they hold, but for what the reply has.
 
     A thread that is not in the reply needs a flush of its own.
     """
-    claimed = yield cold.claim_all([(t, peek.incarnation, peek.reason) for t, peek in first.items()])
+    claimed = yield cold.claim_all([(t, peek.incarnation, peek.reason) for t, peek in first.items()], claim)
     bases: dict[str, Rows] = {}
     for start in range(0, len(claimed), _SCANS):
         cursors = dict.fromkeys(claimed[start : start + _SCANS], "0")
@@ -207,7 +210,7 @@ def _copy_bases(store: Store, cold: Cold, first: Mapping[str, Peek]) -> Plan[dic
                 cursors[thread_id] = following
             cursors = {t: cursor for t, cursor in cursors.items() if cursor != "0"}
             if sum(size_of(rows) for rows in bases.values()) >= PAGE_BYTES:
-                pages = [batch_of(t, first[t], rows, "") for t, rows in bases.items()]
+                pages = [batch_of(t, first[t], rows, "", claim) for t, rows in bases.items()]
                 committed = yield from _commit_together(cold, pages)
                 bases = dict.fromkeys(committed, Rows([], [], []))
                 cursors = {t: cursor for t, cursor in cursors.items() if t in committed}

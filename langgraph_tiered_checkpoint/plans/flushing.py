@@ -23,7 +23,7 @@ from langgraph_tiered_checkpoint.hot import PAGE_BYTES
 from langgraph_tiered_checkpoint.lives import new_id
 from langgraph_tiered_checkpoint.plans.comparing import compare
 from langgraph_tiered_checkpoint.plans.store import Store
-from langgraph_tiered_checkpoint.records import ThreadBatch
+from langgraph_tiered_checkpoint.records import Origin, ThreadBatch
 from langgraph_tiered_checkpoint.replies import Changes, Peek, Rows, parse_changes, parse_peek, parse_rows
 from langgraph_tiered_checkpoint.steps import Lua, Plan
 
@@ -116,35 +116,40 @@ def answers(cold: Cold, thread_id: str) -> Plan[bool]:
 
 def _flush_once(store: Store, cold: Cold, thread_id: str, peek: Peek, *, last_chance: bool) -> Plan[int]:
     """The reply is the number of the change up to which all is done; 0 if that has to be looked up."""
-    fenced = bool(peek.flushed) or (yield from _claim(cold, thread_id, peek))
-    base: Rows | None = None
+    fence = peek.flushed or (yield from _claim(cold, thread_id, peek))
+    fenced, base = bool(fence), None
     if fenced and (not peek.flushed or peek.rebase == 1):
-        base = yield from _copy_base(store, cold, thread_id, peek)
+        base = yield from _copy_base(store, cold, thread_id, peek, fence)
         fenced = base is not None
-    done = (yield from _copy_changes(store, cold, thread_id, peek, base)) if fenced else None
+    done = (yield from _copy_changes(store, cold, thread_id, peek, base, fence)) if fenced else None
     if done is None:
         yield from _reconcile(store, cold, thread_id, peek, last_chance=last_chance)
     return done or 0
 
 
-def _claim(cold: Cold, thread_id: str, peek: Peek) -> Plan[bool]:
-    """Make sure of the thread's row before anything is read. False: somebody else has flushed the thread already."""
-    origin = yield cold.claim(thread_id, peek.incarnation, peek.reason)
-    return origin.incarnation == peek.incarnation and not origin.flushed
+def _claim(cold: Cold, thread_id: str, peek: Peek) -> Plan[str]:
+    """Make sure of the thread's row before anything is read; the reply is the fence of a first copy.
+
+    Empty: somebody else has flushed the thread already.
+    """
+    origin: Origin = yield cold.claim(thread_id, peek.incarnation, peek.reason, new_id())
+    return origin.claim if origin.incarnation == peek.incarnation and not origin.flushed else ""
 
 
-def _copy_changes(store: Store, cold: Cold, thread_id: str, peek: Peek, base: Rows | None) -> Plan[int | None]:
+def _copy_changes(
+    store: Store, cold: Cold, thread_id: str, peek: Peek, base: Rows | None, fence: str
+) -> Plan[int | None]:
     """Replay the log into Postgres, a page and an acknowledgement at a time. None: the fence did not hold.
 
     What is left of the `base` goes with the first page.
 
     The reply is the number of the last change that was acknowledged; 0 if that was refused.
     """
-    expected, number = peek.flushed, peek.flushed_number
+    expected, number = fence, peek.flushed_number
     while True:
         changes: Changes | None = parse_changes((yield store.hot.changes(thread_id, peek.incarnation, number)))
         if changes is None:
-            if not expected:
+            if not peek.flushed:
                 yield cold.unclaim(thread_id, peek.incarnation)
             return 0
         batch = batch_of(thread_id, peek, joined(base, changes.rows), changes.through, expected)
@@ -175,7 +180,7 @@ def acknowledged(store: Store, thread_id: str, incarnation: str, verdict: bytes,
             yield from compare(store, thread_id, peek.incarnation, peek.flushed)
 
 
-def _copy_base(store: Store, cold: Cold, thread_id: str, peek: Peek) -> Plan[Rows | None]:
+def _copy_base(store: Store, cold: Cold, thread_id: str, peek: Peek, fence: str) -> Plan[Rows | None]:
     """Copy everything the thread holds, without moving the fence, but for the last rows: these are the reply.
 
     None: the fence did not hold. What changes meanwhile is in the log. Where Postgres holds something already, from a
@@ -194,7 +199,7 @@ def _copy_base(store: Store, cold: Cold, thread_id: str, peek: Peek) -> Plan[Row
         if cursor == "0":
             return base
         if size >= PAGE_BYTES:
-            if not (yield cold.commit([batch_of(thread_id, peek, base, peek.flushed)], keep=peek.rebase > 0)):
+            if not (yield cold.commit([batch_of(thread_id, peek, base, peek.flushed, fence)], keep=peek.rebase > 0)):
                 return None
             base, size = Rows([], [], []), 0
 
@@ -265,12 +270,12 @@ def _trim(store: Store, thread_id: str, incarnation: str) -> Plan[None]:
         _, more = yield store.hot.trim(thread_id, incarnation)
 
 
-def batch_of(thread_id: str, peek: Peek, rows: Rows, through: str, expected: str | None = None) -> ThreadBatch:
-    """Rows for Postgres, and the fence: by default what was flushed when the thread was looked at."""
+def batch_of(thread_id: str, peek: Peek, rows: Rows, through: str, expected: str) -> ThreadBatch:
+    """Rows for Postgres, and the fence: what was flushed before, or the claim."""
     return ThreadBatch(
         thread_id,
         peek.incarnation,
-        peek.flushed if expected is None else expected,
+        expected,
         through,
         *rows,
         peek.last_write_ms,

@@ -80,7 +80,7 @@ def _fill(store: Store, thread_id: str, ns: str, found: Found, answer: ColdAnswe
     resident = found.kind in ("miss", "unsure")
     if not found.token and not resident:
         return False
-    incarnation, flushed, pinned = origin or ("", "", False)
+    incarnation, flushed, pinned, _ = origin or ("", "", False, "")
     head = answer.stored.row.checkpoint_id if answer.stored else ""
     since = head if found.oldest is None else min(head, found.oldest)
     tag = new_id()

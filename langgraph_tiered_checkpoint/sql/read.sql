@@ -237,8 +237,8 @@ CROSS JOIN LATERAL (
 ) AS w
 
 -- name: origin
--- The fence of a thread. Reply: (incarnation, flushed, pinned).
-SELECT incarnation, flushed, pinned FROM $schema.tiered_threads WHERE thread_id = %(thread)s
+-- The fence of a thread. Reply: (incarnation, flushed, pinned, claim).
+SELECT incarnation, flushed, pinned, claim FROM $schema.tiered_threads WHERE thread_id = %(thread)s
 
 -- name: status
 -- What `explain` says of a thread, one row if Postgres has anything of it.

@@ -66,7 +66,8 @@ CREATE TABLE IF NOT EXISTS $schema.tiered_threads (
     promoted_at TIMESTAMPTZ NOT NULL DEFAULT now(),
     last_write_at TIMESTAMPTZ,
     reason TEXT NOT NULL DEFAULT '',
-    pinned BOOLEAN NOT NULL DEFAULT false
+    pinned BOOLEAN NOT NULL DEFAULT false,
+    claim TEXT NOT NULL DEFAULT ''
 );
 
 -- name: blobs_nullable
@@ -83,6 +84,10 @@ ALTER TABLE $schema.checkpoints
     ADD COLUMN IF NOT EXISTS tiered_metadata_type TEXT,
     ADD COLUMN IF NOT EXISTS tiered_metadata BYTEA,
     ADD COLUMN IF NOT EXISTS tiered_metadata_sha256 BYTEA;
+
+-- name: threads_claim
+-- Our column, for tables that an older version made.
+ALTER TABLE $schema.tiered_threads ADD COLUMN IF NOT EXISTS claim TEXT NOT NULL DEFAULT '';
 
 -- name: checkpoints_thread_id_idx
 -- Official migration 6.

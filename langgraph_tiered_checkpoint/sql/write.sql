@@ -2,15 +2,15 @@
 
 -- name: claim
 -- The row of a thread that is about to be promoted. Reply: the new row; nothing if there is one already.
-INSERT INTO $schema.tiered_threads (thread_id, incarnation, reason)
-VALUES (%(thread)s, %(incarnation)s, %(reason)s)
+INSERT INTO $schema.tiered_threads (thread_id, incarnation, reason, claim)
+VALUES (%(thread)s, %(incarnation)s, %(reason)s, %(claim)s)
 ON CONFLICT (thread_id) DO NOTHING
-RETURNING incarnation, flushed, pinned
+RETURNING incarnation, flushed, pinned, claim
 
 -- name: claim_all
 -- The rows of several threads that are about to be promoted, in id order. Reply: the threads that had none.
-INSERT INTO $schema.tiered_threads (thread_id, incarnation, reason)
-SELECT * FROM unnest(%(threads)s::text[], %(incarnations)s::text[], %(reasons)s::text[])
+INSERT INTO $schema.tiered_threads (thread_id, incarnation, reason, claim)
+SELECT n.*, %(claim)s FROM unnest(%(threads)s::text[], %(incarnations)s::text[], %(reasons)s::text[]) AS n
 ON CONFLICT (thread_id) DO NOTHING
 RETURNING thread_id
 
@@ -67,7 +67,8 @@ WHERE t.thread_id = n.thread_id
 
 -- name: commit
 -- The rows of several threads, and what was flushed last of each: only where the fence holds, which is locked in id
--- order. Reply: the threads of which it did. Where it did not, the row has changed under the lock, and is judged anew.
+-- order. Before anything was flushed, the fence is the claim: that of a row that was deleted since holds no more.
+-- Reply: the threads of which it did. Where it did not, the row has changed under the lock, and is judged anew.
 -- Arrays are unnested in the SELECT list, one row at a time; in FROM they would be gathered first, in a file if large.
 -- A row that is there already is not written again, unless a repeated put changed it and it is not to be kept; of
 -- writes to an ordinary index the first wins, of those to a special (negative) one the last unless it is to be kept.
@@ -90,7 +91,8 @@ held AS (
         %(last_writes)s::bigint[], %(reasons)s::text[]
     ) AS n (thread_id, incarnation, expected, flushed, last_write_ms, reason)
     JOIN locked USING (thread_id) -- if several
-    WHERE t.thread_id = n.thread_id AND t.incarnation = n.incarnation AND t.flushed = n.expected
+    WHERE t.thread_id = n.thread_id AND t.incarnation = n.incarnation
+    AND coalesce(nullif(t.flushed, ''), t.claim) = n.expected
     RETURNING t.thread_id
 )
 -- if c_threads

@@ -55,7 +55,7 @@ def official(postgres_url: str) -> Iterator[PostgresSaver]:
 
 
 def store(conn: Connection, cold: Cold, thread: str, **rows: Any) -> None:
-    run(conn, cold.claim(thread, "i", "age"))
+    run(conn, cold.claim(thread, "i", "age", "claim"))
     assert run(conn, cold.commit([batch(thread, **rows)])) == {thread}
 
 
@@ -270,7 +270,7 @@ def test_fetch_tells_no_thread_from_no_checkpoint(conn: Connection, cold: Cold) 
     assert run(conn, cold.fetch("t", "ns", None)) == (Origin("i", "1.a", pinned=False), None, [], [], True)
     assert run(conn, cold.fetch("t", "", "2")).stored is None
     assert run(conn, cold.fetch("early", "", None)).heads_exist
-    run(conn, cold.claim("claimed", "i", "age"))
+    run(conn, cold.claim("claimed", "i", "age", "claim"))
     assert run(conn, cold.fetch("claimed", "", None)) == (Origin("i", "", pinned=False), None, [], [], False)
 
 
@@ -454,7 +454,7 @@ def test_lists_use_indexes(conn: Connection, cold: Cold) -> None:
 
 
 def test_thread_ids_pages_through_all_threads_with_checkpoints(conn: Connection, cold: Cold, many: list[Key]) -> None:
-    run(conn, cold.claim("claimed only", "i", "age"))
+    run(conn, cold.claim("claimed only", "i", "age", "claim"))
     official_only = f"INSERT INTO {cold._q.prefix}checkpoints (thread_id, checkpoint_id, checkpoint)"
     conn.execute(f"{official_only} VALUES ('Z', '1', '{{}}')".encode())
     expected = list(dict.fromkeys(sorted([*(key[0] for key in many), "Z"])))
@@ -620,27 +620,39 @@ def test_an_adoption_beside_a_delete_leaves_no_row_behind(
 
 
 def test_claim_keeps_the_row_that_is_there_and_unclaim_only_takes_unflushed_ones(conn: Connection, cold: Cold) -> None:
-    assert run(conn, cold.claim("t", "i", "age")) == Origin("i", "", pinned=False)
-    assert run(conn, cold.claim("t", "j", "age")) == Origin("i", "", pinned=False)
+    assert run(conn, cold.claim("t", "i", "age", "claim")) == Origin("i", "", pinned=False, claim="claim")
+    assert run(conn, cold.claim("t", "j", "age", "later")) == Origin("i", "", pinned=False, claim="claim")
     run(conn, cold.unclaim("t", "j"))
-    assert run(conn, cold.claim("t", "k", "age")).incarnation == "i"
+    assert run(conn, cold.claim("t", "k", "age", "claim")).incarnation == "i"
     run(conn, cold.unclaim("t", "i"))
-    assert run(conn, cold.claim("t", "k", "age")).incarnation == "k"
+    assert run(conn, cold.claim("t", "k", "age", "claim")).incarnation == "k"
     run(conn, cold.commit([batch("t", incarnation="k")]))
     run(conn, cold.unclaim("t", "k"))
     assert counts(conn, cold, "t")[3] == 1
 
 
 def test_claims_of_several_threads_name_those_that_had_no_row(conn: Connection, cold: Cold) -> None:
-    run(conn, cold.claim("b", "i", "age"))
-    assert run(conn, cold.claim_all([("c", "k", "size"), ("b", "j", "age"), ("a", "l", "age")])) == ["a", "c"]
-    assert run(conn, cold.origin("a")) == Origin("l", "", pinned=False)
-    assert run(conn, cold.origin("b")) == Origin("i", "", pinned=False)
+    run(conn, cold.claim("b", "i", "age", "claim"))
+    threads = [("c", "k", "size"), ("b", "j", "age"), ("a", "l", "age")]
+    assert run(conn, cold.claim_all(threads, "later")) == ["a", "c"]
+    assert run(conn, cold.origin("a")) == Origin("l", "", pinned=False, claim="later")
+    assert run(conn, cold.origin("b")) == Origin("i", "", pinned=False, claim="claim")
+
+
+def test_first_copy_is_not_committed_behind_the_claim_of_another(conn: Connection, cold: Cold) -> None:
+    run(conn, cold.claim("t", "i", "age", "claim"))
+    run(conn, cold.delete("t"))
+    run(conn, cold.claim("t", "i", "age", "later"))
+    assert run(conn, cold.commit([batch("t", checkpoints=[checkpoint_row("1")])])) == frozenset()
+    assert run(conn, cold.commit([batch("t", expected="")])) == frozenset()
+    assert run(conn, cold.commit([batch("t", expected="later", flushed="")])) == {"t"}
+    assert run(conn, cold.commit([batch("t", expected="later")])) == {"t"}
+    assert run(conn, cold.commit([batch("t", expected="later", flushed="2.b")])) == frozenset()
 
 
 def test_commit_writes_only_threads_whose_fence_holds(conn: Connection, cold: Cold) -> None:
     for thread in ("b", "a", "other life", "ahead"):
-        run(conn, cold.claim(thread, "i", "age"))
+        run(conn, cold.claim(thread, "i", "age", "claim"))
     run(conn, cold.commit([batch("ahead", flushed="5")]))
     rows: dict[str, Any] = {"checkpoints": [checkpoint_row("1")], "blobs": [blob("c", "1")], "writes": [write("1")]}
     batches = [
@@ -659,8 +671,8 @@ def test_commit_writes_only_threads_whose_fence_holds(conn: Connection, cold: Co
 
 
 def test_commit_can_write_a_page_without_advancing(conn: Connection, cold: Cold) -> None:
-    store(conn, cold, "t", checkpoints=[checkpoint_row("1")], expected="", flushed="")
-    store(conn, cold, "t", checkpoints=[checkpoint_row("2")], expected="", flushed="7")
+    store(conn, cold, "t", checkpoints=[checkpoint_row("1")], flushed="")
+    store(conn, cold, "t", checkpoints=[checkpoint_row("2")], flushed="7")
     assert run(conn, cold.fetch("t", "", None)).origin == Origin("i", "7", pinned=False)
     assert counts(conn, cold, "t")[0] == 2
 
@@ -703,7 +715,7 @@ def test_two_commits_of_one_thread_exclude_each_other(postgres_url: str) -> None
     cold = Cold(None)
     with connect(postgres_url) as one, connect(postgres_url) as two, connect(postgres_url) as watch:
         set_up(one, cold)
-        run(one, cold.claim("t", "i", "age"))
+        run(one, cold.claim("t", "i", "age", "claim"))
         one.execute("BEGIN")
         assert run(one, cold.commit([batch("t", checkpoints=[checkpoint_row("1")], flushed="1.one")]))
         with ThreadPoolExecutor(1) as pool:
@@ -715,14 +727,14 @@ def test_two_commits_of_one_thread_exclude_each_other(postgres_url: str) -> None
 
 
 def test_pin_needs_the_incarnation(conn: Connection, cold: Cold) -> None:
-    run(conn, cold.claim("t", "i", "age"))
+    run(conn, cold.claim("t", "i", "age", "claim"))
     assert not run(conn, cold.pin("t", "j", pinned=True))
     assert run(conn, cold.pin("t", "i", pinned=True))
-    assert run(conn, cold.origin("t")) == Origin("i", "", pinned=True)
+    assert run(conn, cold.origin("t")) == Origin("i", "", pinned=True, claim="claim")
 
 
 def test_claim_alone_is_nothing_to_adopt(conn: Connection, cold: Cold) -> None:
-    run(conn, cold.claim("t", "i", "age"))
+    run(conn, cold.claim("t", "i", "age", "claim"))
     assert run(conn, cold.adopt("t", "x")) is None
     assert run(conn, cold.commit([batch("t", checkpoints=[checkpoint_row("1")], flushed="")]))
     assert run(conn, cold.adopt("t", "x")) == Origin("i", "", pinned=False)
@@ -840,7 +852,7 @@ def test_copy_copies_everything_under_a_new_fence(conn: Connection, cold: Cold) 
 
 def test_copy_refuses_any_existing_target_and_copies_no_absence(conn: Connection, cold: Cold) -> None:
     build(conn, cold, "t")
-    run(conn, cold.claim("claimed", "x", "age"))
+    run(conn, cold.claim("claimed", "x", "age", "claim"))
     for target in ("t", "claimed"):
         with pytest.raises(ConfigurationError, match=f"thread '{target}' already exists"):
             run(conn, cold.copy("t", target, "j", "0.j"))

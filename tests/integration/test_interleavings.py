@@ -18,6 +18,8 @@ from stepping import Stepped
 from langgraph_tiered_checkpoint import Promotion, TieredSaver
 from langgraph_tiered_checkpoint.errors import FlushError, ThreadDeletedError
 from langgraph_tiered_checkpoint.plans import flushing, reading, structure
+from langgraph_tiered_checkpoint.plans.batches import flush_due
+from langgraph_tiered_checkpoint.steps import Plan
 
 
 @pytest.fixture
@@ -120,6 +122,27 @@ def test_claim_of_a_worker_that_died_while_the_thread_was_deleted_is_in_nobodys_
     saver.promote("t")
     saver.evict("t")
     assert [t.checkpoint["id"] for t in saver.list(at("t"))] == [afresh["id"]]
+
+
+@pytest.mark.parametrize("first", ["alone", "in a batch"])
+@pytest.mark.parametrize("then", ["alone", "in a batch"])
+def test_first_copy_of_a_deleted_thread_is_not_committed_behind_a_later_claim(
+    saver: TieredSaver, first: str, then: str
+) -> None:
+    def flush(how: str) -> Stepped:
+        plan: Plan[Any] = flushing.flush(saver._store, "t") if how == "alone" else flush_due(saver._store, ["t"])
+        return Stepped(saver, plan)
+
+    store(saver, at("t"), checkpoint(1))
+    saver._sync.run(iter_promote(saver))
+    stalled = flush(first).stop_before("commit")
+    late = flush(then).stop_before("claim")
+    saver.delete_thread("t")
+    late.take(1)
+    stalled.finish()
+    late.finish()
+    assert saver.explain("t").state == "absent"
+    assert list(saver.list(at("t"))) == []
 
 
 # --- writes that come before their checkpoint

@@ -40,7 +40,7 @@ def servers() -> Iterator[EmbeddedServers]:
 @pytest.fixture
 def ids(monkeypatch: pytest.MonkeyPatch) -> Ids:
     made = Ids()
-    for module in (comparing, flushing, lives, reading, structure, writing):
+    for module in (batches, comparing, flushing, lives, reading, structure, writing):
         monkeypatch.setattr(module, "new_id", made)
     monkeypatch.setattr(structure, "_ROUNDS", 4)
     return made
@@ -246,7 +246,8 @@ def promoted(saver: TieredSaver) -> Plan[None]:
 @pytest.mark.parametrize(
     ("state", "actors", "budget"),
     [
-        ("promoted", "WFG", Budget()),
+        ("promoted", "FGD", Budget()),
+        ("dirty", "WFG", Budget()),
         ("dirty", "FED", Budget()),
         ("clean", "WE", Budget(lapses=1)),
         ("clean", "RD", Budget(lapses=1)),

@@ -100,6 +100,9 @@ class World:
                 [{k: v for k, v in row.items() if k not in _TIMES and not k.endswith("_ms")} for row in json.loads(of)]
                 for of in rows
             ]
+            for row in timeless[-1]:
+                if row["flushed"]:
+                    del row["claim"]  # only a first copy is committed behind it
             self._cold = ColdState(rows, json.dumps(timeless, sort_keys=True))
         return self._hot, self._cold
 

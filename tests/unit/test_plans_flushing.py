@@ -46,7 +46,7 @@ def test_first_flush_claims_its_row_before_it_reads_the_thread() -> None:
         flushing.flush(STORE, "t"),
         [
             ("peek", peek()),
-            ("claim", Origin("life", "", pinned=False)),
+            ("claim", Origin("life", "", pinned=False, claim="claim")),
             ("scan", [b"scan", b"0", [], 2, b"d"]),
             ("changes", changes()),
             ("commit", frozenset({"t"})),
@@ -79,7 +79,7 @@ def test_thread_that_vanishes_after_the_claim_takes_its_row_along() -> None:
         flushing.flush(STORE, "t"),
         [
             ("peek", peek()),
-            ("claim", Origin("life", "", pinned=False)),
+            ("claim", Origin("life", "", pinned=False, claim="claim")),
             ("scan", [b"gone"]),
             ("unclaim", None),
             ("status", None),
@@ -294,7 +294,7 @@ def test_first_copy_that_another_worker_has_begun_is_flushed_alone() -> None:
             ("peek*1", [peek()]),
             ("claim", []),
             ("peek", peek()),
-            ("claim", Origin("life", "", pinned=False)),
+            ("claim", Origin("life", "", pinned=False, claim="claim")),
             ("scan", first(b"of a")),
             ("changes", changes()),
             ("commit", frozenset({"a"})),
@@ -329,7 +329,7 @@ def test_first_copy_of_a_large_thread_is_committed_in_pages_that_do_not_move_the
         ("commit", frozenset({"t"})),
         ("ack", [b"clean", b"0"]),
     ]
-    alone = [("peek", peek()), ("claim", Origin("life", "", pinned=False)), *script]
+    alone = [("peek", peek()), ("claim", Origin("life", "", pinned=False, claim="claim")), *script]
     together = [
         ("peek*1", [peek()]),
         ("claim", ["t"]),
@@ -355,7 +355,7 @@ def test_first_copy_whose_page_is_refused_does_not_hold_up_the_others() -> None:
             ("commit", frozenset({"b"})),
             ("ack*1", [[b"clean", b"0"]]),
             ("peek", peek()),
-            ("claim", Origin("life", "", pinned=False)),
+            ("claim", Origin("life", "", pinned=False, claim="claim")),
             ("scan", [b"scan", b"7", large, 2, b"d"]),
             ("commit", ColdRefusedError("too big")),
             ("park", [b"parked", 1000]),
