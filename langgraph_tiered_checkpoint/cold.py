@@ -39,19 +39,22 @@ class Cold(ColdReader):
         """The origin of a thread; one that only the official saver has written gets its row first.
 
         The reply is None if Postgres has nothing of the thread, or a claim alone, whose worker is about to copy
-        something, or died when the thread was being deleted. One statement, unless there is a claim, or somebody else
-        adopts it just now.
+        something, or died when the thread was being deleted. Only for a thread that was not in the hot tier: what the
+        holder of a claim has copied by now is of a life that has ended, and can be committed no more. One statement,
+        unless there is a claim, or somebody else adopts it just now.
         """
         return Tx("adopt", thread_id, partial(self._adopt, thread_id, fresh_incarnation), together=False)
 
     def _adopt(self, thread_id: str, incarnation: str) -> Statements[Origin | None]:
+        origin = None
         for row in (yield self._q("adopt", thread=thread_id, incarnation=incarnation, flushed=f"0.{incarnation}")):
             origin = Origin(*row) if row[0] else (yield from self._origin(thread_id))  # somebody else was faster
-            if origin is not None and not origin.flushed:
+        while origin is not None and not origin.flushed:
+            if (yield self._q("void_claim", thread=thread_id, incarnation=origin.incarnation, claim=incarnation)):
                 [(any_rows, _)] = yield self._q("has_rows", source=thread_id, target=thread_id)
                 return origin if any_rows else None
-            return origin
-        return None
+            origin = yield from self._origin(thread_id)
+        return origin
 
     def claim(self, thread_id: str, incarnation: str, reason: str, fresh_claim: str) -> Tx[Origin]:
         """Make sure that the thread has a row, and reply with the row as it stands: perhaps of another incarnation.

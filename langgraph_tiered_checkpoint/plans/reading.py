@@ -53,10 +53,11 @@ def _consult(
     """Ask Postgres for what the hot tier does not answer for. True: it should now, ask it again."""
     answer = yield cold.fetch(thread_id, ns, checkpoint_id or None, found.oldest)
     origin = answer.origin
-    if origin is not None and not origin.flushed and not answer.heads_exist:
-        origin = None  # a claim alone: see `Cold.adopt`
-    if origin is None and answer.heads_exist:
+    claimed = origin is not None and not origin.flushed
+    if claimed or (origin is None and answer.heads_exist):
         origin = yield cold.adopt(thread_id, new_id())
+    if claimed and origin is not None and origin.flushed:  # committed meanwhile
+        return (yield from _consult(store, cold, thread_id, ns, checkpoint_id, found))
     filled = False
     if not checkpoint_id and not answer.sends and found.kind != "busy":
         filled = yield from _fill(store, thread_id, ns, found, answer, origin)

@@ -19,6 +19,12 @@ RETURNING thread_id
 DELETE FROM $schema.tiered_threads WHERE thread_id = %(thread)s AND incarnation = %(incarnation)s AND flushed = ''
 RETURNING true
 
+-- name: void_claim
+-- Whoever has begun a first copy can commit it no more. Reply: a row, unless something was flushed or the row is gone.
+UPDATE $schema.tiered_threads SET claim = %(claim)s
+WHERE thread_id = %(thread)s AND incarnation = %(incarnation)s AND flushed = ''
+RETURNING true
+
 -- name: adopt
 -- The row of a thread, made for one that only the official saver has written. The evidence is locked until the row is
 -- committed: a concurrent delete of the thread waits, and then sees the row.

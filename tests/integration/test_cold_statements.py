@@ -736,8 +736,10 @@ def test_pin_needs_the_incarnation(conn: Connection, cold: Cold) -> None:
 def test_claim_alone_is_nothing_to_adopt(conn: Connection, cold: Cold) -> None:
     run(conn, cold.claim("t", "i", "age", "claim"))
     assert run(conn, cold.adopt("t", "x")) is None
-    assert run(conn, cold.commit([batch("t", checkpoints=[checkpoint_row("1")], flushed="")]))
-    assert run(conn, cold.adopt("t", "x")) == Origin("i", "", pinned=False)
+    assert not run(conn, cold.commit([batch("t", checkpoints=[checkpoint_row("1")], flushed="")]))
+    assert run(conn, cold.claim("t", "i", "age", "later")).claim == "x"
+    assert run(conn, cold.commit([batch("t", checkpoints=[checkpoint_row("1")], expected="x", flushed="")]))
+    assert run(conn, cold.adopt("t", "y")) == Origin("i", "", pinned=False)
 
 
 def test_delete_leaves_other_threads_alone(conn: Connection, cold: Cold) -> None:

@@ -145,6 +145,26 @@ def test_first_copy_of_a_deleted_thread_is_not_committed_behind_a_later_claim(
     assert list(saver.list(at("t"))) == []
 
 
+@pytest.mark.parametrize("reads", [True, False], ids=["run", "bare write"])
+def test_first_copy_is_not_committed_behind_a_new_life_after_half_a_delete(
+    saver: TieredSaver,
+    reads: bool,  # noqa: FBT001
+) -> None:
+    """Or the delete, when it is repeated, would look for the new life alone."""
+    store(saver, at("t"), checkpoint(1))
+    saver._sync.run(iter_promote(saver))
+    stalled = Stepped(saver, flushing.flush(saver._store, "t")).stop_before("commit")
+    Stepped(saver, structure.delete(saver._store, "t")).take(1)
+    run = contextvars.Context()
+    if reads:
+        assert run.run(saver.get_tuple, at("t")) is None
+    run.run(store, saver, at("t"), checkpoint(2))
+    stalled.finish()
+    assert len(list(saver.list(at("t")))) == 1
+    saver.delete_thread("t")
+    assert saver.explain("t").state == "absent"
+
+
 # --- writes that come before their checkpoint
 
 
