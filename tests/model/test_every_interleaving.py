@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -290,10 +290,61 @@ def test_redis_falls_back_while_a_pair_of_operations_is_under_way(
     servers: EmbeddedServers, ids: Ids, state: str
 ) -> None:
     """All paths of most pairs; of those that upload again and again, the first of very many."""
-    complete = []
-    for pair in PAIRS:
-        exploration = explore(servers, ids, state, pair, Budget(failovers=1), most=MOST_OF_A_PAIR)
-        complete += [pair] if exploration.complete else []
-        print(f"{pair}: {exploration.nodes} nodes, {exploration.ends} ends, {exploration.complete}")  # noqa: T201
-        assert exploration.ends > 0
-    assert len(complete) > len(PAIRS) / 2
+    incomplete = seen_all(servers, ids, state, PAIRS, Budget(failovers=1), MOST_OF_A_PAIR)[1]
+    print(f"incomplete: {incomplete}")  # noqa: T201
+    assert len(incomplete) < len(PAIRS) / 2, incomplete
+
+
+def seen_all(
+    servers: EmbeddedServers, ids: Ids, state: str, casts: Sequence[str], budget: Budget, most: int
+) -> tuple[list[str], list[str]]:
+    """Those casts of which every path was seen, and those that have more nodes than that."""
+    complete: list[str] = []
+    incomplete: list[str] = []
+    for actors in casts:
+        explored = explore(servers, ids, state, actors, budget, most)
+        assert explored.ends > 0
+        (complete if explored.complete else incomplete).append(actors)
+        how = "complete" if explored.complete else "incomplete"
+        print(f"{state} {actors} {budget}: {explored.nodes} nodes, {explored.ends} ends, {how}")  # noqa: T201
+    return complete, incomplete
+
+
+TRIPLES = ("WFD", "FGD", "WFG", "WBD", "BFD")
+MOST_OF_A_TRIPLE = 5_000
+"""Nodes, where Redis may fall back."""
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("state", ["promoted", "dirty", "clean"])
+def test_three_operations(servers: EmbeddedServers, ids: Ids, state: str) -> None:
+    complete, _ = seen_all(servers, ids, state, TRIPLES, Budget(), most=30_000)
+    assert complete == list(TRIPLES)
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("mishap", ["lapses", "crashes", "repeats", "losses", "failovers"])
+@pytest.mark.parametrize("state", ["promoted", "dirty"])
+def test_mishap_in_three_operations(servers: EmbeddedServers, ids: Ids, state: str, mishap: str) -> None:
+    endless = mishap == "failovers"
+    most = MOST_OF_A_TRIPLE if endless else 30_000
+    complete, _ = seen_all(servers, ids, state, ("WFD", "FGD"), Budget(**{mishap: 1}), most)
+    assert complete == ([] if endless else ["WFD", "FGD"])
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("state", ["promoted", "dirty", "clean"])
+def test_two_workers_a_writer_and_a_deleter(servers: EmbeddedServers, ids: Ids, state: str) -> None:
+    complete, _ = seen_all(servers, ids, state, ["WFGD"], Budget(), most=15_000)
+    assert complete == (["WFGD"] if state == "clean" else [])
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("state", STATES)
+def test_two_mishaps_in_a_pair_of_operations(servers: EmbeddedServers, ids: Ids, state: str) -> None:
+    complete, _ = seen_all(servers, ids, state, ("WF", "FD", "RD"), Budget(crashes=1, lapses=1), MOST_OF_A_PAIR)
+    assert complete == ["WF", "FD", "RD"]
