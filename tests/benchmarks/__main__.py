@@ -45,15 +45,17 @@ KEPT = BUILD / "results.json"
 """The figures of the last run, as far as it went."""
 
 
-async def run(names: list[str], profile: Profile, stack_url: str | None) -> Results:
-    """Workload by workload, on servers of their own."""
-    results = Results()
+async def run(names: list[str], profile: Profile, stack_url: str | None, results: Results) -> Results:
+    """Workload by workload, on servers of their own; those that `results` has already are left out."""
     with world(stack_url) as servers:
         results.servers = servers.versions()
         for name in names:
+            if name in results.done:
+                continue
             begun = time.monotonic()
             await WORKLOADS[name](servers, results, profile)
             servers.clear()
+            results.done.append(name)
             save(results, KEPT)
             print(f"{name}: {time.monotonic() - begun:.0f} s", flush=True)
     return results
@@ -74,16 +76,16 @@ def main() -> None:
         default=os.environ.get("LGT_BENCH_REDIS_STACK"),
         help="a Redis, 7.1 or newer, with the modules for search and JSON, that AsyncRedisSaver may use and empty",
     )
+    parser.add_argument("--resume", action="store_true", help="go on after the last workload that a run completed")
     parser.add_argument("--again", action="store_true", help="measure nothing; write the page of the last run again")
     options = parser.parse_args()
     if unknown := set(options.workloads) - set(WORKLOADS):
         parser.error(f"no such workload: {', '.join(sorted(unknown))}")
     logging.disable(logging.ERROR)  # peers log what they raise; what is raised is in the tables
     names = options.workloads or list(WORKLOADS)
-    if options.again:
-        results = load(KEPT)
-    else:
-        results = asyncio.run(run(names, QUICK if options.quick else FULL, options.redis_stack))
+    results = load(KEPT) if options.again or options.resume else Results()
+    if not options.again:
+        results = asyncio.run(run(names, QUICK if options.quick else FULL, options.redis_stack, results))
     full = not (options.quick or options.workloads)
     page = Path("docs/benchmarks.md") if full else BUILD / "benchmarks.md"
     chosen = [*(["--quick"] if options.quick else []), *options.workloads]

@@ -27,13 +27,15 @@ class Key:
 
 @dataclass(slots=True)
 class Results:
-    """All figures of one run, and what could not be had."""
+    """All figures, and what could not be had."""
 
     figures: dict[Key, float] = field(default_factory=dict)
     failures: dict[Key, str] = field(default_factory=dict)
     """Why there is no figure."""
     servers: str = ""
     """Versions of what was measured against."""
+    done: list[str] = field(default_factory=list)
+    """Workloads that are complete."""
 
     def add(self, workload: str, case: str, peer: str, measure: str, figure: float) -> None:
         """Keep a figure."""

@@ -34,16 +34,16 @@ class Profile:
 
 FULL = Profile(
     "full",
-    operations=((20, 200), (200, 80)),
+    operations=((20, 150), (200, 60)),
     sessions=((1, 50, 10), (8, 20, 4), (64, 5, 2), (512, 2, 1)),
-    session_rounds=5,
+    session_rounds=3,
     turns=(20, 200, 1000),
-    runs=60,
-    wire=40,
+    runs=40,
+    wire=20,
     history=(10, 1_000, 10_000),
-    cold_rounds=60,
-    flushed=200,
-    flushes=3,
+    cold_rounds=40,
+    flushed=100,
+    flushes=2,
     processes=10,
 )
 QUICK = Profile(

@@ -16,10 +16,10 @@ from benchmarks.plots import draw
 HEAD = """\
 # Benchmarks
 
-Written by `make bench{arguments}`, which measures all of this in one run; not edited by hand. Every figure is a ratio
-within that run, or a count: absolute times belong to a machine. Each round makes the same calls with every saver, in
-random order, after warming up and without garbage collection; a figure is the ratio of medians. "CPU" is the CPU time
-of the client's process.
+Written by `make bench{arguments}`, which measures all of this; not edited by hand. Every figure is a ratio within one
+run of its workload, or a count: absolute times belong to a machine. Each round makes the same calls with every saver,
+in random order, after warming up and without garbage collection; a figure is the ratio of medians. "CPU" is the CPU
+time of the client's process.
 
 {machine}
 
@@ -102,14 +102,16 @@ def save(results: Results, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     figures = [[*astuple(key), value] for key, value in results.figures.items()]
     failures = [[*astuple(key), why] for key, why in results.failures.items()]
-    path.write_text(json.dumps({"figures": figures, "failures": failures, "servers": results.servers}))
+    kept = {"figures": figures, "failures": failures, "servers": results.servers, "done": results.done}
+    path.write_text(json.dumps(kept))
 
 
 def load(path: Path) -> Results:
     """What `save` has kept."""
     kept = json.loads(path.read_text())
     figures = {Key(*row[:4]): row[4] for row in kept["figures"]}
-    return Results(figures, {Key(*row[:4]): row[4] for row in kept["failures"]}, kept["servers"])
+    failures = {Key(*row[:4]): row[4] for row in kept["failures"]}
+    return Results(figures, failures, kept["servers"], kept["done"])
 
 
 def write(results: Results, page: Path, arguments: str) -> str:
