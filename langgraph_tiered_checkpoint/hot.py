@@ -244,10 +244,10 @@ class Hot:
         return self._call("peek", thread_id, ("due",), thread_id, LEASE_MS, self._run)
 
     def changes(self, thread_id: str, incarnation: str, after: int) -> Lua:
-        return self._call("changes", thread_id, (), incarnation, after, PAGE_BYTES)
+        return self._call("changes", thread_id, (), incarnation, after, PAGE_BYTES, self._run)
 
     def scan(self, thread_id: str, incarnation: str, cursor: str, most_bytes: int = PAGE_BYTES) -> Lua:
-        return self._call("scan", thread_id, (), incarnation, cursor, SCAN_FIELDS, most_bytes)
+        return self._call("scan", thread_id, (), incarnation, cursor, SCAN_FIELDS, most_bytes, self._run)
 
     def ack(self, thread_id: str, incarnation: str, through: str) -> Lua:
         keep = self._settings.hot_checkpoints or 0

@@ -93,6 +93,26 @@ class Changes(NamedTuple):
     number: int
     rows: Rows
     more: bool
+    run: str
+    """Of the server that said so."""
+
+
+class Base(NamedTuple):
+    """All that a thread holds, or a part of it, read while it changes: torn, until the log is replayed on top of it."""
+
+    rows: Rows
+    number: int
+    """Of the last change when it was read: the log has to be replayed to there at least."""
+    runs: frozenset[str]
+    """Of the servers that it was read from."""
+
+    def is_mended_by(self, changes: Changes) -> bool:
+        """Whether with these changes, the last of several pages perhaps, it is what the thread held at one time."""
+        return changes.number >= self.number and self.is_of_the_time_of(changes)
+
+    def is_of_the_time_of(self, changes: Changes) -> bool:
+        """Whether Redis has not gone back in time since it was read, as far as can be told."""
+        return self.runs == {changes.run} and (changes.more or changes.number >= self.number)
 
 
 def _record(reply: Sequence[Any], given: Values) -> StoredCheckpoint:
@@ -198,8 +218,16 @@ def parse_rows(rows: Iterable[Sequence[Any]]) -> Rows:
 def parse_changes(reply: Sequence[Any]) -> Changes | None:
     if reply[0] != b"changes":
         return None
-    _, through, number, rows, more = reply
-    return Changes(through.decode(), number, parse_rows(rows), more == b"1")
+    _, through, number, rows, more, run = reply
+    return Changes(through.decode(), number, parse_rows(rows), more == b"1", run.decode())
+
+
+def parse_scan(reply: Sequence[Any]) -> tuple[str, Base] | None:
+    """The cursor of the next page, and this one."""
+    if reply[0] != b"scan":
+        return None
+    _, cursor, rows, number, _, run = reply
+    return cursor.decode(), Base(parse_rows(rows), number, frozenset([run.decode()]))
 
 
 def parse_outline(entries: Iterable[Sequence[Any]]) -> list[Outline]:

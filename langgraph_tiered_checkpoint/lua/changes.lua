@@ -2,10 +2,11 @@
 --
 -- KEYS[1] thread
 -- ARGV[1] incarnation  [2] number of the last change already copied  [3] bytes after which to stop
--- Reply: {"changes", last change id read, its number, rows, "1" if there are more}, {"gone"} also if the
---     thread is ephemeral, perhaps again: then it is not for Postgres;
+-- Reply: {"changes", last change id read, its number, rows, "1" if there are more, run id of the server}, {"gone"} also
+--     if the thread is ephemeral, perhaps again: then it is not for Postgres;
 --     rows: {"c", namespace, id, parent, frame}, {"b", namespace, channel, version, value}, {"w", namespace, id, frame}
 -- include: common
+-- include: run
 -- include: values
 -- include: delivering
 local m = load()
@@ -56,4 +57,4 @@ while at < m.ch and size < budget do
     end
   end
 end
-return {'changes', at .. '.' .. op, at, rows, at < m.ch and '1' or '0'}
+return {'changes', at .. '.' .. op, at, rows, at < m.ch and '1' or '0', RUN}

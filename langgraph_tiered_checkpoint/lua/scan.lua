@@ -3,9 +3,10 @@
 --
 -- KEYS[1] thread
 -- ARGV[1] incarnation  [2] cursor, "0" first  [3] fields and  [4] bytes after which to stop, about
--- Reply: {"scan", next cursor, rows as in changes.lua, last change number, state}, {"gone"} also if the thread is
---     ephemeral, perhaps again: then it is not for Postgres
+-- Reply: {"scan", next cursor, rows as in changes.lua, last change number, state, run id of the server}, {"gone"} also if
+--     the thread is ephemeral, perhaps again: then it is not for Postgres
 -- include: common
+-- include: run
 -- include: values
 -- include: delivering
 local m = load()
@@ -39,4 +40,4 @@ repeat
     end
   end
 until cursor == '0' or seen >= most_fields or size >= most_bytes
-return {'scan', cursor, rows, m.ch, m.s}
+return {'scan', cursor, rows, m.ch, m.s, RUN}

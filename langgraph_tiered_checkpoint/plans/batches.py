@@ -11,18 +11,20 @@ from langgraph_tiered_checkpoint.errors import ColdRefusedError, ColdTimeoutErro
 from langgraph_tiered_checkpoint.hot import BUCKETS, PAGE_BYTES
 from langgraph_tiered_checkpoint.lives import new_id
 from langgraph_tiered_checkpoint.plans.flushing import (
+    NO_ROWS,
     acknowledged,
     answers,
     batch_of,
     flush,
     is_outage,
     joined,
+    joined_base,
     park,
     size_of,
 )
 from langgraph_tiered_checkpoint.plans.store import Store
 from langgraph_tiered_checkpoint.records import ThreadBatch
-from langgraph_tiered_checkpoint.replies import Peek, Rows, parse_changes, parse_peek, parse_rows
+from langgraph_tiered_checkpoint.replies import Base, Peek, Rows, parse_changes, parse_peek, parse_scan
 from langgraph_tiered_checkpoint.steps import Lanes, LuaBatch, Plan
 
 BATCH = 32
@@ -154,15 +156,14 @@ def _flush_together(store: Store, cold: Cold, thread_ids: Sequence[str]) -> Plan
     replies = yield LuaBatch(tuple(store.hot.changes(t, p.incarnation, p.flushed_number) for t, p in threads.items()))
     batches = {}
     for (thread_id, peek), reply in zip(threads.items(), replies, strict=True):
-        changes = parse_changes(reply)
-        if changes is None:
-            if thread_id in bases:
-                yield cold.unclaim(thread_id, peek.incarnation)
-            continue
-        rows = joined(bases.get(thread_id), changes.rows)
-        batches[thread_id] = batch_of(thread_id, peek, rows, changes.through, peek.flushed or claim)
-        if changes.more:
-            alone.append(thread_id)
+        changes, base = parse_changes(reply), bases.get(thread_id)
+        if base and not (changes and base.is_mended_by(changes)):
+            yield cold.unclaim(thread_id, peek.incarnation)
+            alone += [thread_id] if changes else []
+        elif changes:
+            rows = joined(base and base.rows, changes.rows)
+            batches[thread_id] = batch_of(thread_id, peek, rows, changes.through, peek.flushed or claim)
+            alone += [thread_id] if changes.more else []
     committed = yield from _commit_together(cold, list(batches.values()))
     acks = [b for t, b in batches.items() if t in committed]
     if acks:
@@ -187,13 +188,13 @@ def _commit_together(cold: Cold, batches: Sequence[ThreadBatch]) -> Plan[frozens
     return committed
 
 
-def _copy_bases(store: Store, cold: Cold, first: Mapping[str, Peek], claim: str) -> Plan[dict[str, Rows]]:
+def _copy_bases(store: Store, cold: Cold, first: Mapping[str, Peek], claim: str) -> Plan[dict[str, Base]]:
     """Begin the first copy of several threads: claim them, and copy what they hold, but for what the reply has.
 
     A thread that is not in the reply needs a flush of its own.
     """
     claimed = yield cold.claim_all([(t, peek.incarnation, peek.reason) for t, peek in first.items()], claim)
-    bases: dict[str, Rows] = {}
+    bases: dict[str, Base] = {}
     for start in range(0, len(claimed), _SCANS):
         cursors = dict.fromkeys(claimed[start : start + _SCANS], "0")
         while cursors:
@@ -201,17 +202,18 @@ def _copy_bases(store: Store, cold: Cold, first: Mapping[str, Peek], claim: str)
             scans = (store.hot.scan(t, first[t].incarnation, at, share) for t, at in cursors.items())
             replies = yield LuaBatch(tuple(scans))
             for thread_id, reply in zip(list(cursors), replies, strict=True):
-                following = reply[1].decode() if reply[0] == b"scan" else "0"
-                if reply[0] == b"scan":
-                    bases[thread_id] = joined(bases.get(thread_id), parse_rows(reply[2]))
-                else:
+                scan = parse_scan(reply)
+                if scan is None:
                     bases.pop(thread_id, None)
                     yield cold.unclaim(thread_id, first[thread_id].incarnation)
-                cursors[thread_id] = following
+                    cursors[thread_id] = "0"
+                else:
+                    cursors[thread_id], page = scan
+                    bases[thread_id] = joined_base(bases.get(thread_id), page)
             cursors = {t: cursor for t, cursor in cursors.items() if cursor != "0"}
-            if sum(size_of(rows) for rows in bases.values()) >= PAGE_BYTES:
-                pages = [batch_of(t, first[t], rows, "", claim) for t, rows in bases.items()]
+            if sum(size_of(base.rows) for base in bases.values()) >= PAGE_BYTES:
+                pages = [batch_of(t, first[t], base.rows, "", claim) for t, base in bases.items()]
                 committed = yield from _commit_together(cold, pages)
-                bases = dict.fromkeys(committed, Rows([], [], []))
+                bases = {t: base._replace(rows=NO_ROWS) for t, base in bases.items() if t in committed}
                 cursors = {t: cursor for t, cursor in cursors.items() if t in committed}
     return bases

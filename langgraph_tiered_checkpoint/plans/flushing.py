@@ -24,10 +24,12 @@ from langgraph_tiered_checkpoint.lives import new_id
 from langgraph_tiered_checkpoint.plans.comparing import compare
 from langgraph_tiered_checkpoint.plans.store import Store
 from langgraph_tiered_checkpoint.records import Origin, ThreadBatch
-from langgraph_tiered_checkpoint.replies import Changes, Peek, Rows, parse_changes, parse_peek, parse_rows
+from langgraph_tiered_checkpoint.replies import Base, Changes, Peek, Rows, parse_changes, parse_peek, parse_scan
 from langgraph_tiered_checkpoint.steps import Lua, Plan
 
 _ROUNDS = 10
+
+NO_ROWS = Rows([], [], [])
 
 
 def is_outage(exc: Exception) -> bool:
@@ -137,37 +139,58 @@ def _claim(cold: Cold, thread_id: str, peek: Peek) -> Plan[str]:
 
 
 def _copy_changes(
-    store: Store, cold: Cold, thread_id: str, peek: Peek, base: Rows | None, fence: str
+    store: Store, cold: Cold, thread_id: str, peek: Peek, base: Base | None, fence: str
 ) -> Plan[int | None]:
     """Replay the log into Postgres, a page and an acknowledgement at a time. None: the fence did not hold.
 
-    What is left of the `base` goes with the first page.
+    What is left of the `base` goes with the first page, and the fence is not moved before the base is mended.
 
     The reply is the number of the last change that was acknowledged; 0 if that was refused.
     """
-    expected, number = fence, peek.flushed_number
+    expected, number, rows = fence, peek.flushed_number, base and base.rows
     while True:
         changes: Changes | None = parse_changes((yield store.hot.changes(thread_id, peek.incarnation, number)))
         if changes is None:
             if not peek.flushed:
                 yield cold.unclaim(thread_id, peek.incarnation)
             return 0
-        batch = batch_of(thread_id, peek, joined(base, changes.rows), changes.through, expected)
-        base = None
+        if base is not None and not base.is_of_the_time_of(changes):
+            yield from _give_up(store, cold, thread_id, peek)
+            return 0
+        mended = base is None or base.is_mended_by(changes)
+        through = changes.through if mended else peek.flushed
+        batch = batch_of(thread_id, peek, joined(rows, changes.rows), through, expected)
+        rows, number = None, changes.number
         if not (yield cold.commit([batch], keep=peek.rebase > 0)):
             return None
+        if not mended:
+            continue
+        base = None
         verdict, more = yield store.hot.ack(thread_id, peek.incarnation, changes.through)
         yield from acknowledged(store, thread_id, peek.incarnation, verdict, more)
         if verdict not in (b"clean", b"dirty"):
             return 0
         if not changes.more:
             break
-        expected, number = changes.through, changes.number
+        expected = changes.through
+    return (yield from _replayed(store, thread_id, peek, changes, verdict))
+
+
+def _replayed(store: Store, thread_id: str, peek: Peek, changes: Changes, verdict: bytes) -> Plan[int]:
+    """The whole log is in Postgres; after an upload of everything again, the hot copy goes."""
     if not peek.rebase:
         return changes.number
     if verdict == b"clean":
         yield store.hot.evict(thread_id, peek.incarnation, changes.through)
     return 0
+
+
+def _give_up(store: Store, cold: Cold, thread_id: str, peek: Peek) -> Plan[None]:
+    """Redis has gone back in time since the base was read: Postgres may have got what Redis has lost."""
+    if peek.flushed:
+        yield store.hot.rebase(thread_id, peek.incarnation, peek.flushed, new_id(), whole=True)
+    else:
+        yield cold.unclaim(thread_id, peek.incarnation)
 
 
 def acknowledged(store: Store, thread_id: str, incarnation: str, verdict: bytes, more: bytes) -> Plan[None]:
@@ -180,28 +203,35 @@ def acknowledged(store: Store, thread_id: str, incarnation: str, verdict: bytes,
             yield from compare(store, thread_id, peek.incarnation, peek.flushed)
 
 
-def _copy_base(store: Store, cold: Cold, thread_id: str, peek: Peek, fence: str) -> Plan[Rows | None]:
+def _copy_base(store: Store, cold: Cold, thread_id: str, peek: Peek, fence: str) -> Plan[Base | None]:
     """Copy everything the thread holds, without moving the fence, but for the last rows: these are the reply.
 
     None: the fence did not hold. What changes meanwhile is in the log. Where Postgres holds something already, from a
     time that Redis has lost, that stays.
     """
-    cursor, base, size = "0", Rows([], [], []), 0
+    cursor, base = "0", None
     while True:
-        reply = yield store.hot.scan(thread_id, peek.incarnation, cursor)
-        if reply[0] != b"scan":
+        scan = parse_scan((yield store.hot.scan(thread_id, peek.incarnation, cursor)))
+        if scan is None:
             if not peek.flushed:
                 yield cold.unclaim(thread_id, peek.incarnation)
             return None
-        rows = parse_rows(reply[2])
-        base, size = joined(base, rows), size + size_of(rows)
-        cursor = reply[1].decode()
+        cursor, page = scan
+        base = joined_base(base, page)
         if cursor == "0":
             return base
-        if size >= PAGE_BYTES:
-            if not (yield cold.commit([batch_of(thread_id, peek, base, peek.flushed, fence)], keep=peek.rebase > 0)):
+        if size_of(base.rows) >= PAGE_BYTES:
+            batch = batch_of(thread_id, peek, base.rows, peek.flushed, fence)
+            if not (yield cold.commit([batch], keep=peek.rebase > 0)):
                 return None
-            base, size = Rows([], [], []), 0
+            base = base._replace(rows=NO_ROWS)
+
+
+def joined_base(first: Base | None, then: Base) -> Base:
+    """Pages of one base."""
+    if first is None:
+        return then
+    return Base(joined(first.rows, then.rows), then.number, first.runs | then.runs)
 
 
 def joined(first: Rows | None, then: Rows) -> Rows:

@@ -28,7 +28,7 @@ ROW = [[b"b", b"", b"channel", b"1", b"W0123456789abcdefmsgpack\x00\x01"]]
 
 
 def changes(through: bytes = b"2.op", number: int = 2, more: bytes = b"0") -> list[Any]:
-    return [b"changes", through, number, [], more]
+    return [b"changes", through, number, [], more, b"run"]
 
 
 def status(incarnation: str, flushed: str) -> ColdStatus:
@@ -47,7 +47,7 @@ def test_first_flush_claims_its_row_before_it_reads_the_thread() -> None:
         [
             ("peek", peek()),
             ("claim", Origin("life", "", pinned=False, claim="claim")),
-            ("scan", [b"scan", b"0", [], 2, b"d"]),
+            ("scan", [b"scan", b"0", [], 2, b"d", b"run"]),
             ("changes", changes()),
             ("commit", frozenset({"t"})),
             ("ack", [b"clean", b"0"]),
@@ -117,7 +117,7 @@ def test_change_that_redis_never_had_makes_it_upload_everything() -> None:
             ("ack", [b"diverged", b"0"]),
             ("rebase", [b"ok"]),
             ("peek", peek(b"9.other", 9, 10, rebase=1)),
-            ("scan", [b"scan", b"0", [], 10, b"d"]),
+            ("scan", [b"scan", b"0", [], 10, b"d", b"run"]),
             ("changes", changes(b"10.op", 10)),
             ("commit", frozenset({"t"})),
             ("ack", [b"clean", b"0"]),
@@ -187,7 +187,7 @@ def test_whole_upload_that_another_worker_committed_is_acknowledged() -> None:
         flushing.flush(STORE, "t"),
         [
             ("peek", peek(b"1.x", 1, rebase=1)),
-            ("scan", [b"scan", b"0", ROW, 2, b"d"]),
+            ("scan", [b"scan", b"0", ROW, 2, b"d", b"run"]),
             ("changes", changes()),
             ("commit", frozenset()),
             ("status", status("life", "2.x")),
@@ -268,7 +268,7 @@ VALUE = b"W0123456789abcdefbytes\x00"
 
 def first(name: bytes) -> list[Any]:
     """A page of a first copy, the last, with one value."""
-    return [b"scan", b"0", [[b"b", b"", name, b"1", VALUE + name]], 2, b"d"]
+    return [b"scan", b"0", [[b"b", b"", name, b"1", VALUE + name]], 2, b"d", b"run"]
 
 
 def test_first_copies_of_several_threads_are_claimed_read_and_committed_together() -> None:
@@ -277,7 +277,7 @@ def test_first_copies_of_several_threads_are_claimed_read_and_committed_together
         [
             ("peek*3", [peek(), peek(), peek(b"1.op", 1)]),
             ("claim", ["a", "b"]),
-            ("scan*2", [[b"scan", b"7", [], 2, b"d"], first(b"of b")]),
+            ("scan*2", [[b"scan", b"7", [], 2, b"d", b"run"], first(b"of b")]),
             ("scan*1", [first(b"of a")]),
             ("changes*3", [changes(), changes(), changes()]),
             ("commit", frozenset({"a", "b", "c"})),
@@ -321,8 +321,8 @@ def test_threads_that_vanish_in_their_first_copy_take_their_rows_along() -> None
 def test_first_copy_of_a_large_thread_is_committed_in_pages_that_do_not_move_the_fence() -> None:
     large = [[b"b", b"", b"channel", b"%d" % n, VALUE + b"x" * 1_000_000] for n in range(4)]
     script = [
-        ("scan", [b"scan", b"7", large[:3], 2, b"d"]),
-        ("scan", [b"scan", b"8", large[3:], 2, b"d"]),
+        ("scan", [b"scan", b"7", large[:3], 2, b"d", b"run"]),
+        ("scan", [b"scan", b"8", large[3:], 2, b"d", b"run"]),
         ("commit", frozenset({"t"})),
         ("scan", first(b"rest")),
         ("changes", changes()),
@@ -349,14 +349,14 @@ def test_first_copy_whose_page_is_refused_does_not_hold_up_the_others() -> None:
         [
             ("peek*2", [peek(), peek(b"1.op", 1)]),
             ("claim", ["a"]),
-            ("scan*1", [[b"scan", b"7", large, 2, b"d"]]),
+            ("scan*1", [[b"scan", b"7", large, 2, b"d", b"run"]]),
             ("commit", ColdRefusedError("too big")),
             ("changes*1", [changes()]),
             ("commit", frozenset({"b"})),
             ("ack*1", [[b"clean", b"0"]]),
             ("peek", peek()),
             ("claim", Origin("life", "", pinned=False, claim="claim")),
-            ("scan", [b"scan", b"7", large, 2, b"d"]),
+            ("scan", [b"scan", b"7", large, 2, b"d", b"run"]),
             ("commit", ColdRefusedError("too big")),
             ("park", [b"parked", 1000]),
         ],
