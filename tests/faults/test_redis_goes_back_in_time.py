@@ -14,9 +14,11 @@ from faults.ledger import Caller, Ledger
 from faults.outages import MakeSaver
 from homes import at
 from langgraph.checkpoint.postgres import PostgresSaver
+from stepping import Stepped
 from waiting import wait_until
 
-from langgraph_tiered_checkpoint import EmbeddedServers, Promotion
+from langgraph_tiered_checkpoint import EmbeddedServers, Promotion, TieredSaver
+from langgraph_tiered_checkpoint.plans import batches, flushing
 
 
 class Snapshot:
@@ -85,6 +87,28 @@ def test_an_empty_redis_serves_promoted_threads_from_postgres(
     promoted.check(call)
     promoted.put("second")
     promoted.settle(postgres_url)
+
+
+@pytest.mark.parametrize("together", [False, True], ids=["alone", "with others"])
+def test_first_copy_that_a_failover_cuts_in_two_is_begun_again(
+    saver: TieredSaver, take: Callable[[], Snapshot], postgres_url: str, *, together: bool
+) -> None:
+    """Or Postgres would hold what Redis has lost, behind a hot copy that counts as clean."""
+    ledger = Ledger(Caller(saver, None), "t")
+    ledger.put("kept")
+    saver._sync._perform(saver._store.hot.promote("t", "test", "op"))
+    snapshot = take()
+    lost = ledger.put("lost")
+    plan = batches.flush_due(saver._store, ["t"]) if together else flushing.flush(saver._store, "t")
+    copying = Stepped(saver, plan).stop_before("changes*1" if together else "changes")
+    snapshot.restore()
+    copying.finish()
+    ledger.acknowledged.remove(lost)
+    ledger.head = min(ledger.made)
+    hot = [found.checkpoint["id"] for found in saver.list(at("t"))]
+    saver.evict("t")
+    assert [found.checkpoint["id"] for found in saver.list(at("t"))] == hot == [ledger.head]
+    ledger.settle(postgres_url)
 
 
 @pytest.mark.parametrize("first_flushed", [True, False], ids=["clean then", "never flushed then"])
