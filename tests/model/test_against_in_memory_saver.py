@@ -190,6 +190,10 @@ class Machine(RuleBasedStateMachine):
             return contextvars.Context().run(getattr(self.saver, method), *args, **options)
         return self.loop.run_until_complete(getattr(self.saver, f"a{method}")(*args, **options))
 
+    def _both(self, twin: object, method: str, *args: Any) -> None:
+        self._call(twin, method, *args)
+        getattr(self.model, method)(*args)
+
     def _space(self, thread: str, ns: str) -> Space:
         return self.spaces.setdefault((thread, ns), Space())
 
@@ -230,8 +234,9 @@ class Machine(RuleBasedStateMachine):
         resume=st.booleans(),
         edit=st.sampled_from(["", *EDITS]),
         between=st.sampled_from(["", "", "flush", "evict"]),
+        twin=st.booleans(),
     )
-    def chat(self, *, which: int, space_: int, turns: int, resume: bool, edit: str, between: str) -> None:
+    def chat(self, *, which: int, space_: int, turns: int, resume: bool, edit: str, between: str, twin: bool) -> None:
         """What a run does: each checkpoint on the latest one, with pending writes that come before and after it."""
         thread, ns = self.threads[which], self.names[space_]
         space = self._space(thread, ns)
@@ -250,14 +255,12 @@ class Machine(RuleBasedStateMachine):
             early: list[tuple[str, Any]] = [(channel, f"early {made['id']}"), ("__resume__", turn)]
             late: list[tuple[str, Any]] = [(channel, f"late {made['id']}"), ("__resume__", -turn)]
             metadata: Any = {"source": "loop", "step": turn, "parents": {}, "run_id": self.run_ids[turn % 2]}
-            for saver in (self.saver, self.model):
-                context = contextvars.Context()
-                context.run(saver.put_writes, at(thread, ns, made["id"]), early, task)
-                if isinstance(saver, TieredSaver) and between and saver.explain(thread).state in ("dirty", "clean"):
-                    getattr(saver, between)(thread)
-                context.run(saver.put, at(thread, ns, parent), made, metadata, new)
-                if resume:
-                    context.run(saver.put_writes, at(thread, ns, made["id"]), late, task)
+            self._both(twin, "put_writes", at(thread, ns, made["id"]), early, task)
+            if between and self.saver.explain(thread).state in ("dirty", "clean"):
+                getattr(self.saver, between)(thread)
+            self._both(twin, "put", at(thread, ns, parent), made, metadata, new)
+            if resume:
+                self._both(twin, "put_writes", at(thread, ns, made["id"]), late, task)
 
     @rule(
         which=WHICH,
@@ -276,8 +279,7 @@ class Machine(RuleBasedStateMachine):
         if run is not None:
             metadata["run_id"] = self.run_ids[run]
         config = at(thread, ns, parent)
-        self._call(twin, "put", config, made, metadata, new)
-        self.model.put(config, made, metadata, new)
+        self._both(twin, "put", config, made, metadata, new)
         space.made[made["id"]] = made
 
     @rule(
@@ -315,8 +317,7 @@ class Machine(RuleBasedStateMachine):
             space.awaited[id_] = None
         names = [self.channels[one] if isinstance(one, int) else one for one in channels]
         writes = [(channel, [n, value]) for n, channel in enumerate(names)]
-        self._call(twin, "put_writes", at(thread, ns, id_), writes, self.tasks[task], "path")
-        self.model.put_writes(at(thread, ns, id_), writes, self.tasks[task], "path")
+        self._both(twin, "put_writes", at(thread, ns, id_), writes, self.tasks[task], "path")
 
     # Rules that read
 
@@ -561,11 +562,15 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def same_for_all(self) -> None:
-        for place_ in list(getattr(self, "spaces", ())):
-            self._compare(self.saver, place_)
+        for number, place_ in enumerate(list(getattr(self, "spaces", ()))):
+            self._compare(self.saver, place_, twin=number % 2)
 
-    def _compare(self, saver: BaseCheckpointSaver[Any], place_: Place) -> None:
-        got = [shown(found) for found in saver.list(at(*place_))]
+    def _compare(self, saver: BaseCheckpointSaver[Any], place_: Place, *, twin: object = None) -> None:
+        if twin:
+            listed = self.loop.run_until_complete(_collect(saver.alist(at(*place_))))
+        else:
+            listed = list(saver.list(at(*place_)))
+        got = [shown(found) for found in listed]
         wanted = [shown(found) for found in self.model.list(at(*place_))]
         note(f"{place_}: {[one['id'] for one in wanted]}")
         assert difference(got, wanted) == "", place_
