@@ -338,8 +338,9 @@ def test_mishap_in_three_operations(servers: EmbeddedServers, ids: Ids, state: s
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("state", ["promoted", "dirty", "clean"])
 def test_two_workers_a_writer_and_a_deleter(servers: EmbeddedServers, ids: Ids, state: str) -> None:
-    complete, _ = seen_all(servers, ids, state, ["WFGD"], Budget(), most=15_000)
-    assert complete == (["WFGD"] if state == "clean" else [])
+    most = 15_000 if state == "promoted" else 40_000
+    complete, _ = seen_all(servers, ids, state, ["WFGD"], Budget(), most)
+    assert complete == ([] if state == "promoted" else ["WFGD"])
 
 
 @pytest.mark.nightly
