@@ -29,13 +29,15 @@ PEERS = (
     "TieredSaver",
     "TieredSaver, promoted",
 )
+LONG = 500
+"""Turns beyond which only `InMemorySaver` and this package talk on: the others would for minutes."""
 
 
 async def conversation(world: World, results: Results, profile: Profile) -> None:
     """One peer after the other: each has the servers to itself, so that what they count is its own."""
     for turns in profile.turns:
         case = f"{turns:,} turns"
-        for name in PEERS:
+        for name in PEERS if turns <= LONG else [peer for peer in PEERS if peer.startswith(("InMemory", "Tiered"))]:
             async with Peers(world, results, WORKLOAD, case) as opener:
                 for peer in await opener.open(name):
                     await _converse(world, results, case, name, peer.saver, turns)

@@ -77,7 +77,7 @@ SECTIONS = (
     ),
     (
         "What a long conversation costs",
-        "A chat of three checkpoints a turn; the live state is the serialized list of messages at its end.",
+        "A chat of three checkpoints a turn, and the serialized messages at its end. Long ones without slow savers.",
         sections.conversation_section,
         "bench-conversation.svg",
     ),
