@@ -48,6 +48,7 @@ KEPT = BUILD / "results.json"
 async def run(names: list[str], profile: Profile, stack_url: str | None, results: Results) -> Results:
     """Workload by workload, on servers of their own; those that `results` has already are left out."""
     with world(stack_url) as servers:
+        servers.clear()  # of what a run that was interrupted has left in a given Redis
         results.servers = servers.versions()
         for name in names:
             if name in results.done:
