@@ -55,7 +55,7 @@ types: $(READY)
 contract: $(READY)
 	$(BIN)/lint-imports --no-logo --no-cache
 
-# The tests again, against the built wheel, with the source folder out of reach; not those of faults and races, to which
+# What users do, again, against the built wheel, with the source folder out of reach; not faults, races and costs, to which
 # it makes no difference where the modules lie.
 wheel-test: $(READY)
 	rm -rf build/wheel $(WHEEL_VENV)
@@ -65,7 +65,7 @@ wheel-test: $(READY)
 	bin="$$PWD/$(WHEEL_VENV)/bin" && away="$$(mktemp -d)" && trap 'rm -rf "$$away"' EXIT && \
 	cp -R README.md pyproject.toml docs tests examples "$$away" && cd "$$away" && \
 	"$$bin/python" -c 'import pathlib, sysconfig, langgraph_tiered_checkpoint as p; f = pathlib.Path(p.__file__); print(f); assert f.is_relative_to(sysconfig.get_path("purelib"))' && \
-	"$$bin/pytest" -n $(WORKERS) -p no:cacheprovider tests/unit tests/integration tests/contract tests/acceptance
+	"$$bin/pytest" -n $(WORKERS) -p no:cacheprovider tests/unit tests/contract tests/acceptance
 
 check: lint types contract test wheel-test
 

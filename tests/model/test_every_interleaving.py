@@ -246,7 +246,6 @@ def promoted(saver: TieredSaver) -> Plan[None]:
 @pytest.mark.parametrize(
     ("state", "actors", "budget"),
     [
-        ("promoted", "FGD", Budget()),
         ("dirty", "WFG", Budget()),
         ("dirty", "FED", Budget()),
         ("clean", "WE", Budget(lapses=1)),
