@@ -13,10 +13,9 @@ from langgraph_tiered_checkpoint.lives import new_id
 from langgraph_tiered_checkpoint.plans.flushing import (
     NO_ROWS,
     acknowledged,
-    answers,
     batch_of,
+    concerns_all,
     flush,
-    is_outage,
     joined,
     joined_base,
     park,
@@ -115,7 +114,7 @@ def flush_due(store: Store, thread_ids: Sequence[str]) -> Plan[dict[str, str]]:
     try:
         alone = yield from _flush_together(store, cold, thread_ids)
     except Exception as exc:
-        if is_outage(exc) and not (isinstance(exc, ColdTimeoutError) and (yield from answers(cold, thread_ids[0]))):
+        if (yield from concerns_all(cold, thread_ids[0], exc)):
             raise
         alone = list(thread_ids)  # one of them must not keep the others from Postgres
     failed = yield from _flush_each(store, cold, alone)
@@ -134,7 +133,7 @@ def _flush_each(store: Store, cold: Cold, thread_ids: Sequence[str]) -> Plan[dic
         try:
             yield from flush(store, thread_id)
         except Exception as exc:
-            if is_outage(exc) and not (isinstance(exc, ColdTimeoutError) and (yield from answers(cold, thread_id))):
+            if (yield from concerns_all(cold, thread_id, exc)):
                 raise
             failed[thread_id] = exc
     return failed

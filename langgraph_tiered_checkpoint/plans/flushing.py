@@ -13,6 +13,7 @@ from langgraph_tiered_checkpoint.cold import Cold
 from langgraph_tiered_checkpoint.errors import (
     ColdRefusedError,
     ColdTierError,
+    ColdTimeoutError,
     HotRefusedError,
     HotTierError,
     NotPromotableError,
@@ -107,13 +108,15 @@ def park(store: Store, thread_id: str, exc: Exception) -> Plan[None]:
         yield from _park(store, thread_id, peek, exc)
 
 
-def answers(cold: Cold, thread_id: str) -> Plan[bool]:
-    """Whether Postgres answers at all."""
+def concerns_all(cold: Cold, thread_id: str, exc: Exception) -> Plan[bool]:
+    """Whether a flush failed because of a tier: Postgres may be too slow for this thread, and answer otherwise."""
+    if not isinstance(exc, ColdTimeoutError):
+        return is_outage(exc)
     try:
         yield cold.status(thread_id)
     except ColdTierError:
-        return False
-    return True
+        return True
+    return False
 
 
 def _flush_once(store: Store, cold: Cold, thread_id: str, peek: Peek, *, last_chance: bool) -> Plan[int]:
@@ -209,7 +212,7 @@ def _copy_base(store: Store, cold: Cold, thread_id: str, peek: Peek, fence: str)
     None: the fence did not hold. What changes meanwhile is in the log. Where Postgres holds something already, from a
     time that Redis has lost, that stays.
     """
-    cursor, base = "0", None
+    cursor, base, size = "0", None, 0
     while True:
         scan = parse_scan((yield store.hot.scan(thread_id, peek.incarnation, cursor)))
         if scan is None:
@@ -217,14 +220,14 @@ def _copy_base(store: Store, cold: Cold, thread_id: str, peek: Peek, fence: str)
                 yield cold.unclaim(thread_id, peek.incarnation)
             return None
         cursor, page = scan
-        base = joined_base(base, page)
+        base, size = joined_base(base, page), size + size_of(page.rows)
         if cursor == "0":
             return base
-        if size_of(base.rows) >= PAGE_BYTES:
+        if size >= PAGE_BYTES:
             batch = batch_of(thread_id, peek, base.rows, peek.flushed, fence)
             if not (yield cold.commit([batch], keep=peek.rebase > 0)):
                 return None
-            base = base._replace(rows=NO_ROWS)
+            base, size = base._replace(rows=NO_ROWS), 0
 
 
 def joined_base(first: Base | None, then: Base) -> Base:
