@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from langgraph_tiered_checkpoint.config import Settings
 from langgraph_tiered_checkpoint.frames import pack_blob, pack_frame, pack_list, pack_write
 from langgraph_tiered_checkpoint.records import BlobRow, CheckpointRow, StoredCheckpoint, WriteRow
+from langgraph_tiered_checkpoint.replies import Peek
 from langgraph_tiered_checkpoint.steps import SERVER_RUN, Lua
 
 BUCKETS = 256
@@ -243,11 +244,13 @@ class Hot:
     def peek(self, thread_id: str) -> Lua:
         return self._call("peek", thread_id, ("due",), thread_id, LEASE_MS, self._run)
 
-    def changes(self, thread_id: str, incarnation: str, after: int) -> Lua:
-        return self._call("changes", thread_id, (), incarnation, after, PAGE_BYTES, self._run)
+    def changes(self, thread_id: str, peek: Peek, after: int) -> Lua:
+        return self._call("changes", thread_id, (), peek.incarnation, peek.flushed, after, PAGE_BYTES, self._run)
 
-    def scan(self, thread_id: str, incarnation: str, cursor: str, most_bytes: int = PAGE_BYTES) -> Lua:
-        return self._call("scan", thread_id, (), incarnation, cursor, SCAN_FIELDS, most_bytes, self._run)
+    def scan(self, thread_id: str, peek: Peek, cursor: str, most_bytes: int = PAGE_BYTES) -> Lua:
+        return self._call(
+            "scan", thread_id, (), peek.incarnation, peek.flushed, cursor, SCAN_FIELDS, most_bytes, self._run
+        )
 
     def ack(self, thread_id: str, incarnation: str, through: str) -> Lua:
         keep = self._settings.hot_checkpoints or 0
@@ -259,8 +262,8 @@ class Hot:
     def park(self, thread_id: str, incarnation: str, error: str) -> Lua:
         return self._call("park", thread_id, ("due", "parked"), thread_id, incarnation, error, 1_000, 600_000)
 
-    def rebase(self, thread_id: str, incarnation: str, flushed: str, op: str, *, whole: bool) -> Lua:
-        args = (thread_id, incarnation, flushed, op, self._interval_ms, "1" if whole else "0")
+    def rebase(self, thread_id: str, incarnation: str, flushed: str, op: str, *, whole: bool, seen: str = "any") -> Lua:
+        args = (thread_id, incarnation, flushed, op, self._interval_ms, "1" if whole else "0", seen)
         return self._call("rebase", thread_id, ("due",), *args)
 
     def forget(self, thread_id: str, incarnation: str, flushed: str) -> Lua:

@@ -1,17 +1,19 @@
 -- changes: what the changes after a given one touched, as it stands now.
 --
 -- KEYS[1] thread
--- ARGV[1] incarnation  [2] number of the last change already copied  [3] bytes after which to stop
+-- ARGV[1] incarnation  [2] change id that was flushed, as the caller saw it  [3] number of the last change already copied
+--     [4] bytes after which to stop
 -- Reply: {"changes", last change id read, its number, rows, "1" if there are more, run id of the server}, {"gone"} also
---     if the thread is ephemeral, perhaps again: then it is not for Postgres;
+--     if it is not for Postgres: see `for_postgres`;
 --     rows: {"c", namespace, id, parent, frame}, {"b", namespace, channel, version, value}, {"w", namespace, id, frame}
 -- include: common
 -- include: run
 -- include: values
 -- include: delivering
+-- include: copying
 local m = load()
-if not m or m.i ~= ARGV[1] or m.s == 'e' then return {'gone'} end
-local at, budget = tonumber(ARGV[2]), tonumber(ARGV[3])
+if not for_postgres(m, ARGV[1], ARGV[2]) then return {'gone'} end
+local at, budget = tonumber(ARGV[3]), tonumber(ARGV[4])
 local rows, sent, names, op, size = {}, {}, {}, '', 0
 local function name_of(num)
   if not names[num] then names[num] = hget('N' .. num) end

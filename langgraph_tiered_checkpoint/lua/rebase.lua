@@ -4,10 +4,12 @@
 -- KEYS[1] thread  [2] due
 -- ARGV[1] thread id  [2] incarnation  [3] the change id that Postgres holds  [4] op  [5] ms until it is due
 --     [6] "1" to upload everything, "0" only the changes that were never acknowledged
--- Reply: {"ok"}, {"gone"}
+--     [7] the change id flushed here that the caller has seen, or "any": who has seen another would undo what others have
+--     begun since
+-- Reply: {"ok"}, {"gone"}: not as the caller saw it
 -- include: common
 local m = load()
-if not m or m.i ~= ARGV[2] then return {'gone'} end
+if not m or m.i ~= ARGV[2] or (ARGV[7] ~= 'any' and m.fl ~= ARGV[7]) then return {'gone'} end
 call('PERSIST', T) -- allowed when Redis is full, and lets the rest of the script run
 local number = tonumber(string.match(ARGV[3], '^%d+') or 0)
 m.ch = math.max(m.ch, number) + 1

@@ -2,16 +2,18 @@
 -- seen at least once; what changes meanwhile is seen before or after, so a torn copy is mended by replaying the log.
 --
 -- KEYS[1] thread
--- ARGV[1] incarnation  [2] cursor, "0" first  [3] fields and  [4] bytes after which to stop, about
+-- ARGV[1] incarnation  [2] change id that was flushed, as the caller saw it  [3] cursor, "0" first  [4] fields and
+--     [5] bytes after which to stop, about
 -- Reply: {"scan", next cursor, rows as in changes.lua, last change number, state, run id of the server}, {"gone"} also if
---     the thread is ephemeral, perhaps again: then it is not for Postgres
+--     it is not for Postgres: see `for_postgres`
 -- include: common
 -- include: run
 -- include: values
 -- include: delivering
+-- include: copying
 local m = load()
-if not m or m.i ~= ARGV[1] or m.s == 'e' then return {'gone'} end
-local cursor, most_fields, most_bytes = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+if not for_postgres(m, ARGV[1], ARGV[2]) then return {'gone'} end
+local cursor, most_fields, most_bytes = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local STRIDE = math.min(20, most_fields)
 local rows, names, seen, size = {}, {}, 0, 0
 local function name_of(num)

@@ -152,7 +152,7 @@ def _flush_together(store: Store, cold: Cold, thread_ids: Sequence[str]) -> Plan
     alone = [t for t in dirty if t not in threads]
     if not threads:
         return alone
-    replies = yield LuaBatch(tuple(store.hot.changes(t, p.incarnation, p.flushed_number) for t, p in threads.items()))
+    replies = yield LuaBatch(tuple(store.hot.changes(t, p, p.flushed_number) for t, p in threads.items()))
     batches = {}
     for (thread_id, peek), reply in zip(threads.items(), replies, strict=True):
         changes, base = parse_changes(reply), bases.get(thread_id)
@@ -198,7 +198,7 @@ def _copy_bases(store: Store, cold: Cold, first: Mapping[str, Peek], claim: str)
         cursors = dict.fromkeys(claimed[start : start + _SCANS], "0")
         while cursors:
             share = PAGE_BYTES // len(cursors)
-            scans = (store.hot.scan(t, first[t].incarnation, at, share) for t, at in cursors.items())
+            scans = (store.hot.scan(t, first[t], at, share) for t, at in cursors.items())
             replies = yield LuaBatch(tuple(scans))
             for thread_id, reply in zip(list(cursors), replies, strict=True):
                 scan = parse_scan(reply)

@@ -38,7 +38,7 @@ def compare(store: Store, thread_id: str, incarnation: str, flushed: str) -> Pla
     redis_lost_time = change_number(held) > change_number(flushed)
     if redis_lost_time and (yield store.hot.forget(thread_id, incarnation, flushed))[0] == b"ok":
         return
-    yield store.hot.rebase(thread_id, incarnation, held, new_id(), whole=not redis_lost_time)
+    yield store.hot.rebase(thread_id, incarnation, held, new_id(), whole=not redis_lost_time, seen=flushed)
 
 
 def change_number(change_id: str) -> int:

@@ -152,7 +152,7 @@ def _copy_changes(
     """
     expected, number, rows = fence, peek.flushed_number, base and base.rows
     while True:
-        changes: Changes | None = parse_changes((yield store.hot.changes(thread_id, peek.incarnation, number)))
+        changes: Changes | None = parse_changes((yield store.hot.changes(thread_id, peek, number)))
         if changes is None:
             if not peek.flushed:
                 yield cold.unclaim(thread_id, peek.incarnation)
@@ -214,7 +214,7 @@ def _copy_base(store: Store, cold: Cold, thread_id: str, peek: Peek, fence: str)
     """
     cursor, base, size = "0", None, 0
     while True:
-        scan = parse_scan((yield store.hot.scan(thread_id, peek.incarnation, cursor)))
+        scan = parse_scan((yield store.hot.scan(thread_id, peek, cursor)))
         if scan is None:
             if not peek.flushed:
                 yield cold.unclaim(thread_id, peek.incarnation)
@@ -255,28 +255,32 @@ def _reconcile(store: Store, cold: Cold, thread_id: str, peek: Peek, *, last_cha
     answer = yield cold.status(thread_id)
     origin = answer and answer.origin
     if origin is None or origin.incarnation != peek.incarnation:
-        again = parse_peek((yield store.hot.peek(thread_id)))
-        if again is None or again.incarnation != peek.incarnation:
-            return  # deleted meanwhile, and perhaps begun anew
-        if origin is not None and not origin.flushed:  # of a life that ended before this one, whose worker died
-            yield cold.unclaim(thread_id, origin.incarnation)
-            return
-        if origin is not None:
-            raise ColdRefusedError(
-                f"thread {thread_id!r}: Postgres holds another thread of that id (incarnation {origin.incarnation}, "
-                f"not {peek.incarnation}), left by a delete that failed. Repeat delete_thread, then try again"
-            )
-        if peek.flushed:
-            raise ColdRefusedError(
-                f"thread {thread_id!r}: its row in tiered_threads is gone although nobody deleted the thread here. "
-                "Restore the row, or delete the thread"
-            )
-        return
-    if not origin.flushed:
-        return
-    verdict, _ = yield store.hot.ack(thread_id, peek.incarnation, origin.flushed)
-    if verdict == b"diverged" or (verdict == b"stale" and last_chance):
-        yield store.hot.rebase(thread_id, peek.incarnation, origin.flushed, new_id(), whole=True)
+        yield from _settle_without_row(store, cold, thread_id, peek, origin)
+    elif origin.flushed:
+        verdict, _ = yield store.hot.ack(thread_id, peek.incarnation, origin.flushed)
+        if verdict == b"diverged" or (verdict == b"stale" and last_chance):
+            yield store.hot.rebase(thread_id, peek.incarnation, origin.flushed, new_id(), whole=True, seen=peek.flushed)
+
+
+def _settle_without_row(store: Store, cold: Cold, thread_id: str, peek: Peek, origin: Origin | None) -> Plan[None]:
+    """Postgres has no row of this incarnation; of another one, perhaps."""
+    again = parse_peek((yield store.hot.peek(thread_id)))
+    if again is None or again.incarnation != peek.incarnation:
+        return  # deleted meanwhile, and perhaps begun anew
+    if origin is not None and not origin.flushed:  # of a life that ended before this one, whose worker died
+        yield cold.unclaim(thread_id, origin.incarnation)
+    elif again.rebase:  # when the tiers were compared, the row was there: deleted meanwhile
+        yield store.hot.delete(thread_id, new_id(), (peek.incarnation,))
+    elif origin is not None:
+        raise ColdRefusedError(
+            f"thread {thread_id!r}: Postgres holds another thread of that id (incarnation {origin.incarnation}, "
+            f"not {peek.incarnation}), left by a delete that failed. Repeat delete_thread, then try again"
+        )
+    elif peek.flushed:
+        raise ColdRefusedError(
+            f"thread {thread_id!r}: its row in tiered_threads is gone although nobody deleted the thread here. "
+            "Restore the row, or delete the thread"
+        )
 
 
 def ask(store: Store, thread_id: str, call: Lua) -> Plan[list[Any]]:

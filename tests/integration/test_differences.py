@@ -322,7 +322,7 @@ def test_page_of_a_flush_is_bounded_by_the_bytes_that_values_come_to(saver: Tier
     peek = parse_peek(saver._sync._perform(saver._store.hot.peek("t")))
     assert peek is not None
     whole = len(JsonPlusSerializer().dumps_typed(LONG)[1])
-    call = saver._store.hot.changes("t", peek.incarnation, peek.flushed_number)
+    call = saver._store.hot.changes("t", peek, peek.flushed_number)
     page = parse_changes(saver._sync._perform(replace(call, args=(*call.args[:-2], 5 * whole, call.args[-1]))))
     assert page is not None
     assert page.more
@@ -337,7 +337,7 @@ def test_page_of_a_first_copy_is_bounded_likewise(saver: TieredSaver) -> None:
     assert peek is not None
     seen, pages, cursor = set[str](), 0, "0"
     while pages == 0 or cursor != "0":
-        reply = saver._sync._perform(saver._store.hot.scan("t", peek.incarnation, cursor, 10 * whole))
+        reply = saver._sync._perform(saver._store.hot.scan("t", peek, cursor, 10 * whole))
         cursor, pages = reply[1].decode(), pages + 1
         blobs = parse_rows(reply[2]).blobs
         seen.update(blob.version for blob in blobs)

@@ -19,6 +19,7 @@ from langgraph_tiered_checkpoint import Promotion, TieredSaver
 from langgraph_tiered_checkpoint.errors import FlushError, ThreadDeletedError
 from langgraph_tiered_checkpoint.plans import flushing, reading, structure
 from langgraph_tiered_checkpoint.plans.batches import flush_due
+from langgraph_tiered_checkpoint.replies import parse_peek
 from langgraph_tiered_checkpoint.steps import Plan
 
 
@@ -27,6 +28,12 @@ def saver(redis_url: str, postgres_url: str) -> Iterator[TieredSaver]:
     with TieredSaver.from_urls(
         redis_url, postgres_url, promoter="external", promotion=Promotion.never(), hot_checkpoints=1
     ) as made:
+        yield made
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(redis_url) as made:
         yield made
 
 
@@ -143,6 +150,25 @@ def test_first_copy_of_a_deleted_thread_is_not_committed_behind_a_later_claim(
     late.finish()
     assert saver.explain("t").state == "absent"
     assert list(saver.list(at("t"))) == []
+
+
+def test_first_copy_does_not_take_what_a_reader_has_filled_in_before_a_delete(
+    saver: TieredSaver, client: redis.Redis
+) -> None:
+    """A worker that had begun when Postgres did not have the thread yet."""
+    store(saver, at("t"), checkpoint(1))
+    saver._sync._perform(saver._store.hot.promote("t", "test", "op"))
+    late = Stepped(saver, flushing.flush(saver._store, "t")).stop_before("claim")
+    saver.flush()
+    client.delete(saver._store.hot.thread_key("t"))  # the end of its TTL
+    delete = Stepped(saver, structure.delete(saver._store, "t")).stop_before("delete", 2)
+    read = Stepped(saver, reading.get(saver._store, "t", "", "")).stop_before("fill")
+    delete.take(1)
+    late.stop_before("scan")
+    read.finish()
+    late.finish()
+    delete.finish()
+    assert saver.explain("t").state == "absent"
 
 
 @pytest.mark.parametrize("reads", [True, False], ids=["run", "bare write"])
@@ -339,6 +365,50 @@ def test_os_threads_that_meet_an_evicted_thread_all_get_through(saver: TieredSav
     found = saver.get_tuple(at("t"))
     assert found is not None
     assert {value for _, _, value in found.pending_writes or ()} == set(range(64))
+
+
+# --- an older Redis, unnoticed
+
+
+def goes_back(saver: TieredSaver, client: redis.Redis) -> Plan[None]:
+    """A flush of a thread that Postgres has later changes of, ready to have all of it uploaded again."""
+    key = saver._store.hot.thread_key("t")
+    first = promoted(saver)
+    before = cast("bytes", client.dump(key))
+    store(saver, first, checkpoint(2))
+    saver.flush()
+    client.restore(key, 0, before, replace=True)
+    store(saver, first, checkpoint(3))
+    return flushing.flush(saver._store, "t")
+
+
+def test_worker_that_comes_late_does_not_begin_an_upload_that_others_have_finished(
+    saver: TieredSaver, client: redis.Redis
+) -> None:
+    late = Stepped(saver, goes_back(saver, client)).stop_before("rebase")
+    saver.flush()
+    latest = store(saver, at("t"), checkpoint(4))
+    late.take(1)
+    peek = parse_peek(saver._sync._perform(saver._store.hot.peek("t")))
+    assert peek is not None
+    assert (peek.state, peek.rebase) == ("d", 0)
+    late.finish()
+    found = [one.config["configurable"]["checkpoint_id"] for one in saver.list(at("t"))]
+    assert len(found) == 4
+    assert found[0] == latest["configurable"]["checkpoint_id"]
+
+
+def test_thread_that_is_deleted_while_it_is_uploaded_again_is_gone(saver: TieredSaver, client: redis.Redis) -> None:
+    key = saver._store.hot.thread_key("t")
+    flush = Stepped(saver, goes_back(saver, client)).stop_before("rebase").take(1)
+    uploading = cast("bytes", client.dump(key))
+    delete = Stepped(saver, structure.delete(saver._store, "t")).stop_before("adopt")
+    client.restore(key, 0, uploading, replace=True)  # and once more
+    delete.stop_before("delete", 2)
+    flush.finish()
+    assert saver.get_tuple(at("t")) is None
+    delete.finish()
+    assert saver.explain("t").state == "absent"
 
 
 # --- a damaged thread
