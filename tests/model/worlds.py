@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, cast
 
 import msgpack
@@ -12,7 +15,7 @@ import redis
 
 from langgraph_tiered_checkpoint import TieredSaver
 from langgraph_tiered_checkpoint.scripts import script
-from langgraph_tiered_checkpoint.steps import SERVER_RUN, Lua, LuaBatch, Pause, Plan, Step
+from langgraph_tiered_checkpoint.steps import SERVER_RUN, Lua, LuaBatch, Pause, Plan, Step, Tx
 
 TABLES = ("checkpoints", "checkpoint_blobs", "checkpoint_writes", "tiered_threads")
 _TIMES = ("ct", "lw", "du", "created_at", "updated_at", "last_write_at", "flushed_at", "promoted_at", "pinned_at")
@@ -41,32 +44,60 @@ for i = 1, #ARGV, 3 do redis.call('RESTORE', ARGV[i], math.max(tonumber(ARGV[i +
 """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class HotState:
-    """All of Redis."""
+    """All of Redis, and what is in the one thread. The same contents are the same object."""
 
     keys: tuple[tuple[bytes, bytes, int, tuple[bytes, ...]], ...]
-    canon: str
+    kind: int
     """The same for states that differ in times only."""
-
-    def thread(self, key: str) -> tuple[dict[bytes, bytes], bool]:
-        """A thread's hash, and whether it has a TTL."""
-        for name, _, ttl, held in self.keys:
-            if name == key.encode():
-                return dict(zip(held[::2], held[1::2], strict=True)), ttl >= 0
-        return {}, False
+    fields: dict[bytes, bytes]
+    """The thread's hash."""
+    mortal: bool
+    """Whether it has a TTL."""
 
     def without(self, key: str) -> tuple[bytes | int, ...]:
         """What puts back all but one key."""
         return tuple(part for one in self.keys if one[0] != key.encode() for part in one[:3])
 
+    @cached_property
+    def held(self) -> frozenset[tuple[str, str]]:
+        """Checkpoints and writes that are there: ids with task ids, "" for the checkpoint itself."""
+        found: set[tuple[str, str]] = set()
+        for name in self.fields:
+            if name[:1] == b"c":
+                found.add((name.partition(b":")[2].decode(), ""))
+            elif name[:1] == b"k":
+                k, _, task = name[1:].split(b"\0")
+                found.add((k.partition(b":")[2].decode(), task.decode()))
+        return frozenset(found)
 
-@dataclass(frozen=True)
+    @cached_property
+    def meta(self) -> dict[str, Any] | None:
+        """What the thread's hash says about the thread."""
+        return cast("dict[str, Any]", msgpack.unpackb(self.fields[b"m"])) if b"m" in self.fields else None
+
+
+@dataclass(frozen=True, eq=False)
 class ColdState:
-    """All rows of the thread's tables."""
+    """All rows of the thread's tables. Those that differ in times only are the same object."""
 
     rows: tuple[str, ...]
-    canon: str
+
+    @cached_property
+    def held(self) -> frozenset[tuple[str, str]]:
+        """Checkpoints and writes that are there: ids with task ids, "" for the checkpoint itself."""
+        checkpoints, _, writes, _ = (json.loads(rows) for rows in self.rows)
+        found = {(row["checkpoint_id"], "") for row in checkpoints}
+        return frozenset(found | {(row["checkpoint_id"], row["task_id"]) for row in writes})
+
+    @cached_property
+    def flushed(self) -> frozenset[str]:
+        """The incarnation of the thread, if it has been committed."""
+        return frozenset(row["incarnation"] for row in json.loads(self.rows[-1]) if row["flushed"])
+
+
+NOTHING_COLD = ColdState(("[]",) * len(TABLES))
 
 
 class World:
@@ -79,6 +110,19 @@ class World:
         self.sql = psycopg.connect(postgres_url, autocommit=True)
         self._hot: HotState | None = None
         self._cold: ColdState | None = None
+        self._hot_states: dict[object, HotState] = {}
+        self._cold_states: dict[str, ColdState] = {}
+        self._kinds: dict[str, int] = {"": 0}
+
+    @property
+    def hot_kinds(self) -> AbstractSet[str]:
+        """What Redis has held, without times."""
+        return self._kinds.keys()
+
+    @property
+    def cold_kinds(self) -> AbstractSet[str]:
+        """What Postgres has held, without times."""
+        return self._cold_states.keys()
 
     def close(self) -> None:
         self.client.close()
@@ -87,24 +131,39 @@ class World:
     def take(self) -> tuple[HotState, ColdState]:
         """What the servers hold."""
         if self._hot is None:
-            found = cast("list[Any]", self.client.eval(_TAKE, 0))
-            keys = tuple(sorted((key, dump, ttl, tuple(held)) for key, dump, ttl, held in found))
-            self._hot = HotState(keys, "\n".join(_canonical(*one) for one in keys))
+            self._hot = self._take_hot()
         if self._cold is None:
-            wanted = ", ".join(
-                f"(SELECT coalesce(jsonb_agg(to_jsonb(t) ORDER BY to_jsonb(t)::text), '[]') FROM {table} AS t)::text"
-                for table in TABLES
-            )
-            rows = cast("tuple[str, ...]", self.sql.execute(f"SELECT {wanted}".encode()).fetchone())
-            timeless = [
-                [{k: v for k, v in row.items() if k not in _TIMES and not k.endswith("_ms")} for row in json.loads(of)]
-                for of in rows
-            ]
-            for row in timeless[-1]:
-                if row["flushed"]:
-                    del row["claim"]  # only a first copy is committed behind it
-            self._cold = ColdState(rows, json.dumps(timeless, sort_keys=True))
+            self._cold = self._take_cold()
         return self._hot, self._cold
+
+    def _take_hot(self) -> HotState:
+        found = cast("list[Any]", self.client.eval(_TAKE, 0))
+        keys = tuple(sorted((key, dump, ttl, tuple(held)) for key, dump, ttl, held in found))
+        pairs = [(key, ttl >= 0, dict(zip(held[::2], held[1::2], strict=True))) for key, _, ttl, held in keys]
+        same = tuple((key, mortal, frozenset(held.items())) for key, mortal, held in pairs)
+        if same not in self._hot_states:
+            canon = "\n".join(_canonical(*one) for one in pairs)
+            kind = self._kinds.setdefault(canon, len(self._kinds))
+            fields, mortal = next(
+                ((held, mortal) for key, mortal, held in pairs if key == self.key.encode()), ({}, False)
+            )
+            self._hot_states[same] = HotState(keys, kind, fields, mortal)
+        return self._hot_states[same]
+
+    def _take_cold(self) -> ColdState:
+        wanted = ", ".join(
+            f"(SELECT coalesce(jsonb_agg(to_jsonb(t) ORDER BY to_jsonb(t)::text), '[]') FROM {table} AS t)::text"
+            for table in TABLES
+        )
+        rows = cast("tuple[str, ...]", self.sql.execute(f"SELECT {wanted}".encode()).fetchone())
+        timeless = [
+            [{k: v for k, v in row.items() if k not in _TIMES and not k.endswith("_ms")} for row in json.loads(of)]
+            for of in rows
+        ]
+        for row in timeless[-1]:
+            if row["flushed"]:
+                del row["claim"]  # only a first copy is committed behind it
+        return self._cold_states.setdefault(json.dumps(timeless, sort_keys=True), ColdState(rows))
 
     def put_back(self, hot: HotState, cold: ColdState) -> None:
         """Make the servers hold this."""
@@ -138,9 +197,11 @@ class World:
                 return [self._call(call, run_id, clock_ms) for call in step.calls]
             case Pause():
                 return None
-            case _:
+            case Tx():
                 self._cold = None
                 return self.saver._sync._perform(step)
+            case _:
+                raise AssertionError(f"one thread does not need {step}")
 
     def run(self, plan: Plan[Any], run_id: str, clock_ms: int) -> Any:
         """Perform all steps of a plan; what it returns."""
@@ -161,17 +222,17 @@ class World:
         return pipeline.execute()[1]
 
 
-def _canonical(key: bytes, _: bytes, ttl: int, held: tuple[bytes, ...]) -> str:
-    pairs: dict[bytes, object] = dict(zip(held[::2], held[1::2], strict=True))
+def _canonical(key: bytes, mortal: bool, held: Mapping[bytes, bytes]) -> str:  # noqa: FBT001 - a triple
+    pairs: dict[bytes, object] = dict(held)
     if b":t:" not in key:
         timed = key.endswith(b":gone")
         return f"{key!r} {sorted(pairs.items() if timed else pairs)!r}"
     if b"m" in pairs:
-        meta = msgpack.unpackb(cast("bytes", pairs[b"m"]))
+        meta = msgpack.unpackb(held[b"m"])
         timeless = {k: v for k, v in meta.items() if k not in _TIMES} | {"dirty since": meta["du"] > 0}
         pairs[b"m"] = sorted(timeless.items())
     if b"x" in pairs:
-        kind, token, _deadline, *run = msgpack.unpackb(cast("bytes", pairs[b"x"]))
+        kind, token, _deadline, *run = msgpack.unpackb(held[b"x"])
         pairs[b"x"] = (kind, token, run)
     pairs.pop(b"e", None)
-    return f"{key!r} {ttl >= 0} {sorted(pairs.items())!r}"
+    return f"{key!r} {mortal} {sorted(pairs.items())!r}"
