@@ -172,12 +172,11 @@ class Exploration:
         Raises:
             BrokenPromiseError: one was not kept.
         """
-        hot, cold = self.world.take()
         self._clock_ms = clock_ms
         moments = tuple(self._moments.after(i, ()) for i in range(len(self.actors)))
-        begun = Node(hot, cold, moments, Facts(self.stored), budget)
+        begun = Node(self.world.hot(), self.world.cold(), moments, Facts(self.stored), budget)
         if budget.failovers:
-            begun = replace(begun, saved=hot)
+            begun = replace(begun, saved=begun.hot)
         seen, todo = {begun.key}, [begun]
         while todo:
             node = todo.pop()
@@ -229,30 +228,32 @@ class Exploration:
         if outcome is None:
             outcome = self._outcomes[key] = self._perform(node, i, moment, fault)
         reached, state, reply = outcome
-        name = self.actors[i].name
-        node = node.after(
-            f"{name}: {moment.name} {fault} -> {reply}",
+        following = node.after(
+            f"{self.actors[i].name}: {moment.name} {fault} -> {reply}",
             at=_with(node.at, i, None if reached.ended else reached),
             clock=node.clock + moment.ticks,
             left=left,
             **{"cold" if moment.cold else "hot": state},
         )
         for note in reached.notes:
-            facts = self._noted(node, facts, i, reached, note)
-        return replace(node, facts=facts)
+            facts = self._noted(following, facts, i, reached, note)
+        return following if facts is node.facts else replace(following, facts=facts)
 
     def _perform(self, node: Node, i: int, moment: Moment, fault: str) -> tuple[Moment, HotState | ColdState, str]:
         """How far the next step brings the actor, what its server holds then, and the reply."""
         playback = Playback(self.actors[i], self.ids, moment.heard)
         assert playback.step is not None
-        self.world.put_back(node.hot, node.cold)
+        if moment.cold:
+            self.world.put_cold(node.cold)
+        else:
+            self.world.put_hot(node.hot)
         run_id, now_ms = f"run {node.run}", self._clock_ms + node.clock
         if fault == "twice":
             self.world.perform(playback.step, run_id, now_ms)
         reply = self.world.perform(playback.step, run_id, now_ms)
         heard = Heard(reply) if fault != "lost" else Heard(None, "cold" if moment.cold else "hot")
-        hot, cold = self.world.take()
-        return self._moments.after(i, (*moment.heard, heard)), cold if moment.cold else hot, _short(reply)
+        state = self.world.cold() if moment.cold else self.world.hot()
+        return self._moments.after(i, (*moment.heard, heard)), state, _short(reply)
 
     def _noted(self, node: Node, facts: Facts, i: int, moment: Moment, note: Note) -> Facts:  # noqa: C901 - a table
         match note.kind:
@@ -284,9 +285,8 @@ class Exploration:
         return facts
 
     def _lapsed(self, node: Node, left: Budget) -> Node:
-        self.world.put_back(node.hot, node.cold)
         self.world.lapse(node.hot)
-        hot, _ = self.world.take()
+        hot = self.world.hot()
         facts = node.facts
         if (meta := node.hot.meta) and meta["s"] == "e":
             facts = replace(facts, excused=facts.excused | {meta["i"]})
@@ -318,7 +318,7 @@ class Exploration:
         if lives & node.facts.dead:
             raise BrokenPromiseError("a deleted thread is back", node)
         if node.hot.kind not in self._sound:
-            self.world.put_back(node.hot, node.cold)
+            self.world.put_hot(node.hot)
             wrong = broken_rules(self.world.client)
             if wrong:
                 raise BrokenPromiseError("; ".join(wrong), node)
@@ -361,7 +361,8 @@ class Exploration:
 
     def _finish(self, node: Node, *, delete: bool) -> list[tuple[str, frozenset[str]]] | Exception:
         """What the last check finds; if a delete has failed, who called it does so again."""
-        self.world.put_back(node.hot, node.cold)
+        self.world.put_hot(node.hot)
+        self.world.put_cold(node.cold)
         if b"x" in node.hot.fields:
             self.world.lapse(node.hot)
 

@@ -14,7 +14,7 @@ from functools import partial
 from types import BuiltinMethodType, FunctionType, GeneratorType, MethodType, ModuleType
 from typing import Any, NamedTuple
 
-from langgraph.checkpoint.serde.base import SerializerProtocol
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from scripted import name_of
 
 from langgraph_tiered_checkpoint.cold import Cold
@@ -149,7 +149,7 @@ _OURS = "langgraph_tiered_checkpoint."
 class _Comparable:
     """Values as what is equal, and prints the same, for values that are used in the same way."""
 
-    _SHARED = (Shared, Store, Cold, Requests, SerializerProtocol, ModuleType, type)
+    _SHARED = (Shared, Store, Cold, Requests, JsonPlusSerializer, ModuleType, type)
     """There is one of each, and nothing in it that an actor changes."""
 
     def __init__(self) -> None:

@@ -128,13 +128,17 @@ class World:
         self.client.close()
         self.sql.close()
 
-    def take(self) -> tuple[HotState, ColdState]:
-        """What the servers hold."""
+    def hot(self) -> HotState:
+        """What Redis holds."""
         if self._hot is None:
             self._hot = self._take_hot()
+        return self._hot
+
+    def cold(self) -> ColdState:
+        """What Postgres holds."""
         if self._cold is None:
             self._cold = self._take_cold()
-        return self._hot, self._cold
+        return self._cold
 
     def _take_hot(self) -> HotState:
         found = cast("list[Any]", self.client.eval(_TAKE, 0))
@@ -165,21 +169,25 @@ class World:
                 del row["claim"]  # only a first copy is committed behind it
         return self._cold_states.setdefault(json.dumps(timeless, sort_keys=True), ColdState(rows))
 
-    def put_back(self, hot: HotState, cold: ColdState) -> None:
-        """Make the servers hold this."""
+    def put_hot(self, hot: HotState) -> None:
+        """Make Redis hold this."""
         if hot is not self._hot:
             self.client.eval(_PUT_BACK, 0, *(part for one in hot.keys for part in one[:3]))
             self._hot = hot
-        if cold is not self._cold:
-            with self.sql.pipeline(), self.sql.transaction():
-                for table, rows in zip(TABLES, cold.rows, strict=True):
-                    self.sql.execute(f"DELETE FROM {table}".encode())
-                    if rows != "[]":
-                        self.sql.execute(
-                            f"INSERT INTO {table} SELECT * FROM jsonb_populate_recordset(NULL::{table}, %s)".encode(),
-                            (rows,),
-                        )
-            self._cold = cold
+
+    def put_cold(self, cold: ColdState) -> None:
+        """Make Postgres hold this."""
+        if cold is self._cold:
+            return
+        with self.sql.pipeline(), self.sql.transaction():
+            for table, rows in zip(TABLES, cold.rows, strict=True):
+                self.sql.execute(f"DELETE FROM {table}".encode())
+                if rows != "[]":
+                    self.sql.execute(
+                        f"INSERT INTO {table} SELECT * FROM jsonb_populate_recordset(NULL::{table}, %s)".encode(),
+                        (rows,),
+                    )
+        self._cold = cold
 
     def lapse(self, hot: HotState) -> None:
         """The thread's key is gone."""
