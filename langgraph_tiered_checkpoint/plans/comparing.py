@@ -21,12 +21,14 @@ def compare(store: Store, thread_id: str, incarnation: str, flushed: str) -> Pla
     cold = store.need_cold("compared", thread_id)
     origin = yield cold.origin(thread_id)
     held = origin.flushed if origin else ""
-    if (origin is None and flushed) or (origin is not None and origin.incarnation != incarnation):
+    ours = origin is not None and origin.incarnation == incarnation
+    if not ours and (held or flushed):
         yield store.hot.delete(thread_id, new_id(), (incarnation,))
         return
     if held == flushed:
-        # A first upload under way is of what Redis held before; once it is taken back, it cannot be committed.
-        if origin is not None and not held and not (yield cold.unclaim(thread_id, incarnation)):
+        # A first upload under way is of what Redis held before, if not of a life that has ended; once it is taken back,
+        # it cannot be committed.
+        if origin is not None and not held and not (yield cold.unclaim(thread_id, origin.incarnation)):
             yield from compare(store, thread_id, incarnation, flushed)
             return
         yield store.hot.vouch(thread_id, incarnation, flushed)

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any, cast
 
+import msgpack
 import pytest
 import redis
 from homes import at, make_checkpoint, put
@@ -409,6 +410,22 @@ def test_thread_that_is_deleted_while_it_is_uploaded_again_is_gone(saver: Tiered
     assert saver.get_tuple(at("t")) is None
     delete.finish()
     assert saver.explain("t").state == "absent"
+
+
+def test_new_thread_is_not_dropped_for_the_claim_of_a_life_that_has_ended(
+    saver: TieredSaver, client: redis.Redis
+) -> None:
+    """A worker died before the first commit of a thread that was deleted since; then Redis was restarted."""
+    store(saver, at("t"), checkpoint(1))
+    saver._sync._perform(saver._store.need_cold("claimed", "t").claim("t", "a life that has ended", "test", "claim"))
+    key = saver._store.hot.thread_key("t")
+    meta = cast("dict[bytes, Any]", msgpack.unpackb(cast("bytes", client.hget(key, "m")), raw=True))
+    client.hset(key, "m", cast("bytes", msgpack.packb(meta | {b"rn": b"before"}, use_bin_type=False)))
+    before = saver.get_tuple(at("t"))
+    assert before is not None
+    saver.promote("t")
+    saver.evict("t")
+    assert saver.get_tuple(at("t")) == before
 
 
 # --- a damaged thread
