@@ -47,8 +47,7 @@ SERVER_RUN: Final = "the server's run id"
 where the server does not tell. A restart or a failover changes it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Lua:
+class Lua(NamedTuple):
     """One atomic script on one hash slot; the reply is the script's."""
 
     script: str
@@ -58,22 +57,19 @@ class Lua:
     thread: str
 
 
-@dataclass(frozen=True, slots=True)
-class LuaBatch:
+class LuaBatch(NamedTuple):
     """Independent scripts, possibly on several slots or none at all, sent together; the reply lists their replies."""
 
     calls: tuple[Lua, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Pause:
+class Pause(NamedTuple):
     """Wait; the reply is None."""
 
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Lanes:
+class Lanes(NamedTuple):
     """Independent plans, run at once; the reply is None. The first error of any is raised when all have ended."""
 
     plans: tuple[Generator[Any, Any, Any], ...]
