@@ -6,12 +6,11 @@ import asyncio
 import os
 import threading
 import weakref
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import redis
-from psycopg_pool import AsyncConnectionPool
 from redis.asyncio import Redis as AsyncRedisClient
 from redis.asyncio import RedisCluster as AsyncRedisCluster
 
@@ -92,8 +91,8 @@ class Connections:
         Raises:
             ConfigurationError: none of these.
         """
-        hot: dict[str, Any] = _sorted("redis", redis_, AsyncRedisClient | AsyncRedisCluster, "client")
-        cold: dict[str, Any] = _sorted("postgres", postgres, AsyncConnectionPool, "pool")
+        hot: dict[str, Any] = _sorted("redis", redis_, _is_async_client, "client")
+        cold: dict[str, Any] = _sorted("postgres", postgres, _is_async_pool, "pool")
         return cls(
             HotTarget(**hot, key_prefix=settings.key_prefix, timeout_s=settings.timeouts.hot.total_seconds()),
             None
@@ -164,11 +163,21 @@ async def _until_loop_ends(
         await asyncio.sleep(0)  # transports close in the loop's next round
 
 
-def _sorted(what: str, given: object, async_kinds: Any, noun: str) -> dict[str, Any]:
+def _is_async_client(given: object) -> bool:
+    return isinstance(given, AsyncRedisClient | AsyncRedisCluster)
+
+
+def _is_async_pool(given: object) -> bool:
+    from psycopg_pool import AsyncConnectionPool  # who gives a URL needs none of it
+
+    return isinstance(given, AsyncConnectionPool)
+
+
+def _sorted(what: str, given: object, is_async: Callable[[object], bool], noun: str) -> dict[str, Any]:
     if given is None or isinstance(given, str):
         return {"url": given}
     pair = given if isinstance(given, tuple | list) else (given,)
-    found = {f"{'async' if isinstance(one, async_kinds) else 'sync'}_{noun}": one for one in pair}
+    found = {f"{'async' if is_async(one) else 'sync'}_{noun}": one for one in pair}
     if len(found) != len(pair):
         raise ConfigurationError(f"{what}: a pair must be of one sync and one async {noun}")
     return found

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 
 import psycopg
-import psycopg_pool
 import redis
 from psycopg import errors as pg
 from redis.exceptions import NoPermissionError
@@ -110,6 +109,8 @@ def cold_fault(  # noqa: PLR0911 - a table
     exc: Exception, what: str, place: str
 ) -> TieredCheckpointError:
     """A fault of Postgres, or the configuration error behind it."""
+    import psycopg_pool  # only its errors, and they are rare
+
     said = exc.diag.message_primary if isinstance(exc, psycopg.Error) else None
     text = said or " ".join(str(exc).split()) or type(exc).__name__
     at = f"{what}: Postgres at {place}"

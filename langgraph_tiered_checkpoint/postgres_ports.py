@@ -13,7 +13,6 @@ import time
 from typing import Any, Final, TypeVar
 
 import psycopg
-import psycopg_pool
 from psycopg import AsyncClientCursor, ClientCursor, capabilities
 from psycopg.abc import PQGen
 from psycopg.pq import TransactionStatus
@@ -107,9 +106,11 @@ def can_roll_back(connection: Any, exc: Exception) -> bool:
     return not (connection.closed or isinstance(exc, StatementTimeoutError))
 
 
-def took_too_long(target: ColdTarget) -> psycopg_pool.PoolTimeout:
+def took_too_long(target: ColdTarget) -> psycopg.OperationalError:
     """No connection became free, in the words of psycopg_pool."""
-    return psycopg_pool.PoolTimeout(f"all {target.max_size} were in use for {target.timeout_s} s")
+    from psycopg_pool import PoolTimeout  # our own connections need nothing else of it
+
+    return PoolTimeout(f"all {target.max_size} were in use for {target.timeout_s} s")
 
 
 def need(pool: object, given: str, methods: str) -> Any:

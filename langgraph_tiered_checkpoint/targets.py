@@ -5,18 +5,20 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 import redis
 from psycopg import conninfo
-from psycopg_pool import AsyncConnectionPool, ConnectionPool
 from redis.asyncio import ConnectionPool as AsyncRedisPool
 from redis.asyncio import Redis as AsyncRedisClient
 from redis.asyncio import RedisCluster as AsyncRedisCluster
 
 from langgraph_tiered_checkpoint.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 _SECRET_PARAMETER = re.compile(r"(?i)\b((?:ssl)?(?:password|passwd))=[^&#\s]*")
 
@@ -157,14 +159,8 @@ class ColdTarget:
     def __post_init__(self) -> None:
         if self.url is None and self.sync_pool is None and self.async_pool is None:
             raise ConfigurationError("postgres: pass a URL or a pool")
-        if not isinstance(self.sync_pool, ConnectionPool | None):
-            raise ConfigurationError(
-                f"postgres: {type(self.sync_pool).__qualname__} is not a psycopg_pool.ConnectionPool"
-            )
-        if not isinstance(self.async_pool, AsyncConnectionPool | None):
-            raise ConfigurationError(
-                f"postgres: {type(self.async_pool).__qualname__} is not a psycopg_pool.AsyncConnectionPool"
-            )
+        if self.sync_pool is not None or self.async_pool is not None:
+            self._check_pools()
         if self.url is not None:
             try:
                 conninfo.conninfo_to_dict(self.url)
@@ -174,6 +170,18 @@ class ColdTarget:
                     f"postgres: {safe_url(self.url)!r} is not a URL that libpq understands; "
                     "it looks like postgresql://user:password@host:5432/database"
                 ) from None
+
+    def _check_pools(self) -> None:
+        from psycopg_pool import AsyncConnectionPool, ConnectionPool  # who gives a URL needs none of it
+
+        if not isinstance(self.sync_pool, ConnectionPool | None):
+            raise ConfigurationError(
+                f"postgres: {type(self.sync_pool).__qualname__} is not a psycopg_pool.ConnectionPool"
+            )
+        if not isinstance(self.async_pool, AsyncConnectionPool | None):
+            raise ConfigurationError(
+                f"postgres: {type(self.async_pool).__qualname__} is not a psycopg_pool.AsyncConnectionPool"
+            )
 
     @cached_property
     def place(self) -> str:

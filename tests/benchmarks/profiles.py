@@ -44,7 +44,7 @@ FULL = Profile(
     cold_rounds=40,
     flushed=100,
     flushes=2,
-    processes=10,
+    processes=40,
 )
 QUICK = Profile(
     "quick",
@@ -58,5 +58,5 @@ QUICK = Profile(
     cold_rounds=20,
     flushed=40,
     flushes=1,
-    processes=3,
+    processes=10,
 )
