@@ -53,7 +53,7 @@ class ThreadListing:
     What the hot tier knows to be complete comes from it alone; below that the tiers are merged, and what both
     hold comes from the hot one.
 
-    Pages grow: the first is of what will do if all are wanted.
+    Pages grow: the first of each tier is of what will do if all are wanted.
     """
 
     def __init__(self, store: Store, thread_id: str, query: Query) -> None:
@@ -61,7 +61,7 @@ class ThreadListing:
         self._thread_id = thread_id
         self._query = query
         self._longest = FILTERED_PAGE if query.wanted else PAGE
-        self._page = min(query.limit or self._longest, self._longest)
+        self._hot_page = self._cold_page = min(query.limit or self._longest, self._longest)
         self._hot: list[Listed] = []
         self._cold: list[Listed] = []
         self._hot_cursor = (query.below, query.below_ns) if query.below else None
@@ -87,7 +87,6 @@ class ThreadListing:
         """The next checkpoints; possibly none although the listing is not `done`."""
         if not self._hot and not self._hot_done:
             yield from self._fetch_hot()
-            self._page = min(2 * self._page, self._longest)
         if self._sure():
             page, self._hot = self._take_sure()
             self._cold_cursor = page[-1].place
@@ -130,10 +129,11 @@ class ThreadListing:
             query.ns,
             below=query.below,
             cursor=self._hot_cursor,
-            limit=self._page,
+            limit=self._hot_page,
             values=True,
             only=query.only,
         )
+        self._hot_page = min(2 * self._hot_page, self._longest)
         reply = yield from ask(self._store, self._thread_id, call)
         page = parse_list(reply)
         self._hot = [Listed(self._thread_id, record, []) for record in page.records]
@@ -157,11 +157,12 @@ class ThreadListing:
             before=self._cold_cursor,
             checkpoint_id=query.only or None,
             before_id=query.below or None,
-            limit=self._page,
+            limit=self._cold_page,
             wanted=query.wanted,
         )
         self._cold = [Listed(*row) for row in rows]
-        self._cold_exhausted = len(rows) < self._page or bool(query.only and query.ns is not None)
+        self._cold_exhausted = len(rows) < self._cold_page or bool(query.only and query.ns is not None)
+        self._cold_page = min(2 * self._cold_page, self._longest)
         if self._cold:
             self._cold_cursor = self._cold[-1].place
 

@@ -13,6 +13,7 @@ from langgraph_tiered_checkpoint.config import Settings
 from langgraph_tiered_checkpoint.errors import ColdTierError, ThreadBusyError, ThreadDeletedError
 from langgraph_tiered_checkpoint.lives import Life
 from langgraph_tiered_checkpoint.plans import reading, structure, writing
+from langgraph_tiered_checkpoint.plans.listing import FILTERED_PAGE, Query, ThreadListing
 from langgraph_tiered_checkpoint.plans.store import Store
 from langgraph_tiered_checkpoint.plans.writing import Written
 from langgraph_tiered_checkpoint.records import (
@@ -23,7 +24,7 @@ from langgraph_tiered_checkpoint.records import (
     ThreadBatch,
     WriteRow,
 )
-from langgraph_tiered_checkpoint.steps import Lua
+from langgraph_tiered_checkpoint.steps import Lua, Step, Tx
 
 STORE = Store.of(Settings())
 HOT_ONLY = Store.of(Settings(cold=False))
@@ -97,6 +98,28 @@ def test_first_write_wins_and_special_writes_are_overwritten_when_tiers_merge() 
 
     merged = reading.merge_writes([write(0, b"cold"), write(-4, b"cold")], [write(0, b"hot"), write(-4, b"hot")])
     assert {(w.idx, w.data) for w in merged} == {(0, b"cold"), (-4, b"hot")}
+
+
+def rows_asked_for(step: Step) -> int:
+    """The limit of a page of Postgres."""
+    assert isinstance(step, Tx)
+    limit: int = next(step.body()).params[-1]
+    return limit
+
+
+def test_list_asks_postgres_for_no_more_than_its_limit() -> None:
+    listing = ThreadListing(STORE, "t", Query(ns="", limit=10))
+    played = play(listing.next_page(), [("list", [b"absent"]), ("page", [])])
+    assert rows_asked_for(played.steps[-1]) == 10
+
+
+def test_pages_of_postgres_grow_while_a_filter_wants_more() -> None:
+    listing = ThreadListing(STORE, "t", Query(ns="", limit=10, wanted=lambda _: False))
+    absent: list[tuple[str, Any]] = [("list", [b"absent"])]
+    for limit in (10, 20, 40, 80, 160, FILTERED_PAGE, FILTERED_PAGE):
+        played = play(listing.next_page(), [*absent, ("page", [("t", STORED, [])] * limit)])
+        assert rows_asked_for(played.steps[-1]) == limit
+        absent = []
 
 
 def put(store: Store, life: Life, blobs: Sequence[BlobRow] = ()) -> Any:
