@@ -100,7 +100,8 @@ FROM (
 ) AS p
 
 -- name: page_of_thread
--- A page of all namespaces of one thread, newest first.
+-- A page of all namespaces of one thread, newest first. The limit is one that the planner does not know: it expects
+-- so few rows of a table that was never analyzed that it would rather fetch and sort all, even for a short page.
 SELECT thread_id, checkpoint_ns, checkpoint_id, coalesce(parent_checkpoint_id, ''), checkpoint::text, metadata::text,
     CASE WHEN tiered_metadata_sha256 = sha256(convert_to(metadata::text, 'UTF8')) THEN tiered_metadata_type END,
     tiered_metadata, coalesce((checkpoint ->> 'v')::numeric, 1) < 4
@@ -112,7 +113,7 @@ FROM (
     AND checkpoint_id COLLATE "C" < %(before_id)s -- if before_id
     AND (checkpoint_id COLLATE "C", checkpoint_ns COLLATE "C") < (%(after_id)s, %(after_ns)s) -- if after_id
     ORDER BY checkpoint_id COLLATE "C" DESC, checkpoint_ns COLLATE "C" DESC
-    LIMIT %(limit)s
+    LIMIT (SELECT %(limit)s::bigint)
 ) AS p
 
 -- name: page_of_all
@@ -169,15 +170,16 @@ WHERE thread_id = %(thread)s
 
 -- name: delta_history
 -- From one checkpoint up its parents, until each channel has met a stored value: a blob, or a value inline (of
--- which `true` is only a marker where there is a blob as well).
+-- which `true` is only a marker where there is a blob as well). Beside an OR, EXISTS might be answered from a hash table
+-- of all blobs of the thread; the value of a row that may not be there is not.
 -- Rows of several kinds, each with its distance: ancestor, blob and inline (seeds), write.
 WITH RECURSIVE walk AS (
     SELECT 0 AS distance, first.*, %(channels)s::text[] AS sought, ARRAY(
         SELECT channel FROM unnest(%(channels)s::text[]) AS channel
-        WHERE first.inline ? channel OR EXISTS (
-            SELECT 1 FROM $schema.checkpoint_blobs b
+        WHERE first.inline ? channel OR (
+            SELECT b.type <> 'empty' FROM $schema.checkpoint_blobs b
             WHERE b.thread_id = %(thread)s AND b.checkpoint_ns = %(ns)s AND b.channel = channel.channel
-            AND b.version = first.versions ->> channel.channel AND b.type <> 'empty'
+            AND b.version = first.versions ->> channel.channel
         )
     ) AS met
     FROM (
@@ -189,10 +191,10 @@ WITH RECURSIVE walk AS (
     UNION ALL
     SELECT walk.distance + 1, parent.*, open.channels, ARRAY(
         SELECT channel FROM unnest(open.channels) AS channel
-        WHERE parent.inline ? channel OR EXISTS (
-            SELECT 1 FROM $schema.checkpoint_blobs b
+        WHERE parent.inline ? channel OR (
+            SELECT b.type <> 'empty' FROM $schema.checkpoint_blobs b
             WHERE b.thread_id = %(thread)s AND b.checkpoint_ns = %(ns)s AND b.channel = channel.channel
-            AND b.version = parent.versions ->> channel.channel AND b.type <> 'empty'
+            AND b.version = parent.versions ->> channel.channel
         )
     )
     FROM walk
