@@ -120,7 +120,8 @@ def _unlinked(key: bytes, fields: dict[bytes, bytes], meta: dict[str, Any], all_
         at = head
         while at and len(seen) <= len(all_):
             seen.append(at.encode())
-            at = msgpack.unpackb(fields[b"l" + at.encode()])[older]
+            links = msgpack.unpackb(fields[b"l" + at.encode()])
+            at = links[older - 2] if links[older] is False else links[older]  # the same as in the namespace
         ids = [k.partition(b":")[2] for k in seen]
         if set(seen) != members or len(seen) != count or ids != sorted(ids, reverse=True):
             wrong.append(f"{key!r}: {what} links {seen} of {members} and counts {count}")

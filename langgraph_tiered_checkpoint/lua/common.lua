@@ -12,7 +12,8 @@
 --   n<ns>       {number, head k, tail k, checkpoints, floor, sure, early}; N<number> the namespace. At or above the floor
 --               every checkpoint is here, if sure with its pending writes; early counts the checkpoints that are not here
 --               and have pending writes here
---   c<k>        the checkpoint's frame; l<k> its links {older, newer in the namespace, older, newer in the thread, parent}
+--   c<k>        the checkpoint's frame; l<k> its links {older, newer in the namespace, older, newer in the thread, parent},
+--               the last three false if the same as in the namespace, and the parent if it is the older
 --   b<bk>, r<bk> a channel value and how many checkpoints use it
 --   y<k>        number of pending writes; w<k>NUL<n> one of them; k<k>NUL<idx>NUL<task> its n (an id may hold a colon)
 --   g<change>   {op, what, ...}: what a change of a promoted thread touched
@@ -140,8 +141,15 @@ end
 local links, touched = {}, {}
 
 local function link(k)
-  if not links[k] then links[k] = open(hget('l' .. k)) end
-  return links[k]
+  local l = links[k]
+  if not l then
+    l = open(hget('l' .. k))
+    if not l[3] then l[3] = l[1] end
+    if not l[4] then l[4] = l[2] end
+    if not l[5] then l[5] = id_of(l[1]) end
+    links[k] = l
+  end
+  return l
 end
 
 local function relink(k, slot, to)
@@ -154,8 +162,10 @@ end
 -- Add the links that have changed to a list of fields and values.
 local function add_links(out)
   for k in pairs(touched) do
+    local l = links[k]
+    local apart = l[1] == '' or l[5] ~= id_of(l[1])
     out[#out + 1] = 'l' .. k
-    out[#out + 1] = pack(links[k])
+    out[#out + 1] = pack({l[1], l[2], l[3] ~= l[1] and l[3], l[4] ~= l[2] and l[4], apart and l[5]})
   end
   touched = {}
 end
