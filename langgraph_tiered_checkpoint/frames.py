@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 import msgpack
@@ -13,13 +13,24 @@ from langgraph_tiered_checkpoint.records import BlobRow, CheckpointRow, WriteRow
 _HEAD = 17
 """Of a value in the hot tier: its kind and its tag."""
 
+_STAND_INS = [bytes((code,)) for code in range(32) if chr(code) not in "\t\n\r"]
+"""Bytes that no JSON contains: it has to escape them."""
+
 
 def pack_frame(row: CheckpointRow) -> bytes:
     """The record of a checkpoint."""
     refs = [part for pair in row.refs for part in pair]
     head = pack_list([row.root_id, row.depth, row.run_id, refs, row.inline])
     exact_type, exact = row.exact_metadata or ("", b"")
-    return head + _pack([row.checkpoint, row.metadata, exact_type, exact])
+    checkpoint = row.checkpoint
+    for text, stand_in in _repeated(row.root_id, refs):
+        checkpoint = checkpoint.replace(text, stand_in)
+    return head + _pack([checkpoint, row.metadata, exact_type, exact])
+
+
+def _repeated(root_id: str, refs: list[str]) -> Iterable[tuple[bytes, bytes]]:
+    """What the JSON of a checkpoint repeats of its header, mostly versions, and what stands for it in the record."""
+    return zip([b'"%b"' % text.encode() for text in dict.fromkeys([root_id, *refs[1::2]])], _STAND_INS, strict=False)
 
 
 def pack_blob(blob: BlobRow, tag: str) -> bytes:
@@ -97,6 +108,8 @@ def unpack_frame(ns: bytes, checkpoint_id: bytes, parent: bytes, frame: bytes) -
     unpacker = _unpacker(frame)
     root, depth, run, refs, inline = unpacker.unpack()
     checkpoint, metadata, exact_type, exact = unpacker.unpack()
+    for text, stand_in in _repeated(root, refs):
+        checkpoint = checkpoint.replace(stand_in, text)
     return CheckpointRow(
         ns.decode(),
         checkpoint_id.decode(),
