@@ -83,6 +83,7 @@ class Chat:
         self._messages = [*self._messages, answer]
         version = f"{self._step:032}.{self._source.random():016}"
         checkpoint = empty_checkpoint()
+        checkpoint["v"] = 4  # as LangGraph's own are; for older ones savers look for sends at the parent
         checkpoint["id"] = str(uuid6(clock_seq=self._step % 0x3FFF))
         checkpoint["channel_values"] = {"messages": self._messages, "branch:to:assistant": None}
         checkpoint["channel_versions"] = {"__start__": version, "messages": version, "branch:to:assistant": version}
