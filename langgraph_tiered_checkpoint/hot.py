@@ -244,8 +244,8 @@ class Hot:
     def peek(self, thread_id: str) -> Lua:
         return self._call("peek", thread_id, ("due",), thread_id, LEASE_MS, self._run)
 
-    def changes(self, thread_id: str, peek: Peek, after: int) -> Lua:
-        return self._call("changes", thread_id, (), peek.incarnation, peek.flushed, after, PAGE_BYTES, self._run)
+    def changes(self, thread_id: str, peek: Peek, after: int, most_bytes: int = PAGE_BYTES) -> Lua:
+        return self._call("changes", thread_id, (), peek.incarnation, peek.flushed, after, most_bytes, self._run)
 
     def scan(self, thread_id: str, peek: Peek, cursor: str, most_bytes: int = PAGE_BYTES) -> Lua:
         return self._call(

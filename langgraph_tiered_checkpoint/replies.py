@@ -77,6 +77,11 @@ class Peek(NamedTuple):
     moved: bool
     """Whether it may be older than what Postgres holds: see lua/run.lua."""
 
+    @property
+    def needs_base(self) -> bool:
+        """Whether the log does not name all that Postgres may lack: it begins with the change that made it due."""
+        return self.rebase == 1 or (not self.flushed and self.flushed_number > 0)
+
 
 class Rows(NamedTuple):
     """Rows on their way to Postgres."""

@@ -12,11 +12,11 @@ from langgraph_tiered_checkpoint.hot import BUCKETS, PAGE_BYTES
 from langgraph_tiered_checkpoint.lives import new_id
 from langgraph_tiered_checkpoint.plans.flushing import (
     NO_ROWS,
+    Copy,
     acknowledged,
     batch_of,
     concerns_all,
     flush,
-    joined,
     joined_base,
     park,
     size_of,
@@ -140,36 +140,53 @@ def _flush_each(store: Store, cold: Cold, thread_ids: Sequence[str]) -> Plan[dic
 
 
 def _flush_together(store: Store, cold: Cold, thread_ids: Sequence[str]) -> Plan[list[str]]:
-    """Flush the next changes of several threads together; the reply names those that need a flush of their own."""
+    """Flush the changes of several threads together; the reply names those that need a flush of their own."""
     replies = yield LuaBatch(tuple(store.hot.peek(t) for t in thread_ids))
     peeks = {t: peek for t, reply in zip(thread_ids, replies, strict=True) if (peek := parse_peek(reply))}
     dirty = {t: peek for t, peek in peeks.items() if peek.state == "d"}
-    threads = {t: peek for t, peek in dirty.items() if peek.flushed and not peek.rebase}
     first = {t: peek for t, peek in dirty.items() if not (peek.flushed or peek.rebase or peek.moved)}
-    claim = new_id()
-    bases = (yield from _copy_bases(store, cold, first, claim)) if first else {}
-    threads |= {t: first[t] for t in bases}
-    alone = [t for t in dirty if t not in threads]
-    if not threads:
-        return alone
-    replies = yield LuaBatch(tuple(store.hot.changes(t, p, p.flushed_number) for t, p in threads.items()))
-    batches = {}
-    for (thread_id, peek), reply in zip(threads.items(), replies, strict=True):
-        changes, base = parse_changes(reply), bases.get(thread_id)
-        if base and not (changes and base.is_mended_by(changes)):
-            yield cold.unclaim(thread_id, peek.incarnation)
-            alone += [thread_id] if changes else []
-        elif changes:
-            rows = joined(base and base.rows, changes.rows)
-            batches[thread_id] = batch_of(thread_id, peek, rows, changes.through, peek.flushed or claim)
-            alone += [thread_id] if changes.more else []
+    copies = [Copy.begun(t, p) for t, p in dirty.items() if p.flushed and not p.rebase]
+    if first:
+        copies += yield from _begin(store, cold, first)
+    alone = dirty.keys() - {copy.thread_id for copy in copies}
+    while copies:
+        copies, failed = yield from _flush_pages(store, cold, copies)
+        alone |= failed
+    return [t for t in dirty if t in alone]
+
+
+def _flush_pages(store: Store, cold: Cold, copies: Sequence[Copy]) -> Plan[tuple[list[Copy], set[str]]]:
+    """Flush the next changes of several threads, a page in all.
+
+    The reply is what there is more of, and the threads that need a flush of their own.
+    """
+    share = PAGE_BYTES // len(copies)
+    calls = (store.hot.changes(c.thread_id, c.peek, c.number, share) for c in copies)
+    replies = yield LuaBatch(tuple(calls))
+    batches: dict[str, ThreadBatch] = {}
+    following: dict[str, Copy] = {}
+    failed: set[str] = set()
+    for copy, reply in zip(copies, replies, strict=True):
+        changes, thread_id = parse_changes(reply), copy.thread_id
+        if changes is None or not copy.is_of_the_time_of(changes):
+            if not copy.peek.flushed:
+                yield cold.unclaim(thread_id, copy.peek.incarnation)
+            failed |= {thread_id} if changes else set()
+            continue
+        batches[thread_id], after = copy.page(changes)
+        if changes.more and (after.base or changes.number < copy.peek.last_number):
+            following[thread_id] = after
     committed = yield from _commit_together(cold, list(batches.values()))
-    acks = [b for t, b in batches.items() if t in committed]
+    acks = [b for t, b in batches.items() if t in committed and b.flushed]
     if acks:
         replies = yield LuaBatch(tuple(store.hot.ack(b.thread_id, b.incarnation, b.flushed) for b in acks))
         for batch, (verdict, more) in zip(acks, replies, strict=True):
             yield from acknowledged(store, batch.thread_id, batch.incarnation, verdict, more)
-    return alone + [t for t in batches if t not in committed and t not in alone]
+            if verdict not in (b"clean", b"dirty") and batch.thread_id in following:
+                del following[batch.thread_id]
+                failed.add(batch.thread_id)
+    failed |= batches.keys() - committed
+    return [copy for t, copy in following.items() if t in committed], failed
 
 
 def _commit_together(cold: Cold, batches: Sequence[ThreadBatch]) -> Plan[frozenset[str]]:
@@ -187,15 +204,24 @@ def _commit_together(cold: Cold, batches: Sequence[ThreadBatch]) -> Plan[frozens
     return committed
 
 
-def _copy_bases(store: Store, cold: Cold, first: Mapping[str, Peek], claim: str) -> Plan[dict[str, Base]]:
+def _begin(store: Store, cold: Cold, first: Mapping[str, Peek]) -> Plan[list[Copy]]:
     """Begin the first copy of several threads: claim them, and copy what they hold, but for what the reply has.
 
     A thread that is not in the reply needs a flush of its own.
     """
+    claim = new_id()
     claimed = yield cold.claim_all([(t, peek.incarnation, peek.reason) for t, peek in first.items()], claim)
+    based = [t for t in claimed if first[t].needs_base]
+    bases = yield from _copy_bases(store, cold, {t: first[t] for t in based}, claim)
+    return [Copy.begun(t, first[t], claim, bases.get(t)) for t in claimed if t in bases or not first[t].needs_base]
+
+
+def _copy_bases(store: Store, cold: Cold, first: Mapping[str, Peek], claim: str) -> Plan[dict[str, Base]]:
+    """Copy what several threads hold, but for what the reply has. Of a thread that is not in it the copy has failed."""
     bases: dict[str, Base] = {}
-    for start in range(0, len(claimed), _SCANS):
-        cursors = dict.fromkeys(claimed[start : start + _SCANS], "0")
+    names = list(first)
+    for start in range(0, len(names), _SCANS):
+        cursors = dict.fromkeys(names[start : start + _SCANS], "0")
         while cursors:
             share = PAGE_BYTES // len(cursors)
             scans = (store.hot.scan(t, first[t], at, share) for t, at in cursors.items())

@@ -7,7 +7,7 @@ the incarnation and by the change id that Postgres must still hold, and an ackno
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 from langgraph_tiered_checkpoint.cold import Cold
 from langgraph_tiered_checkpoint.errors import (
@@ -123,10 +123,10 @@ def _flush_once(store: Store, cold: Cold, thread_id: str, peek: Peek, *, last_ch
     """The reply is the number of the change up to which all is done; 0 if that has to be looked up."""
     fence = peek.flushed or (yield from _claim(cold, thread_id, peek))
     fenced, base = bool(fence), None
-    if fenced and (not peek.flushed or peek.rebase == 1):
+    if fenced and peek.needs_base:
         base = yield from _copy_base(store, cold, thread_id, peek, fence)
         fenced = base is not None
-    done = (yield from _copy_changes(store, cold, thread_id, peek, base, fence)) if fenced else None
+    done = (yield from _copy_changes(store, cold, Copy.begun(thread_id, peek, fence, base))) if fenced else None
     if done is None:
         yield from _reconcile(store, cold, thread_id, peek, last_chance=last_chance)
     return done or 0
@@ -141,42 +141,73 @@ def _claim(cold: Cold, thread_id: str, peek: Peek) -> Plan[str]:
     return origin.claim if origin.incarnation == peek.incarnation and not origin.flushed else ""
 
 
-def _copy_changes(
-    store: Store, cold: Cold, thread_id: str, peek: Peek, base: Base | None, fence: str
-) -> Plan[int | None]:
-    """Replay the log into Postgres, a page and an acknowledgement at a time. None: the fence did not hold.
+class Copy(NamedTuple):
+    """How far a thread has been copied."""
 
-    What is left of the `base` goes with the first page, and the fence is not moved before the base is mended.
+    thread_id: str
+    peek: Peek
+    """Of the thread as it is known by now: with what has been flushed meanwhile."""
+    claim: str
+    """What a first copy is committed behind; else empty."""
+    number: int
+    """Of the last change that has been read."""
+    base: Base | None
+    """Until it is mended; its rows, until they are committed."""
+
+    @classmethod
+    def begun(cls, thread_id: str, peek: Peek, claim: str = "", base: Base | None = None) -> Copy:
+        """Nothing of the log has been read yet."""
+        return cls(thread_id, peek, claim, peek.flushed_number, base)
+
+    def is_of_the_time_of(self, changes: Changes) -> bool:
+        """Whether Redis has not gone back in time since the base was read, as far as can be told."""
+        return self.base is None or self.base.is_of_the_time_of(changes)
+
+    def page(self, changes: Changes) -> tuple[ThreadBatch, Copy]:
+        """What to commit when these changes have been read, and what follows it.
+
+        What is left of the base goes with the first page, and the fence is not moved before the base is mended.
+        """
+        base, peek = self.base, self.peek
+        mended = base is None or base.is_mended_by(changes)
+        through = changes.through if mended else peek.flushed
+        expected = peek.flushed or self.claim
+        batch = batch_of(self.thread_id, peek, joined(base and base.rows, changes.rows), through, expected)
+        following = self._replace(
+            peek=peek._replace(flushed=through),
+            number=changes.number,
+            base=base._replace(rows=NO_ROWS) if base and not mended else None,
+        )
+        return batch, following
+
+
+def _copy_changes(store: Store, cold: Cold, copy: Copy) -> Plan[int | None]:
+    """Replay the log into Postgres, a page and an acknowledgement at a time. None: the fence did not hold.
 
     The reply is the number of the last change that was acknowledged; 0 if that was refused.
     """
-    expected, number, rows = fence, peek.flushed_number, base and base.rows
+    thread_id = copy.thread_id
     while True:
-        changes: Changes | None = parse_changes((yield store.hot.changes(thread_id, peek, number)))
+        peek = copy.peek
+        changes: Changes | None = parse_changes((yield store.hot.changes(thread_id, peek, copy.number)))
         if changes is None:
             if not peek.flushed:
                 yield cold.unclaim(thread_id, peek.incarnation)
             return 0
-        if base is not None and not base.is_of_the_time_of(changes):
+        if not copy.is_of_the_time_of(changes):
             yield from _give_up(store, cold, thread_id, peek)
             return 0
-        mended = base is None or base.is_mended_by(changes)
-        through = changes.through if mended else peek.flushed
-        batch = batch_of(thread_id, peek, joined(rows, changes.rows), through, expected)
-        rows, number = None, changes.number
+        batch, copy = copy.page(changes)
         if not (yield cold.commit([batch], keep=peek.rebase > 0)):
             return None
-        if not mended:
+        if copy.base is not None:
             continue
-        base = None
         verdict, more = yield store.hot.ack(thread_id, peek.incarnation, changes.through)
         yield from acknowledged(store, thread_id, peek.incarnation, verdict, more)
         if verdict not in (b"clean", b"dirty"):
             return 0
         if not changes.more:
-            break
-        expected = changes.through
-    return (yield from _replayed(store, thread_id, peek, changes, verdict))
+            return (yield from _replayed(store, thread_id, peek, changes, verdict))
 
 
 def _replayed(store: Store, thread_id: str, peek: Peek, changes: Changes, verdict: bytes) -> Plan[int]:

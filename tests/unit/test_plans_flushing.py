@@ -11,6 +11,7 @@ from scripted import play
 from langgraph_tiered_checkpoint.cold import ColdStatus
 from langgraph_tiered_checkpoint.config import Settings
 from langgraph_tiered_checkpoint.errors import ColdRefusedError, ColdTierError, HotTierError
+from langgraph_tiered_checkpoint.hot import PAGE_BYTES
 from langgraph_tiered_checkpoint.plans import batches, flushing
 from langgraph_tiered_checkpoint.plans.store import Store
 from langgraph_tiered_checkpoint.records import Origin, ThreadBatch
@@ -19,7 +20,8 @@ from langgraph_tiered_checkpoint.steps import Lanes, Lua, LuaBatch, Tx
 STORE = Store.of(Settings())
 
 
-def peek(flushed: bytes = b"", number: int = 0, last: int = 2, *, state: bytes = b"d", rebase: int = 0) -> list[Any]:
+def peek(flushed: bytes = b"", number: int = 1, last: int = 2, *, state: bytes = b"d", rebase: int = 0) -> list[Any]:
+    """By default, of a thread that the second change made due."""
     return [b"thread", b"life", state, flushed, number, last, 1_700_000_000_000, b"age", rebase, 0, 0]
 
 
@@ -53,6 +55,21 @@ def test_first_flush_claims_its_row_before_it_reads_the_thread() -> None:
             ("ack", [b"clean", b"0"]),
         ],
     )
+
+
+def test_first_flush_of_a_thread_that_was_always_due_reads_its_log_alone() -> None:
+    played = play(
+        flushing.flush(STORE, "t"),
+        [
+            ("peek", peek(number=0)),
+            ("claim", Origin("life", "", pinned=False, claim="claim")),
+            ("changes", changes()),
+            ("commit", frozenset({"t"})),
+            ("ack", [b"clean", b"0"]),
+        ],
+    )
+    [read] = [step for step in played.steps if isinstance(step, Lua) and step.script == "changes"]
+    assert read.args[1] == 0
 
 
 def test_flush_acknowledges_exactly_what_it_committed() -> None:
@@ -301,6 +318,86 @@ def test_first_copy_that_another_worker_has_begun_is_flushed_alone() -> None:
             ("ack", [b"clean", b"0"]),
         ],
     )
+
+
+def test_first_copies_of_threads_that_were_always_due_need_no_base() -> None:
+    play(
+        batches.flush_due(STORE, ["a", "b"]),
+        [
+            ("peek*2", [peek(number=0), peek()]),
+            ("claim", ["a", "b"]),
+            ("scan*1", [first(b"of b")]),
+            ("changes*2", [changes(), changes()]),
+            ("commit", frozenset({"a", "b"})),
+            ("ack*2", [[b"clean", b"0"]] * 2),
+        ],
+    )
+
+
+def test_first_copy_of_a_thread_that_vanishes_before_its_log_is_read_takes_its_row_along() -> None:
+    play(
+        batches.flush_due(STORE, ["a"]),
+        [("peek*1", [peek(number=0)]), ("claim", ["a"]), ("changes*1", [[b"gone"]]), ("unclaim", True)],
+    )
+
+
+def test_long_logs_are_flushed_together_a_page_of_each_at_a_time() -> None:
+    played = play(
+        batches.flush_due(STORE, ["a", "b"]),
+        [
+            ("peek*2", [peek(b"1.op", 1, 4), peek(b"1.op", 1, 9)]),
+            ("changes*2", [changes(b"4.op", 4, b"0"), changes(b"6.op", 6, b"1")]),
+            ("commit", frozenset({"a", "b"})),
+            ("ack*2", [[b"clean", b"0"], [b"dirty", b"0"]]),
+            ("changes*1", [changes(b"9.op", 9, b"1")]),
+            ("commit", frozenset({"b"})),
+            ("ack*1", [[b"dirty", b"0"]]),
+        ],
+    )
+    pages = [step.calls for step in played.steps if isinstance(step, LuaBatch) and step.calls[0].script == "changes"]
+    assert [[(call.thread, call.args[1], call.args[2]) for call in page] for page in pages] == [
+        [("a", 1, PAGE_BYTES // 2), ("b", 1, PAGE_BYTES // 2)],
+        [("b", 6, PAGE_BYTES)],
+    ]
+    both, rest = [next(step.body()).params for step in played.steps if isinstance(step, Tx)]
+    assert list(both[3:5]) == [["1.op", "1.op"], ["4.op", "6.op"]]  # after the names for the lock
+    assert list(rest[2:4]) == [["6.op"], ["9.op"]]
+
+
+@pytest.mark.parametrize("verdict", [b"diverged", b"stale", b"gone"])
+def test_thread_whose_page_could_not_be_acknowledged_goes_on_alone(verdict: bytes) -> None:
+    looked = [("peek", [b"absent"])] * (verdict == b"diverged")
+    play(
+        batches.flush_due(STORE, ["a"]),
+        [
+            ("peek*1", [peek(b"1.op", 1, 9)]),
+            ("changes*1", [changes(b"6.op", 6, b"1")]),
+            ("commit", frozenset({"a"})),
+            ("ack*1", [[verdict, b"0"]]),
+            *looked,
+            ("peek", [b"absent"]),
+        ],
+    )
+
+
+def test_base_whose_log_has_more_than_a_page_is_mended_before_the_fence_moves() -> None:
+    """Also if all that was there when the flush began has been read by then."""
+    played = play(
+        batches.flush_due(STORE, ["a"]),
+        [
+            ("peek*1", [peek(last=2)]),
+            ("claim", ["a"]),
+            ("scan*1", [[b"scan", b"0", ROW, 8, b"d", b"run"]]),
+            ("changes*1", [changes(b"5.op", 5, b"1")]),
+            ("commit", frozenset({"a"})),
+            ("changes*1", [changes(b"8.op", 8)]),
+            ("commit", frozenset({"a"})),
+            ("ack*1", [[b"clean", b"0"]]),
+        ],
+    )
+    sent = [next(step.body()).params for step in played.steps if isinstance(step, Tx) and step.name == "commit"]
+    assert [params[3] for params in sent] == [[""], ["8.op"]]
+    assert sent[0][2] == sent[1][2]
 
 
 def test_threads_that_vanish_in_their_first_copy_take_their_rows_along() -> None:
