@@ -13,50 +13,80 @@
 -- include: copying
 local m = load()
 if not for_postgres(m, ARGV[1], ARGV[2]) then return {'gone'} end
+local LOOK = 32 -- changes whose entries are read at once
 local at, budget = tonumber(ARGV[3]), tonumber(ARGV[4])
 local rows, sent, names, op, size = {}, {}, {}, '', 0
 local function name_of(num)
   if not names[num] then names[num] = hget('N' .. num) end
   return names[num]
 end
-local function blob(bk)
-  local value = not sent['b' .. bk] and hget('b' .. bk)
-  sent['b' .. bk] = true
-  if not value then return end
-  local num, rest = split(bk)
-  local length, text = split(rest)
-  rows[#rows + 1] = {'b', name_of(num), string.sub(text, 1, length), string.sub(text, length + 1), delivered(value)}
-  size = size + size_of(value)
-end
-local function checkpoint(k)
-  local frame = not sent['c' .. k] and hget('c' .. k)
-  sent['c' .. k] = true
-  if not frame then return end
-  local num, id = split(k)
-  rows[#rows + 1] = {'c', name_of(num), id, link(k)[5], frame}
-  size = size + #frame
-end
-local function write(k, ordinal)
-  local field = write_field(k, ordinal)
-  local frame = not sent[field] and hget(field)
+
+-- Add a field to a list, unless the reply has it already. Returns whether it did.
+local function want(field, fields)
+  if sent[field] then return false end
   sent[field] = true
-  if not frame then return end
-  local num, id = split(k)
-  rows[#rows + 1] = {'w', name_of(num), id, frame}
-  size = size + #frame
+  fields[#fields + 1] = field
+  return true
 end
-while at < m.ch and size < budget do
-  at = at + 1
-  local what = hget('g' .. at)
-  if what then
-    what = open(what)
-    op = what[1]
-    if what[2] == 'c' then
-      checkpoint(what[3])
-      for i = 4, #what do blob(what[i]) end
-    else
-      for i = 4, #what do write(what[3], what[i]) end
+
+local function checkpoint(k, what)
+  local fields, blobs = {}, {}
+  local is_new = want('c' .. k, fields)
+  if is_new then fields[2] = 'l' .. k end
+  for i = 4, #what do
+    if want('b' .. what[i], fields) then blobs[#blobs + 1] = what[i] end
+  end
+  if #fields == 0 then return end
+  local values, num, id = hmget(fields), split(k)
+  local ns, before = name_of(num), 0
+  if is_new then
+    before = 2
+    local frame = values[1]
+    if frame then
+      rows[#rows + 1] = {'c', ns, id, open_link(values[2])[5], frame}
+      size = size + #frame
     end
   end
+  for i = 1, #blobs do
+    local value = values[before + i]
+    if value then
+      local _, rest = split(blobs[i])
+      local length, text = split(rest)
+      local reply, bytes = delivered(value)
+      rows[#rows + 1] = {'b', ns, string.sub(text, 1, length), string.sub(text, length + 1), reply}
+      size = size + bytes
+    end
+  end
+end
+
+local function writes(k, what)
+  local fields = {}
+  for i = 4, #what do want(write_field(k, what[i]), fields) end
+  if #fields == 0 then return end
+  local frames, num, id = hmget(fields), split(k)
+  local ns = name_of(num)
+  for i = 1, #fields do
+    local frame = frames[i]
+    if frame then
+      rows[#rows + 1] = {'w', ns, id, frame}
+      size = size + #frame
+    end
+  end
+end
+
+while at < m.ch and size < budget do
+  local entries = {}
+  for i = 1, math.min(LOOK, m.ch - at) do entries[i] = 'g' .. at + i end
+  local found, i = hmget(entries), 0
+  while i < #entries and size < budget do
+    i = i + 1
+    local what = found[i]
+    if what then
+      what = open(what)
+      op = what[1]
+      if what[2] == 'c' then checkpoint(what[3], what) else writes(what[3], what) end
+    end
+  end
+  at = at + i
 end
 return {'changes', at .. '.' .. op, at, rows, at < m.ch and '1' or '0', RUN}

@@ -140,16 +140,17 @@ end
 
 local links, touched = {}, {}
 
-local function link(k)
-  local l = links[k]
-  if not l then
-    l = open(hget('l' .. k))
-    if not l[3] then l[3] = l[1] end
-    if not l[4] then l[4] = l[2] end
-    if not l[5] then l[5] = id_of(l[1]) end
-    links[k] = l
-  end
+local function open_link(packed)
+  local l = open(packed)
+  if not l[3] then l[3] = l[1] end
+  if not l[4] then l[4] = l[2] end
+  if not l[5] then l[5] = id_of(l[1]) end
   return l
+end
+
+local function link(k)
+  if not links[k] then links[k] = open_link(hget('l' .. k)) end
+  return links[k]
 end
 
 local function relink(k, slot, to)

@@ -2,36 +2,33 @@
 -- made of an arena, {value, n, piece, n, piece, ...} with those pieces of the arena that it has not given before.
 local given = {}
 
+-- What is replied of a value, and how many bytes there are in the value.
 local function delivered(value)
-  if not value or string.byte(value) ~= RECIPE then return value end
+  if not value or string.byte(value) ~= RECIPE then return value, value and #value end
   local number, size, items = unpack(open(string.sub(value, HEAD + 1)))
-  local reply, fields, wanted = {value}, {}, {}
-  for _, item in ipairs(items) do
-    if type(item) == 'table' then
+  local reply, fields, wanted, bytes = {value}, {}, {}, 0
+  for i = 1, #items do
+    local item = items[i]
+    if type(item) == 'string' then
+      bytes = bytes + #item
+    else
       local first, last = span(size, item[1], item[2])
-      for i = first, last do
-        local field = piece_field(number, i)
+      for n = first, last do
+        local field = piece_field(number, n)
         if not given[field] then
           given[field] = true
           fields[#fields + 1] = field
-          wanted[#wanted + 1] = i
+          wanted[#wanted + 1] = n
         end
       end
+      bytes = bytes + item[2]
     end
   end
-  if #fields == 0 then return reply end
+  if #fields == 0 then return reply, bytes end
   local pieces = hmget(fields)
   for i = 1, #wanted do
     reply[2 * i] = wanted[i]
     reply[2 * i + 1] = pieces[i]
   end
-  return reply
-end
-
--- How many bytes there are in a value.
-local function size_of(value)
-  if string.byte(value) ~= RECIPE then return #value end
-  local size = 0
-  for _, item in ipairs(open(string.sub(value, HEAD + 1))[3]) do size = size + length_of(item) end
-  return size
+  return reply, bytes
 end

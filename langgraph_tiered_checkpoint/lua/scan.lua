@@ -33,8 +33,9 @@ repeat
     elseif kind == 'b' then
       local num, tail = split(rest)
       local length, text = split(tail)
-      rows[#rows + 1] = {'b', name_of(num), string.sub(text, 1, length), string.sub(text, length + 1), delivered(value)}
-      size = size + size_of(value)
+      local reply, bytes = delivered(value)
+      rows[#rows + 1] = {'b', name_of(num), string.sub(text, 1, length), string.sub(text, length + 1), reply}
+      size = size + bytes
     elseif kind == 'w' then
       local num, tail = split(rest)
       rows[#rows + 1] = {'w', name_of(num), string.match(tail, '^(.*)%z%d+$'), value}
