@@ -62,12 +62,10 @@ class _ArrayDumper(Dumper):
         if not obj:
             return _empty(0, 0, self.element_oid)
         elements = self.packed(obj)
-        parts = [_head(1, None in elements, self.element_oid, len(elements), 1)]
-        for element in elements:
-            if element is None:
-                parts.append(_NULL)
-            else:
-                parts += (_int32(len(element)), element)
+        count = len(elements)
+        parts = [_head(1, None in elements, self.element_oid, count, 1)] * (1 + 2 * count)
+        parts[1::2] = [_NULL if element is None else _int32(len(element)) for element in elements]
+        parts[2::2] = [element or b"" for element in elements]
         return b"".join(parts)
 
 

@@ -56,15 +56,46 @@ def pack_write(write: WriteRow) -> bytes:
     return head + write.data
 
 
-class Values:
-    """The values of one reply, taken in its order: the pieces of an arena come with the first value made of them.
+class Parts:
+    """The records and values of one reply, taken in its order.
 
-    `known` are values by channel that the caller has said it has.
+    The pieces of an arena come with the first value that is made of them. `known` are values by channel that the caller
+    has said it has.
     """
 
     def __init__(self, known: Mapping[str, BlobRow] | None = None) -> None:
         self._known = known or {}
         self._pieces: dict[tuple[int, int], bytes] = {}
+        self._unpacker = msgpack.Unpacker(max_buffer_size=2**31 - 1)  # to make one costs more than to use it
+
+    def checkpoint(self, ns: bytes, checkpoint_id: bytes, parent: bytes, frame: bytes) -> CheckpointRow:
+        """The inverse of `pack_frame`."""
+        self._unpacker.feed(frame)
+        root, depth, run, refs, inline = self._unpacker.unpack()
+        checkpoint, metadata, exact_type, exact = self._unpacker.unpack()
+        for text, stand_in in _repeated(root, refs):
+            checkpoint = checkpoint.replace(stand_in, text)
+        return CheckpointRow(
+            ns.decode(),
+            checkpoint_id.decode(),
+            parent.decode(),
+            checkpoint,
+            metadata,
+            (exact_type, exact) if exact_type else None,
+            tuple(zip(refs[::2], refs[1::2], strict=True)),
+            tuple(inline),
+            run,
+            root,
+            depth,
+        )
+
+    def write(self, ns: str, checkpoint_id: str, frame: bytes) -> WriteRow:
+        """The inverse of `pack_write`."""
+        stop = self._unpacker.tell() + len(frame)
+        self._unpacker.feed(frame)
+        task_id, idx, channel, type_, task_path = self._unpacker.unpack()
+        data = self._unpacker.read_bytes(stop - self._unpacker.tell())
+        return WriteRow(ns, checkpoint_id, task_id, idx, channel, type_, data, task_path)
 
     def blob(self, ns: str, channel: str, version: str, value: Any) -> BlobRow:
         """A value that lua/delivering.lua has given, whole or with pieces of its arena."""
@@ -103,35 +134,6 @@ def _tag(value: bytes) -> str:
     return value[1:_HEAD].decode()
 
 
-def unpack_frame(ns: bytes, checkpoint_id: bytes, parent: bytes, frame: bytes) -> CheckpointRow:
-    """The inverse of `pack_frame`."""
-    unpacker = _unpacker(frame)
-    root, depth, run, refs, inline = unpacker.unpack()
-    checkpoint, metadata, exact_type, exact = unpacker.unpack()
-    for text, stand_in in _repeated(root, refs):
-        checkpoint = checkpoint.replace(stand_in, text)
-    return CheckpointRow(
-        ns.decode(),
-        checkpoint_id.decode(),
-        parent.decode(),
-        checkpoint,
-        metadata,
-        (exact_type, exact) if exact_type else None,
-        tuple(zip(refs[::2], refs[1::2], strict=True)),
-        tuple(inline),
-        run,
-        root,
-        depth,
-    )
-
-
-def unpack_write(ns: str, checkpoint_id: str, frame: bytes) -> WriteRow:
-    """The inverse of `pack_write`."""
-    unpacker = _unpacker(frame)
-    task_id, idx, channel, type_, task_path = unpacker.unpack()
-    return WriteRow(ns, checkpoint_id, task_id, idx, channel, type_, frame[unpacker.tell() :], task_path)
-
-
 def _pack(value: Any) -> bytes:
     return cast("bytes", msgpack.packb(value))
 
@@ -139,9 +141,3 @@ def _pack(value: Any) -> bytes:
 def pack_list(value: list[Any]) -> bytes:
     """A list of strings, bytes and numbers, without the bin type that the msgpack of Redis 6.2 does not know."""
     return cast("bytes", msgpack.packb(value, use_bin_type=False))
-
-
-def _unpacker(frame: bytes) -> msgpack.Unpacker:
-    unpacker = msgpack.Unpacker(max_buffer_size=2**31 - 1)
-    unpacker.feed(frame)
-    return unpacker

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from langgraph_tiered_checkpoint.frames import Values, unpack_frame, unpack_write
+from langgraph_tiered_checkpoint.frames import Parts
 from langgraph_tiered_checkpoint.records import (
     BlobRow,
     CheckpointRow,
@@ -120,15 +120,15 @@ class Base(NamedTuple):
         return self.runs == {changes.run} and (changes.more or changes.number >= self.number)
 
 
-def _record(reply: Sequence[Any], given: Values) -> StoredCheckpoint:
+def _record(reply: Sequence[Any], given: Parts) -> StoredCheckpoint:
     ns, checkpoint_id, parent, frame, values, writes = reply
-    row = unpack_frame(ns, checkpoint_id, parent, frame)
+    row = given.checkpoint(ns, checkpoint_id, parent, frame)
     blobs = [
         given.blob(row.ns, channel, version, value)
         for (channel, version), value in zip(row.refs, values, strict=False)
         if value is not None
     ]
-    return StoredCheckpoint(row, blobs, [unpack_write(row.ns, row.checkpoint_id, w) for w in writes])
+    return StoredCheckpoint(row, blobs, [given.write(row.ns, row.checkpoint_id, w) for w in writes])
 
 
 def parse_get(ns: str, checkpoint_id: str, reply: Sequence[Any], known: Mapping[str, BlobRow] | None = None) -> Found:
@@ -136,9 +136,10 @@ def parse_get(ns: str, checkpoint_id: str, reply: Sequence[Any], known: Mapping[
     match kind:
         case "hit" | "unsure":
             oldest = reply[3].decode() if kind == "unsure" else None
-            return Found(kind, reply[1].decode(), _record(reply[2], Values(known)), [], "", "", 0, oldest)
+            return Found(kind, reply[1].decode(), _record(reply[2], Parts(known)), [], "", "", 0, oldest)
         case "miss":
-            writes = [unpack_write(ns, checkpoint_id, w) for w in reply[2]]
+            given = Parts()
+            writes = [given.write(ns, checkpoint_id, w) for w in reply[2]]
             return Found(kind, reply[1].decode(), None, writes, reply[3].decode(), "", 0)
         case "none":
             return Found(kind, reply[1].decode(), None, [], "", "", float(reply[2]) if len(reply) > 2 else 0)
@@ -151,7 +152,7 @@ def parse_list(reply: Sequence[Any]) -> Page:
     if kind != "page":
         return Page(kind, "", kind == "none", "", [], set(), more=False)
     _, incarnation, whole, floor, records, more = reply
-    given = Values()
+    given = Parts()
     found = [_record(r[:6], given) for r in records]
     unsure = {(s.row.checkpoint_id, s.row.ns) for s, r in zip(found, records, strict=True) if r[6] != b"1"}
     return Page(kind, incarnation.decode(), whole == b"1", floor.decode(), found, unsure, more == b"1")
@@ -163,25 +164,25 @@ def parse_delta(ns: str, reply: Sequence[Any]) -> Walk:
         return Walk(kind, reply[1].decode() if len(reply) > 1 else "", [], "", [], [])
     _, incarnation, ancestors, cursor, cursor_writes, still = reply
     found = []
-    given = Values()
+    given = Parts()
     for checkpoint_id, seeds, writes, frame in ancestors:
         name = checkpoint_id.decode()
         values: dict[str, Typed] = {}
         for channel, value in zip(seeds[::2], seeds[1::2], strict=True):
             channel_name = channel.decode()
             if value is None:
-                values[channel_name] = inline_value(unpack_frame(b"", b"", b"", frame).checkpoint, channel_name)
+                values[channel_name] = inline_value(given.checkpoint(b"", b"", b"", frame).checkpoint, channel_name)
             else:
                 blob = given.blob(ns, channel_name, "", value)
                 values[channel_name] = blob.type, blob.data
-        found.append(DeltaAncestor(name, values, [unpack_write(ns, name, w) for w in writes]))
+        found.append(DeltaAncestor(name, values, [given.write(ns, name, w) for w in writes]))
     at = cursor.decode()
     return Walk(
         kind,
         incarnation.decode(),
         found,
         at,
-        [unpack_write(ns, at, w) for w in cursor_writes],
+        [given.write(ns, at, w) for w in cursor_writes],
         [c.decode() for c in still],
     )
 
@@ -206,17 +207,17 @@ def parse_peek(reply: Sequence[Any]) -> Peek | None:
 
 def parse_rows(rows: Iterable[Sequence[Any]]) -> Rows:
     parsed = Rows([], [], [])
-    given = Values()
+    given = Parts()
     for kind, *row in rows:
         match kind:
             case b"c":
-                parsed.checkpoints.append(unpack_frame(*row))
+                parsed.checkpoints.append(given.checkpoint(*row))
             case b"b":
                 ns, channel, version, value = row
                 parsed.blobs.append(given.blob(ns.decode(), channel.decode(), version.decode(), value))
             case _:
                 ns, checkpoint_id, frame = row
-                parsed.writes.append(unpack_write(ns.decode(), checkpoint_id.decode(), frame))
+                parsed.writes.append(given.write(ns.decode(), checkpoint_id.decode(), frame))
     return parsed
 
 
