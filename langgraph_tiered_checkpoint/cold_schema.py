@@ -42,6 +42,9 @@ _ADDED_COLUMNS = {
     "checkpoints_metadata": ("checkpoints", "tiered_metadata_sha256"),
     "threads_claim": ("tiered_threads", "claim"),
 }
+_COMPRESSED = {"checkpoint_blobs": "blobs_lz4", "checkpoint_writes": "writes_lz4"}
+"""What makes a table's values compressed with lz4. Those of tables that were there before are their owner's choice."""
+
 _SETUP_KEY = 0x4C47_5449_4552_01
 _INDEX_KEY = 0x4C47_5449_4552_02
 _COMMENT = re.compile(r"--(?! if \w+$| end$)")
@@ -117,7 +120,8 @@ class ColdSchema:
         created = [] if self._schema is None else [f"CREATE SCHEMA IF NOT EXISTS {_quoted(self._schema)};"]
         note = "-- On tables that are large and in use, build the indexes with CREATE INDEX CONCURRENTLY instead."
         statements = [note + "\n" + self._q.text(n) if n == next(iter(_INDEXES)) else self._q.text(n) for n in names]
-        return "\n\n".join([*created, *statements]) + "\n"
+        advice = "\n-- ".join(["-- Where the server has lz4:", *map(self._q.text, _COMPRESSED.values())])
+        return "\n\n".join([*created, *statements, advice]) + "\n"
 
     def setup_tx(self) -> Tx[list[str]]:
         """Do what a transaction can; the reply is what it can't, to be run in order, each outside a transaction.
@@ -178,6 +182,7 @@ class ColdSchema:
         for table in TABLES:
             if table not in before:
                 yield q(table)
+        yield from self._compress(set(TABLES) - before)
         [(official,)] = yield q("official_version")
         if official < 4 and "checkpoint_blobs" in before:
             yield q("blobs_nullable")
@@ -194,6 +199,12 @@ class ColdSchema:
             else:
                 yield q("record_official")
         return pending
+
+    def _compress(self, made: set[str]) -> Statements[None]:
+        chosen = [statement for table, statement in _COMPRESSED.items() if table in made]
+        if chosen and (yield self._q("has_lz4")) == [(True,)]:
+            for statement in chosen:
+                yield self._q(statement)
 
     def _index(self, before: set[str], official: int) -> Statements[list[str]]:
         found: dict[str, bool] = dict((yield self._q("existing_indexes", qualified=self._qualified(TABLES))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -111,6 +112,49 @@ def test_setup_on_tables_of_the_official_saver_builds_indexes_concurrently(
     for statement in pending:
         plain.execute(statement.encode())
     assert run(plain, cold.setup_tx()) == []
+
+
+COMPRESSION = b"""
+    SELECT DISTINCT a.attcompression::text FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+    WHERE c.relname IN ('checkpoint_blobs', 'checkpoint_writes') AND a.attname = 'blob'
+"""
+
+
+def test_values_are_compressed_with_lz4_where_the_server_has_it(conn: Connection, cold: Cold) -> None:
+    [can] = conn.execute(
+        "SELECT 'lz4' = ANY (enumvals) FROM pg_settings WHERE name = 'default_toast_compression'"
+    ).fetchone() or [False]
+    assert conn.execute(COMPRESSION).fetchall() == [("l" if can else "",)]
+    value = b"abcdefgh" * 4_000
+    store(conn, cold, "t", checkpoints=[checkpoint_row("1", versions={"a": "1"})], blobs=[blob("a", "1", value)])
+    query = f"SELECT pg_column_compression(blob), blob FROM {cold._q.prefix}checkpoint_blobs"
+    assert conn.execute(query.encode()).fetchall() == [("lz4" if can else "pglz", value)]
+
+
+def test_setup_chooses_lz4_for_tables_that_it_makes(plain: Connection) -> None:
+    """Whatever this server can: what it would be told is not run."""
+    statements, told = Cold(None).setup_tx().body(), []
+    with plain.transaction(), contextlib.suppress(StopIteration):
+        step = next(statements)
+        while True:
+            if "SET COMPRESSION" in step.text:
+                told.append(step.text)
+                step = statements.send([])
+            elif "default_toast_compression" in step.text:
+                step = statements.send([(True,)])
+            else:
+                step = statements.send(execute(plain, step))
+    assert told == [
+        "ALTER TABLE checkpoint_blobs ALTER COLUMN blob SET COMPRESSION lz4;",
+        "ALTER TABLE checkpoint_writes ALTER COLUMN blob SET COMPRESSION lz4;",
+    ]
+
+
+def test_setup_leaves_it_to_the_owner_of_tables_how_they_are_compressed(
+    official: PostgresSaver, plain: Connection
+) -> None:
+    set_up(plain, Cold(None))
+    assert plain.execute(COMPRESSION).fetchall() == [("",)]
 
 
 def test_setup_upgrades_tables_of_an_old_official_version(plain: Connection) -> None:
