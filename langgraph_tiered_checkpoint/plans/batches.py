@@ -27,13 +27,13 @@ from langgraph_tiered_checkpoint.replies import Base, Peek, Rows, parse_changes,
 from langgraph_tiered_checkpoint.steps import Lanes, LuaBatch, Plan
 
 BATCH = 32
-"""Threads flushed together."""
+"""Threads flushed together, at most."""
 
-AT_ONCE = 64
-"""Threads that keep one worker busy."""
-
-_LANES = AT_ONCE // BATCH
+_LANES = 2
 """Flushes at once in one worker: one reads Redis while Postgres works for the other. More would wait for each other."""
+
+AT_ONCE = 2 * _LANES * BATCH
+"""Threads that keep one worker busy: at the end of them, one lane may wait for the other."""
 
 _SCANS = 8
 """Threads of which a first copy reads a page each in one request."""
@@ -85,7 +85,7 @@ def sweep(store: Store) -> Plan[None]:
 
 def flush_many(store: Store, thread_ids: Sequence[str]) -> Plan[dict[str, str]]:
     """`flush_due` for any number of threads: some batches at once."""
-    batches = [thread_ids[start : start + BATCH] for start in range(0, len(thread_ids), BATCH)]
+    batches = _batches(thread_ids)
     waiting = iter(batches)
     failed: dict[str, str] = {}
 
@@ -102,6 +102,15 @@ def flush_many(store: Store, thread_ids: Sequence[str]) -> Plan[dict[str, str]]:
     else:
         yield from lane()
     return failed
+
+
+def _batches(thread_ids: Sequence[str]) -> list[Sequence[str]]:
+    """Few, and of one size, so that the lanes end at about the same time."""
+    count = -(-len(thread_ids) // BATCH)
+    if count > 1:
+        count += -count % _LANES
+    size = -(-len(thread_ids) // max(count, 1))
+    return [thread_ids[start : start + size] for start in range(0, len(thread_ids), size or 1)]
 
 
 def flush_due(store: Store, thread_ids: Sequence[str]) -> Plan[dict[str, str]]:

@@ -467,14 +467,22 @@ def test_many_threads_are_flushed_in_two_lanes() -> None:
     step = next(plan)
     assert isinstance(step, Lanes)
     one, two = step.plans
-    taken = [first_step.calls for lane in (one, two, one) if isinstance(first_step := next_batch(lane), LuaBatch)]
+    taken = [first_step.calls for lane in (one, two, two, one) if isinstance(first_step := next_batch(lane), LuaBatch)]
     assert [call.thread for calls in taken for call in calls] == names
-    assert [len(calls) for calls in taken] == [32, 32, 16]
+    assert [len(calls) for calls in taken] == [20, 20, 20, 20]
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(0, []), (1, [1]), (32, [32]), (33, [17, 16]), (100, [25] * 4)])
+def test_threads_are_shared_out_evenly(count: int, sizes: list[int]) -> None:
+    names = [str(n) for n in range(count)]
+    shares = batches._batches(names)
+    assert [len(share) for share in shares] == sizes
+    assert [name for share in shares for name in share] == names
 
 
 def next_batch(lane: Any) -> Any:
     """The first step of the next batch; whatever the lane had in hand turns out to be absent."""
-    return next(lane) if inspect.getgeneratorstate(lane) == inspect.GEN_CREATED else lane.send([[b"absent"]] * 32)
+    return next(lane) if inspect.getgeneratorstate(lane) == inspect.GEN_CREATED else lane.send([[b"absent"]] * 20)
 
 
 def test_outage_in_one_lane_leaves_nothing_for_the_other() -> None:
@@ -487,4 +495,4 @@ def test_outage_in_one_lane_leaves_nothing_for_the_other() -> None:
     with pytest.raises(HotTierError, match="down"):
         one.throw(HotTierError("down"))
     with pytest.raises(StopIteration):
-        two.send([[b"absent"]] * 32)
+        two.send([[b"absent"]] * 25)
