@@ -26,7 +26,7 @@ time of the client's process.
 The **limit** is what no saver in Redis can beat: the serde's own time, and one `EVALSHA` of the very bytes that
 `TieredSaver` sends, to a script that does nothing, through hiredis on a bare asyncio stream (for sync savers, a bare
 socket). "HSET": to a script that stores what it is sent. What has no network to cross, like `InMemorySaver`, can be
-below it.
+below it. For flushing it is a `COPY` of the rows that `AsyncPostgresSaver` has written into the same tables, in one go.
 
 `TieredSaver` alone is async, on ephemeral threads. "promoted": every thread is promoted by its first write, and
 flushed behind it by the same process. "dirty" and "clean": promoted threads with and without changes that Postgres
