@@ -7,7 +7,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langgraph_tiered_checkpoint.frames import pack_frame, unpack_frame
+from langgraph_tiered_checkpoint.frames import Parts, pack_frame
 from langgraph_tiered_checkpoint.records import CheckpointRow
 
 TEXTS = st.text(alphabet='a1,:".\\{}\x00\x01\x07\x1f\n\té', max_size=4)
@@ -19,7 +19,7 @@ def row(checkpoint: bytes, versions: list[str], root_id: str = "root") -> Checkp
 
 
 def unpacked(frame: bytes) -> CheckpointRow:
-    return unpack_frame(b"ns", b"id", b"parent", frame)
+    return Parts().checkpoint(b"ns", b"id", b"parent", frame)
 
 
 @given(
