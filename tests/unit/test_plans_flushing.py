@@ -69,7 +69,7 @@ def test_first_flush_of_a_thread_that_was_always_due_reads_its_log_alone() -> No
         ],
     )
     [read] = [step for step in played.steps if isinstance(step, Lua) and step.script == "changes"]
-    assert read.args[1] == 0
+    assert read.args[2] == 0
 
 
 def test_flush_acknowledges_exactly_what_it_committed() -> None:
@@ -355,13 +355,39 @@ def test_long_logs_are_flushed_together_a_page_of_each_at_a_time() -> None:
         ],
     )
     pages = [step.calls for step in played.steps if isinstance(step, LuaBatch) and step.calls[0].script == "changes"]
-    assert [[(call.thread, call.args[1], call.args[2]) for call in page] for page in pages] == [
-        [("a", 1, PAGE_BYTES // 2), ("b", 1, PAGE_BYTES // 2)],
-        [("b", 6, PAGE_BYTES)],
+    assert [[(call.thread, *call.args[1:4]) for call in page] for page in pages] == [
+        [("a", "1.op", 1, PAGE_BYTES // 2), ("b", "1.op", 1, PAGE_BYTES // 2)],
+        [("b", "6.op", 6, PAGE_BYTES)],
     ]
     both, rest = [next(step.body()).params for step in played.steps if isinstance(step, Tx)]
     assert list(both[3:5]) == [["1.op", "1.op"], ["4.op", "6.op"]]  # after the names for the lock
     assert list(rest[2:4]) == [["6.op"], ["9.op"]]
+
+
+def test_first_copy_from_a_long_log_goes_on_as_a_flush_of_what_is_in_postgres_by_then() -> None:
+    script = [
+        ("changes", changes(b"6.op", 6, b"1")),
+        ("commit", frozenset({"t"})),
+        ("ack", [b"dirty", b"0"]),
+        ("changes", changes(b"9.op", 9)),
+        ("commit", frozenset({"t"})),
+        ("ack", [b"clean", b"0"]),
+    ]
+    long = peek(number=0, last=9)
+    alone = [("peek", long), ("claim", Origin("life", "", pinned=False, claim="claim")), *script]
+    together = [
+        ("peek*1", [long]),
+        ("claim", ["t"]),
+        *[(name if name == "commit" else f"{name}*1", r if name == "commit" else [r]) for name, r in script],
+    ]
+    for plan, steps in ((flushing.flush(STORE, "t"), alone), (batches.flush_due(STORE, ["t"]), together)):
+        calls = [
+            call
+            for step in play(plan, steps).steps
+            for call in (step.calls if isinstance(step, LuaBatch) else [step])
+            if isinstance(call, Lua) and call.script == "changes"
+        ]
+        assert [call.args[1:3] for call in calls] == [("", 0), ("6.op", 6)]
 
 
 @pytest.mark.parametrize("verdict", [b"diverged", b"stale", b"gone"])
