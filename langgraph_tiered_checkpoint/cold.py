@@ -119,6 +119,7 @@ class Cold(ColdReader):
         held = yield self._q(
             "commit",
             several=len(batches) > 1 or None,
+            thread=batches[0].thread_id if len(batches) == 1 else None,
             threads=[batch.thread_id for batch in batches],
             incarnations=[batch.incarnation for batch in batches],
             expected=[batch.expected for batch in batches],

@@ -76,6 +76,8 @@ WHERE t.thread_id = n.thread_id
 -- order. Before anything was flushed, the fence is the claim: that of a row that was deleted since holds no more.
 -- Reply: the threads of which it did. Where it did not, the row has changed under the lock, and is judged anew.
 -- Arrays are unnested in the SELECT list, one row at a time; in FROM they would be gathered first, in a file if large.
+-- Of one thread the id is given on its own, too: of the arrays, the planner expects so many rows that it would rather scan
+-- a table of some thousand threads than look one up.
 -- A row that is there already is not written again, unless a repeated put changed it and it is not to be kept; of
 -- writes to an ordinary index the first wins, of those to a special (negative) one the last unless it is to be kept.
 WITH
@@ -98,6 +100,7 @@ held AS (
     ) AS n (thread_id, incarnation, expected, flushed, last_write_ms, reason)
     JOIN locked USING (thread_id) -- if several
     WHERE t.thread_id = n.thread_id AND t.incarnation = n.incarnation
+    AND t.thread_id = %(thread)s -- if thread
     AND coalesce(nullif(t.flushed, ''), t.claim) = n.expected
     RETURNING t.thread_id
 )
