@@ -167,8 +167,9 @@ def _write(
 def _find_origin(store: Store, life: Life, thread_id: str, token: str) -> Plan[tuple[FoundOrigin, str]]:
     """Where a thread that is not resident comes from, and its incarnation."""
     cold = store.need_cold("looked up", thread_id)
+    confirmed = life.confirmed  # another write of the run may create the thread, and confirm it, before the answer
     origin = yield cold.adopt(thread_id, new_id())
-    if life.confirmed and (origin is None or origin.incarnation != life.incarnation):
+    if confirmed and (origin is None or origin.incarnation != life.incarnation):
         yield store.hot.reopen(thread_id, token)
         raise _deleted(thread_id)
     if origin is None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from scripted import play
+from scripted import name_of, play
 
 from langgraph_tiered_checkpoint.cold import ColdAnswer
 from langgraph_tiered_checkpoint.config import Settings
@@ -148,6 +148,17 @@ def test_write_knows_what_postgres_lacks_if_that_is_itself_alone() -> None:
     blobs = [BlobRow("", "b", "2", "bytes", b"again")]
     lacking = ThreadBatch("t", "i", "4.theirs", "5.mine", [ROW], blobs, [], 1_700_000_000_000, "age")
     assert played.result == Written("d", lacking)
+
+
+def test_write_that_finds_no_thread_goes_on_when_another_one_of_its_run_has_begun_it_meanwhile() -> None:
+    life = Life("mine", confirmed=False)
+    plan = put(STORE, life)
+    next(plan)
+    assert name_of(plan.send([b"origin", b"token"])) == "adopt"
+    life.confirm("mine")
+    assert name_of(plan.send(None)) == "put"
+    with pytest.raises(StopIteration):
+        plan.send([b"ok", b"mine", b"e"])
 
 
 def test_write_to_an_evicted_thread_learns_its_origin_from_postgres() -> None:
