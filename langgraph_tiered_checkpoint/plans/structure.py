@@ -230,13 +230,12 @@ def evict(store: Store, thread_id: str) -> Plan[None]:
     for _ in range(_ROUNDS):
         yield from flush(store, thread_id)
         peek = parse_peek((yield store.hot.peek(thread_id)))
-        if peek is None:
-            return
-        if peek.state == "e":
+        if peek is not None and peek.state == "e":
             raise NotPromotableError(
                 f"thread {thread_id!r} is ephemeral: its hot copy is all there is. promote() it first, or delete it"
             )
-        reply = yield store.hot.evict(thread_id, peek.incarnation, peek.flushed)
+        incarnation, flushed = (peek.incarnation, peek.flushed) if peek else ("", "")
+        reply = yield store.hot.evict(thread_id, incarnation, flushed)
         if reply[0] != b"dirty":
             return
         yield Pause(_PAUSE_S)

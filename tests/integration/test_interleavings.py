@@ -12,7 +12,7 @@ from typing import Any, cast
 import msgpack
 import pytest
 import redis
-from homes import at, make_checkpoint, put
+from homes import at, make_checkpoint, put, values_of
 from langgraph.checkpoint.base import Checkpoint
 from stepping import Stepped
 
@@ -52,6 +52,31 @@ def promoted(saver: TieredSaver, thread_id: str = "t", **first: Any) -> Any:
     config = store(saver, at(thread_id), checkpoint(1), **first)
     saver.promote(thread_id)
     return config
+
+
+# --- evict
+
+
+def test_reader_that_fills_after_an_eviction_fills_nothing(saver: TieredSaver) -> None:
+    """Another saver may write to Postgres by then, which a hot copy would not know."""
+    promoted(saver)
+    saver.evict("t")
+    read = Stepped(saver, reading.get(saver._store, "t", "", "")).stop_before("fill")
+    saver.evict("t")
+    read.finish()
+    assert saver.explain("t").tier == "cold"
+
+
+def test_writer_that_an_eviction_overtakes_asks_postgres_again(saver: TieredSaver) -> None:
+    config = promoted(saver)
+    saver.evict("t")
+    made = make_checkpoint({"a": 2}, 2)
+    write = Stepped(saver, saver._requests.put(config, made, {"step": 2}, made["channel_versions"])).stop_before(
+        "adopt"
+    )
+    saver.evict("t")
+    write.finish()
+    assert values_of(saver, at("t")) == {"a": 2}
 
 
 # --- delete
