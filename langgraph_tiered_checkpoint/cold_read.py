@@ -32,6 +32,8 @@ ListedCheckpoint = tuple[str, StoredCheckpoint, list[Typed]]
 
 _RUN_ID_INDEX_CHARS = 64
 
+_EXACT = json.JSONDecoder(parse_int=str, parse_float=str)
+
 
 class ColdAnswer(NamedTuple):
     """What Postgres knows of one checkpoint and its thread."""
@@ -295,7 +297,7 @@ def describe(
     ns: str, checkpoint_id: str, parent_id: str, checkpoint_json: str, metadata_json: str, exact: Typed | None
 ) -> CheckpointRow:
     """A row of `checkpoints` as a record. Numbers keep the text that `jsonb` gives them, as versions are keys."""
-    checkpoint = json.loads(checkpoint_json, parse_int=str, parse_float=str)
+    checkpoint = _EXACT.decode(checkpoint_json)
     metadata = json.loads(metadata_json)
     values = checkpoint.get("channel_values") or {}
     versions = checkpoint.get("channel_versions") or {}

@@ -183,7 +183,7 @@ async def _transaction(connection: Any, step: Tx[T]) -> T:
         cursor = connection.cursor(row_factory=tuple_row, binary=speaks_binary(connection))
         await _open(connection, opening, cursor, statement)
         while True:
-            statement, result = next_statement(body, await cursor.fetchall() if cursor.description else [])
+            statement, result = next_statement(body, [] if cursor.rownumber is None else await cursor.fetchall())
             if statement is None:
                 break
             await cursor.execute(*statement)

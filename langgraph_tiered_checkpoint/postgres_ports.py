@@ -254,7 +254,7 @@ def _transaction(connection: Any, step: Tx[T]) -> T:
         cursor = connection.cursor(row_factory=tuple_row, binary=speaks_binary(connection))
         _open(connection, opening, cursor, statement)
         while True:
-            statement, result = next_statement(body, cursor.fetchall() if cursor.description else [])
+            statement, result = next_statement(body, [] if cursor.rownumber is None else cursor.fetchall())
             if statement is None:
                 break
             cursor.execute(*statement)
