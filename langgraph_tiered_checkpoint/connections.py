@@ -21,6 +21,7 @@ from langgraph_tiered_checkpoint.postgres_ports import SyncPostgres
 from langgraph_tiered_checkpoint.redis_loop import AsyncCluster, AsyncRedis
 from langgraph_tiered_checkpoint.redis_ports import ServerCheck, SyncCluster, SyncRedis
 from langgraph_tiered_checkpoint.targets import ColdTarget, HotTarget
+from langgraph_tiered_checkpoint.unanswered import Unanswered
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -52,6 +53,7 @@ class AsyncPorts:
             self.hot = AsyncRedis(hot, targets.check)
         self.cold = None if cold is None else AsyncPostgres(cold)
         self.preparing = asyncio.Lock()
+        self.unanswered = Unanswered()
         self.until_loop_ends: AsyncGenerator[None] | None = None
 
 
@@ -121,7 +123,7 @@ class Connections:
             for other in [other for other in of_loops if other.is_closed()]:
                 of_loops.pop(other, None)
             ports = of_loops[loop] = AsyncPorts(self)
-            ports.until_loop_ends = _until_loop_ends(ports, of_loops, loop)
+            ports.until_loop_ends = _until_loop_ends(ports, of_loops, loop, self.hot.timeout_s)
             await anext(ports.until_loop_ends)
         return ports
 
@@ -137,7 +139,8 @@ class Connections:
         """Close the connections of the running event loop. They are opened again on demand."""
         ports = self._process.async_ports.get(asyncio.get_running_loop())
         if ports is not None and ports.until_loop_ends is not None:
-            await ports.until_loop_ends.aclose()
+            closing, ports.until_loop_ends = ports.until_loop_ends, None
+            await closing.aclose()
 
     def abandon(self) -> _Process:
         """Start anew, as a forked child has to. What is returned has to be kept, unused, while the process lives."""
@@ -146,9 +149,12 @@ class Connections:
 
 
 async def _until_loop_ends(
-    ports: AsyncPorts, of_loops: dict[asyncio.AbstractEventLoop, AsyncPorts], loop: asyncio.AbstractEventLoop
+    ports: AsyncPorts,
+    of_loops: dict[asyncio.AbstractEventLoop, AsyncPorts],
+    loop: asyncio.AbstractEventLoop,
+    patience_s: float,
 ) -> AsyncGenerator[None]:
-    """Close the connections when it is closed.
+    """Close the connections when it is closed, after waiting for what is unanswered.
 
     By us, or by the event loop, which closes all async generators before it ends; or by the collector, when a saver
     is dropped without being closed.
@@ -156,11 +162,14 @@ async def _until_loop_ends(
     try:
         yield
     finally:
-        of_loops.pop(loop, None)
-        ports.hot.close()
-        if ports.cold is not None:
-            await ports.cold.close()
-        await asyncio.sleep(0)  # transports close in the loop's next round
+        try:
+            await ports.unanswered.settle(patience_s)
+        finally:
+            of_loops.pop(loop, None)
+            ports.hot.close()
+            if ports.cold is not None:
+                await ports.cold.close()
+            await asyncio.sleep(0)  # transports close in the loop's next round
 
 
 def _is_async_client(given: object) -> bool:

@@ -21,7 +21,7 @@ from langgraph_tiered_checkpoint.errors import (
     SchemaError,
     TieredCheckpointError,
 )
-from langgraph_tiered_checkpoint.steps import Lanes, Lua, LuaBatch, Pause, Step, Tx
+from langgraph_tiered_checkpoint.steps import Behind, Lanes, Lua, LuaBatch, Pause, Step, Tx
 from langgraph_tiered_checkpoint.targets import ColdTarget, HotTarget
 
 DRIVER_ERRORS = (redis.RedisError, psycopg.Error, OSError)
@@ -68,7 +68,7 @@ def translate(exc: Exception, step: Step, hot: HotTarget, cold: ColdTarget | Non
         case Tx():
             place = cold.place if cold is not None else "nowhere"
             return cold_fault(exc, f"{step.name} of thread {step.thread!r}", place)
-        case Pause() | Lanes():
+        case Pause() | Lanes() | Behind():
             return exc
         case _:
             assert_never(step)

@@ -109,6 +109,15 @@ class _Link(asyncio.Protocol):
             await asyncio.wait((self._blocked,))
         if self.closed:
             raise redis.ConnectionError("Connection lost")
+        return await self.send(commands)
+
+    @property
+    def writable(self) -> bool:
+        """Whether what is sent goes out at once."""
+        return not self.closed and self._blocked is None
+
+    def send(self, commands: Sequence[bytes]) -> asyncio.Future[list[Any]]:
+        """`request` without waiting, where the connection is writable."""
         request = _Request(self._loop.create_future(), len(commands))
         if not self._waiting:
             self._progress_at = self._loop.time()
@@ -118,7 +127,7 @@ class _Link(asyncio.Protocol):
         if not self._outgoing:
             self._loop.call_soon(self._flush)
         self._outgoing += commands
-        return await request.future
+        return request.future
 
     def abort(self, error: Exception) -> None:
         """Give the connection up; what waits gets `error`."""
@@ -212,6 +221,16 @@ class AsyncRedis:
         except StopIteration as done:
             return cast("list[Any]", done.value)
 
+    def send(self, call: Lua, run_id: str | None) -> asyncio.Future[list[Any]] | None:
+        """Send a script before whatever is asked next. The reply, a list of one, can be an error.
+
+        None, and nothing is sent, without a connection that is writable, or if the server does not run as `run_id`.
+        """
+        link = self._link
+        if link is None or not link.writable or run_id not in (None, link.run_id):
+            return None
+        return link.send(packed(next(invoke((call,))), link.run_id))
+
     async def check(self) -> None:
         """Make sure that the server is there and can be used.
 
@@ -294,6 +313,9 @@ class AsyncCluster:
         if not self._check.passed:
             await self.check()
         return await self._carry(invoke(calls, one_server=False), self._at_once)
+
+    def send(self, call: Lua, run_id: str | None) -> None:
+        """Nothing can be sent in order: the client has several connections."""
 
     async def check(self) -> None:
         """Make sure that the cluster is there and can be used."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple, Protocol, cast
 
 from langchain_core.runnables import RunnableConfig
@@ -147,10 +148,11 @@ class Requests(NamedTuple):
         if written.state == "w" or self.store.settings.cold_writes == "behind":
             self.on_dirty(stored_id, due=written.state == "d")
             return
+        left_dirty = partial(self.on_dirty, stored_id, due=True)
         try:
-            yield from flushing.flush_write(self.store, stored_id, written.unflushed)
+            yield from flushing.flush_write(self.store, stored_id, written.unflushed, written.server_run, left_dirty)
         except TieredCheckpointError:
-            self.on_dirty(stored_id, due=True)
+            left_dirty()
             raise
 
     def get_delta_channel_history(

@@ -18,7 +18,7 @@ from langgraph_tiered_checkpoint.faults import DRIVER_ERRORS, cold_fault, hot_fa
 from langgraph_tiered_checkpoint.lanes import arun_at_once, run_at_once
 from langgraph_tiered_checkpoint.postgres_loop import AsyncPostgres
 from langgraph_tiered_checkpoint.postgres_ports import SyncPostgres
-from langgraph_tiered_checkpoint.steps import Lanes, Lua, LuaBatch, Pause, Plan, Step, Tx
+from langgraph_tiered_checkpoint.steps import Behind, Lanes, Lua, LuaBatch, Pause, Plan, Step, Tx
 
 T = TypeVar("T")
 
@@ -119,6 +119,8 @@ class SyncRunner(_Runner):
                 return time.sleep(step.seconds)
             case Lanes():
                 return run_at_once(self.run, step.plans)
+            case Behind():
+                return self.run(step.plan())
             case _:
                 assert_never(step)
 
@@ -204,6 +206,8 @@ class AsyncRunner(_Runner):
                 return await asyncio.sleep(step.seconds)
             case Lanes():
                 return await arun_at_once(self.run, step.plans)
+            case Behind():
+                return None if ports.unanswered.leave(step, ports.hot, self.run) else await self.run(step.plan())
             case _:
                 assert_never(step)
 

@@ -75,5 +75,18 @@ class Lanes(NamedTuple):
     plans: tuple[Generator[Any, Any, Any], ...]
 
 
-Step = Lua | LuaBatch | Tx[Any] | Pause | Lanes
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """A plan that need not be waited for; the reply is None, and comes when its first step, a `Lua`, has been sent.
+
+    So what is asked next comes after that step. The plan sees to its own errors, and may be begun a second time: what
+    it asks can be repeated. If the process ends before it does, nobody goes on with it.
+    """
+
+    plan: Callable[[], Generator[Any, Any, None]]
+    server_run: str | None = None
+    """The run id of the Redis that the caller has to do with. If another one answers by now, the plan is waited for."""
+
+
+Step = Lua | LuaBatch | Tx[Any] | Pause | Lanes | Behind
 Plan = Generator[Step, Any, T]

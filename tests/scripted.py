@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from langgraph_tiered_checkpoint.steps import Lanes, Lua, LuaBatch, Pause, Plan, Step, Tx
+from langgraph_tiered_checkpoint.steps import Behind, Lanes, Lua, LuaBatch, Pause, Plan, Step, Tx
 
 T = TypeVar("T")
 
@@ -30,11 +30,66 @@ def name_of(step: Step) -> str:
             return "pause"
         case Lanes():
             return f"lanes*{len(step.plans)}"
+        case Behind():
+            return "behind"
+
+
+def waited_for(plan: Plan[T]) -> Plan[T]:
+    """The plan, with what it leaves behind done where it is left, as the sync runner does."""
+    reply, error = None, None
+    while True:
+        try:
+            step = plan.throw(error) if error else plan.send(reply)
+        except StopIteration as done:
+            result: T = done.value
+            return result
+        reply, error = None, None
+        try:
+            if isinstance(step, Behind):
+                yield from waited_for(step.plan())
+            else:
+                reply = yield step
+        except Exception as exc:  # noqa: BLE001 - the plan decides
+            error = exc
+
+
+def left_behind(plan: Plan[T]) -> Plan[T]:
+    """The plan, with what it leaves behind done as late as by the async runner: when it has ended, or asks for more.
+
+    The reply to a `Behind` is whether it is left; if not, it is waited for.
+    """
+    left: list[Plan[None]] = []
+    reply, error = None, None
+    while True:
+        try:
+            step = plan.throw(error) if error else plan.send(reply)
+        except StopIteration as done:
+            yield from _all(left)
+            result: T = done.value
+            return result
+        reply, error = None, None
+        try:
+            if not isinstance(step, Behind):
+                yield from _all(left)
+                reply = yield step
+            elif (yield step):
+                left.append(step.plan())
+            else:
+                yield from _all(left)
+                yield from waited_for(step.plan())
+        except Exception as exc:  # noqa: BLE001 - the plan decides
+            error = exc
+
+
+def _all(left: list[Plan[None]]) -> Plan[None]:
+    while left:
+        yield from left.pop(0)
 
 
 def play(plan: Plan[Any], script: Sequence[tuple[str, Any]]) -> Played:
     """Run `plan`, expecting exactly the named steps in order. A reply that is an exception is thrown into the plan."""
     steps: list[Step] = []
+    plan = waited_for(plan)
     replies = iter(script)
     reply: Any = None
     while True:

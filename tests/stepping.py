@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from scripted import name_of
+from scripted import name_of, waited_for
 
 from langgraph_tiered_checkpoint import TieredSaver
 from langgraph_tiered_checkpoint.steps import Plan, Step
@@ -15,8 +15,8 @@ class Stepped:
 
     def __init__(self, saver: TieredSaver, plan: Plan[Any]) -> None:
         self._saver = saver
-        self._plan = plan
-        self._step: Step | None = next(plan)
+        self._plan = waited_for(plan)
+        self._step: Step | None = next(self._plan)
         self.result: Any = None
 
     def stop_before(self, name: str, nth: int = 1) -> Stepped:

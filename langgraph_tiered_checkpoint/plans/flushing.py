@@ -6,7 +6,9 @@ the incarnation and by the change id that Postgres must still hold, and an ackno
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, NamedTuple
 
 from langgraph_tiered_checkpoint.cold import Cold
@@ -26,7 +28,7 @@ from langgraph_tiered_checkpoint.plans.comparing import compare
 from langgraph_tiered_checkpoint.plans.store import Store
 from langgraph_tiered_checkpoint.records import Origin, ThreadBatch
 from langgraph_tiered_checkpoint.replies import Base, Changes, Peek, Rows, parse_changes, parse_peek, parse_scan
-from langgraph_tiered_checkpoint.steps import Lua, Plan
+from langgraph_tiered_checkpoint.steps import Behind, Lua, Plan
 
 _ROUNDS = 10
 
@@ -69,22 +71,37 @@ def flush(store: Store, thread_id: str) -> Plan[None]:
     raise ThreadBusyError(f"thread {thread_id!r}: the flush lost every race against other workers; it stays due")
 
 
-def flush_write(store: Store, thread_id: str, unflushed: ThreadBatch | None) -> Plan[None]:
+def flush_write(
+    store: Store,
+    thread_id: str,
+    unflushed: ThreadBatch | None,
+    server_run: str,
+    left_dirty: Callable[[], None],
+) -> Plan[None]:
     """Bring Postgres up to a write that has just been stored; `unflushed` is all that it lacks, if known.
 
-    What is known need not be read from the hot tier again: a commit and an acknowledgement.
+    What is known need not be read from the hot tier again: a commit and an acknowledgement. Nobody waits for that one
+    while the Redis that has the write runs on (`server_run`); one that has lost it has to hear so before its heads are
+    believed. If it fails, the thread has been `left_dirty`.
     """
     if unflushed is not None:
         cold = store.need_cold("flushed", thread_id)
         try:
             if (yield cold.commit([unflushed])):
-                reply = yield store.hot.ack(thread_id, unflushed.incarnation, unflushed.flushed)
-                yield from acknowledged(store, thread_id, unflushed.incarnation, *reply)
+                yield Behind(partial(_acknowledge, store, unflushed, left_dirty), server_run)
                 return
         except Exception as exc:
             if is_outage(exc):
                 raise
     yield from flush(store, thread_id)
+
+
+def _acknowledge(store: Store, committed: ThreadBatch, left_dirty: Callable[[], None]) -> Plan[None]:
+    try:
+        reply = yield store.hot.ack(committed.thread_id, committed.incarnation, committed.flushed)
+        yield from acknowledged(store, committed.thread_id, committed.incarnation, *reply)
+    except TieredCheckpointError:
+        left_dirty()
 
 
 def _flush_or_park(store: Store, cold: Cold, thread_id: str, peek: Peek, *, last_chance: bool) -> Plan[int]:

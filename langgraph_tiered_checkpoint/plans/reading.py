@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import NamedTuple
 
 from langgraph_tiered_checkpoint.cold import Cold, ColdAnswer
-from langgraph_tiered_checkpoint.errors import HotFullError
+from langgraph_tiered_checkpoint.errors import HotFullError, HotTierError
 from langgraph_tiered_checkpoint.lives import new_id
 from langgraph_tiered_checkpoint.plans.flushing import ask
 from langgraph_tiered_checkpoint.plans.store import Store
 from langgraph_tiered_checkpoint.records import DeltaAncestor, Origin, StoredCheckpoint, Typed, WriteRow
 from langgraph_tiered_checkpoint.replies import Found, parse_delta, parse_get
-from langgraph_tiered_checkpoint.steps import Plan
+from langgraph_tiered_checkpoint.steps import Behind, Lua, Plan
 
 ROUNDS = 3
 """How often a read starts over when the thread moves between tiers under it, before it answers from what it has."""
@@ -88,13 +90,22 @@ def _fill(store: Store, thread_id: str, ns: str, found: Found, answer: ColdAnswe
     fill = store.hot.fill(
         thread_id, found.token, incarnation, flushed, ns, answer.stored, answer.early, since, tag=tag, pinned=pinned
     )
+    if answer.stored:  # which it will be; if not, that is found out
+        store.predecessors.remember(thread_id, ns, answer.stored.blobs, tag)
+    if not resident:
+        yield Behind(partial(_attempt, fill))
+        return False
     try:
         yield fill
     except HotFullError:
         return False
-    if answer.stored:
-        store.predecessors.remember(thread_id, ns, answer.stored.blobs, tag)
-    return resident
+    return True
+
+
+def _attempt(fill: Lua) -> Plan[None]:
+    """If it fails, a marker is left for some seconds, and the next read but these fills."""
+    with suppress(HotTierError):
+        yield fill
 
 
 def merge_writes(cold: Iterable[WriteRow], hot: Iterable[WriteRow]) -> list[WriteRow]:

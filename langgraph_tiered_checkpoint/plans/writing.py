@@ -28,6 +28,8 @@ class Written(NamedTuple):
     """e, d or c, as in lua/common.lua; "w" for a thread that is to be flushed when it would expire."""
     unflushed: ThreadBatch | None
     """All that Postgres lacks of the thread, where that is this very write."""
+    server_run: str = ""
+    """The run id of the Redis that says so."""
 
 
 def put(
@@ -114,12 +116,12 @@ def _written(
     incarnation, state, *change = reply[1:]
     if not change:
         return Written(state.decode(), None)
-    expected, flushed, last_write_ms, reason = change
+    expected, flushed, last_write_ms, reason, server_run = change
     rows = (checkpoints, blobs, writes)
     batch = ThreadBatch(
         thread_id, incarnation.decode(), expected.decode(), flushed.decode(), *rows, last_write_ms, reason.decode()
     )
-    return Written(state.decode(), batch)
+    return Written(state.decode(), batch, server_run.decode())
 
 
 def _write(

@@ -32,6 +32,9 @@ class PlainPool:
             replies: list[Any] = done.value
             return replies
 
+    def send(self, call: Lua, run_id: str | None) -> None:
+        """Nothing can be sent in order, on several connections."""
+
     def close(self) -> None:
         """Close the port whose place was taken; the pool's connections end with the loop."""
         self._port.close()

@@ -15,11 +15,12 @@ from types import BuiltinMethodType, FunctionType, GeneratorType, MethodType, Mo
 from typing import Any, NamedTuple
 
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
-from scripted import name_of
+from scripted import left_behind, name_of
 
 from langgraph_tiered_checkpoint.cold import Cold
 from langgraph_tiered_checkpoint.errors import ColdTierError, HotTierError, TieredCheckpointError
 from langgraph_tiered_checkpoint.plans.store import Store
+from langgraph_tiered_checkpoint.promoter import Promoter
 from langgraph_tiered_checkpoint.requests import Requests
 from langgraph_tiered_checkpoint.steps import Lua, Plan, Step, Tx
 
@@ -111,7 +112,8 @@ class Playback:
         self._actor, self._ids = actor, ids
         self._made = 0
         self._context = contextvars.Context()
-        self._plan: Generator[Step, Any, Any] = actor.program(lambda kind, what: notes.append(Note(kind, what)))
+        plan = actor.program(lambda kind, what: notes.append(Note(kind, what)))
+        self._plan: Generator[Step, Any, Any] = left_behind(plan)
         self._advance(Heard(None))
         for one in heard:
             self.notes.clear()
@@ -149,7 +151,7 @@ _OURS = "langgraph_tiered_checkpoint."
 class _Comparable:
     """Values as what is equal, and prints the same, for values that are used in the same way."""
 
-    _SHARED = (Shared, Store, Cold, Requests, JsonPlusSerializer, ModuleType, type)
+    _SHARED = (Shared, Store, Cold, Requests, Promoter, JsonPlusSerializer, ModuleType, type)
     """There is one of each, and nothing in it that an actor changes."""
 
     def __init__(self) -> None:

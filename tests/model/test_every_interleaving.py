@@ -6,6 +6,7 @@ import contextvars
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -22,6 +23,7 @@ from langgraph_tiered_checkpoint import EmbeddedServers, Promotion, TieredSaver,
 from langgraph_tiered_checkpoint.errors import ColdRefusedError, NotPromotableError, ThreadBusyError, ThreadDeletedError
 from langgraph_tiered_checkpoint.plans import batches, comparing, flushing, reading, structure, writing
 from langgraph_tiered_checkpoint.plans.listing import PAGE
+from langgraph_tiered_checkpoint.requests import Requests
 from langgraph_tiered_checkpoint.steps import Plan
 
 THREAD = "t"
@@ -55,14 +57,18 @@ class Cast(Shared):
     def __init__(self, saver: TieredSaver) -> None:
         self.saver = saver
         self.requests = saver._requests
+        store = self.requests.store
+        through = replace(store, settings=replace(store.settings, cold_writes="through"))
+        self.through = self.requests._replace(store=through)
 
-    def store(self, number: int, parent: str | None, say: Say) -> Plan[None]:
+    def store(self, number: int, parent: str | None, say: Say, requests: Requests | None = None) -> Plan[None]:
         """Put a checkpoint with all its values and a pending write of it."""
+        requests = requests or self.requests
         made = MADE[number]
         metadata: Any = {"source": "loop", "step": number, "parents": {}}
-        yield from self.requests.put(at(THREAD, "", parent), made, metadata, made["channel_versions"])
+        yield from requests.put(at(THREAD, "", parent), made, metadata, made["channel_versions"])
         say("stored", self._item(made["id"], ""))
-        yield from self.requests.put_writes(at(THREAD, "", made["id"]), [("a", number)], f"task {number}", "")
+        yield from requests.put_writes(at(THREAD, "", made["id"]), [("a", number)], f"task {number}", "")
         say("stored", self._item(made["id"], f"task {number}"))
 
     def latest(self) -> Plan[CheckpointTuple | None]:
@@ -81,17 +87,18 @@ class Cast(Shared):
     def _item(self, id_: str, task: str) -> Item:
         return Item(id_, task, lives.recall(self.requests.store.number, THREAD).incarnation)
 
-    def writer(self, name: str, *numbers: int) -> Actor:
+    def writer(self, name: str, *numbers: int, requests: Requests | None = None) -> Actor:
         """A run: reads the latest checkpoint, and goes on from there."""
 
         def program(say: Say) -> Plan[None]:
             found = yield from self.latest()
             parent = found.checkpoint["id"] if found else None
             for number in numbers:
-                yield from self.store(number, parent, say)
+                yield from self.store(number, parent, say, requests)
                 parent = MADE[number]["id"]
 
-        return Actor(name, program, (ThreadDeletedError, ThreadBusyError))
+        may_raise = (ThreadDeletedError, ThreadBusyError, *((ColdRefusedError,) if requests else ()))
+        return Actor(name, program, may_raise)
 
     def flusher(self, name: str) -> Actor:
         return Actor(name, lambda _: self.requests.flush(THREAD), (ColdRefusedError, ThreadBusyError))
@@ -141,6 +148,7 @@ class Cast(Shared):
         return {
             "W": self.writer("writer", 2),
             "N": self.writer("next writer", 3),
+            "T": self.writer("writer through", 5, requests=self.through),
             "F": self.flusher("flusher"),
             "G": self.flusher("other flusher"),
             "B": self.batch(),
@@ -258,6 +266,9 @@ def promoted(saver: TieredSaver) -> Plan[None]:
         ("dirty", "WF", Budget(repeats=1)),
         ("promoted", "WB", Budget(crashes=1)),
         ("promoted", "ED", Budget(failovers=1)),
+        ("clean", "TR", Budget(crashes=1)),
+        ("clean", "TF", Budget(losses=1)),
+        ("dirty", "TW", Budget()),
     ],
 )
 def test_some_operations(servers: EmbeddedServers, ids: Ids, state: str, actors: str, budget: Budget) -> None:

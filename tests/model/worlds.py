@@ -12,10 +12,11 @@ from typing import Any, cast
 import msgpack
 import psycopg
 import redis
+from scripted import waited_for
 
 from langgraph_tiered_checkpoint import TieredSaver
 from langgraph_tiered_checkpoint.scripts import script
-from langgraph_tiered_checkpoint.steps import SERVER_RUN, Lua, LuaBatch, Pause, Plan, Step, Tx
+from langgraph_tiered_checkpoint.steps import SERVER_RUN, Behind, Lua, LuaBatch, Pause, Plan, Step, Tx
 
 TABLES = ("checkpoints", "checkpoint_blobs", "checkpoint_writes", "tiered_threads")
 _TIMES = ("ct", "lw", "du", "created_at", "updated_at", "last_write_at", "flushed_at", "promoted_at", "pinned_at")
@@ -205,6 +206,8 @@ class World:
                 return [self._call(call, run_id, clock_ms) for call in step.calls]
             case Pause():
                 return None
+            case Behind():
+                return step.server_run in {None, run_id}
             case Tx():
                 self._cold = None
                 return self.saver._sync._perform(step)
@@ -214,6 +217,7 @@ class World:
     def run(self, plan: Plan[Any], run_id: str, clock_ms: int) -> Any:
         """Perform all steps of a plan; what it returns."""
         reply: Any = None
+        plan = waited_for(plan)
         while True:
             try:
                 step = plan.send(reply)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from langgraph_tiered_checkpoint.hot import PAGE_BYTES
 from langgraph_tiered_checkpoint.plans import batches, flushing
 from langgraph_tiered_checkpoint.plans.store import Store
 from langgraph_tiered_checkpoint.records import Origin, ThreadBatch
-from langgraph_tiered_checkpoint.steps import Lanes, Lua, LuaBatch, Tx
+from langgraph_tiered_checkpoint.steps import Behind, Lanes, Lua, LuaBatch, Plan, Tx
 
 STORE = Store.of(Settings())
 
@@ -218,10 +219,12 @@ def test_whole_upload_that_another_worker_committed_is_acknowledged() -> None:
 UNFLUSHED = ThreadBatch("t", "life", "1.op", "2.mine", [], [], [], 1_700_000_000_000, "age")
 
 
+def flush_write(left_dirty: Callable[[], None] = lambda: None) -> Plan[None]:
+    return flushing.flush_write(STORE, "t", UNFLUSHED, "run", left_dirty)
+
+
 def test_write_that_is_all_that_postgres_lacks_is_committed_and_acknowledged() -> None:
-    played = play(
-        flushing.flush_write(STORE, "t", UNFLUSHED), [("commit", frozenset({"t"})), ("ack", [b"clean", b"0"])]
-    )
+    played = play(flush_write(), [("commit", frozenset({"t"})), ("ack", [b"clean", b"0"])])
     ack = played.steps[1]
     assert isinstance(ack, Lua)
     assert ack.args[1:3] == ("life", "2.mine")
@@ -230,7 +233,7 @@ def test_write_that_is_all_that_postgres_lacks_is_committed_and_acknowledged() -
 @pytest.mark.parametrize("reply", [frozenset(), ColdRefusedError("no")], ids=["lost the race", "refused"])
 def test_write_that_cannot_be_committed_alone_is_flushed_with_the_thread(reply: Any) -> None:
     play(
-        flushing.flush_write(STORE, "t", UNFLUSHED),
+        flush_write(),
         [
             ("commit", reply),
             ("peek", peek(b"1.op", 1, 3)),
@@ -243,7 +246,27 @@ def test_write_that_cannot_be_committed_alone_is_flushed_with_the_thread(reply: 
 
 def test_outage_of_postgres_is_raised_by_the_write() -> None:
     with pytest.raises(ColdTierError, match="down"):
-        play(flushing.flush_write(STORE, "t", UNFLUSHED), [("commit", ColdTierError("down"))])
+        play(flush_write(), [("commit", ColdTierError("down"))])
+
+
+def test_acknowledgement_is_left_to_the_redis_that_the_write_is_in() -> None:
+    plan = flush_write()
+    next(plan)
+    step = plan.send(frozenset({"t"}))
+    assert isinstance(step, Behind)
+    assert step.server_run == "run"
+
+
+def test_write_that_is_committed_succeeds_though_its_acknowledgement_fails_and_the_thread_is_left_dirty() -> None:
+    left = []
+    play(flush_write(lambda: left.append("t")), [("commit", frozenset({"t"})), ("ack", HotTierError("down"))])
+    assert left == ["t"]
+
+
+def test_acknowledgement_that_nobody_waits_for_goes_on_with_its_trim_and_with_what_it_finds() -> None:
+    play(flush_write(), [("commit", frozenset({"t"})), ("ack", [b"clean", b"1"]), ("trim", [b"ok", b"0"])])
+    diverged = [("peek", peek(b"1.op", 1, 1)), ("origin", None), ("delete", [b"ok"])]
+    play(flush_write(), [("commit", frozenset({"t"})), ("ack", [b"diverged", b"0"]), *diverged])
 
 
 def test_threads_are_committed_together() -> None:

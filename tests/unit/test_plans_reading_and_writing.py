@@ -10,7 +10,7 @@ from scripted import name_of, play
 
 from langgraph_tiered_checkpoint.cold import ColdAnswer
 from langgraph_tiered_checkpoint.config import Settings
-from langgraph_tiered_checkpoint.errors import ColdTierError, ThreadBusyError, ThreadDeletedError
+from langgraph_tiered_checkpoint.errors import ColdTierError, HotTierError, ThreadBusyError, ThreadDeletedError
 from langgraph_tiered_checkpoint.lives import Life
 from langgraph_tiered_checkpoint.plans import reading, structure, writing
 from langgraph_tiered_checkpoint.plans.listing import FILTERED_PAGE, Query, ThreadListing
@@ -72,6 +72,15 @@ def test_miss_is_filled_with_the_token_that_the_script_gave() -> None:
     fill = played.steps[2]
     assert isinstance(fill, Lua)
     assert fill.args[1:4] == ("token", "life", "3.op")
+
+
+def test_read_has_its_answer_though_the_fill_fails() -> None:
+    origin = Origin("life", "3.op", pinned=False)
+    played = play(
+        reading.get(STORE, "t", "", ""),
+        [("get", [b"absent", b"token", b"1.5"]), ("fetch", answer(STORED, origin)), ("fill", HotTierError("down"))],
+    )
+    assert played.result.stored == STORED
 
 
 def test_reader_that_meets_a_fill_reads_postgres_and_fills_nothing() -> None:
@@ -143,11 +152,11 @@ def test_put_sends_again_what_is_not_resident() -> None:
 
 
 def test_write_knows_what_postgres_lacks_if_that_is_itself_alone() -> None:
-    stored = [b"ok", b"i", b"d", b"4.theirs", b"5.mine", 1_700_000_000_000, b"age"]
+    stored = [b"ok", b"i", b"d", b"4.theirs", b"5.mine", 1_700_000_000_000, b"age", b"run"]
     played = play(put(STORE, Life("i", confirmed=True)), [("put", [b"missing", [1]]), ("put", stored)])
     blobs = [BlobRow("", "b", "2", "bytes", b"again")]
     lacking = ThreadBatch("t", "i", "4.theirs", "5.mine", [ROW], blobs, [], 1_700_000_000_000, "age")
-    assert played.result == Written("d", lacking)
+    assert played.result == Written("d", lacking, "run")
 
 
 def test_write_that_finds_no_thread_goes_on_when_another_one_of_its_run_has_begun_it_meanwhile() -> None:
