@@ -190,7 +190,7 @@ def parse_delta(ns: str, reply: Sequence[Any]) -> Walk:
 def parse_peek(reply: Sequence[Any]) -> Peek | None:
     if reply[0] != b"thread":
         return None
-    _, incarnation, state, flushed, number, last, last_write_ms, reason, rebase, pinned, moved = reply
+    _, incarnation, state, flushed, number, last, last_write_ms, reason, rebase, pinned, moved, _ = reply
     return Peek(
         incarnation.decode(),
         state.decode(),

@@ -11,8 +11,12 @@
 -- include: values
 -- include: removing
 -- include: trimming
-local m = load()
-if not m or m.i ~= ARGV[2] then return {'gone', '0'} end
+local m, x = load()
+if not m or m.i ~= ARGV[2] then
+  -- What a reader has asked Postgres for before the commit is not to be filled in after it.
+  if x and x[1] ~= 'closed' then call('UNLINK', T) end
+  return {'gone', '0'}
+end
 local number, op = string.match(ARGV[3], '^(%d+)%.(.*)$')
 number = tonumber(number)
 if number > m.fn then

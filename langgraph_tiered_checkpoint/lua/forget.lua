@@ -2,10 +2,12 @@
 --
 -- KEYS[1] thread  [2] due  [3] threads
 -- ARGV[1] thread id  [2] incarnation  [3] flushed change id that was compared
--- Reply: {"ok"}; {"dirty"}: there are changes that were never acknowledged, nothing is dropped
+-- Reply: {"ok"}; {"gone"}; {"changed", flushed change id}: not as the caller saw it; {"dirty"}: there are changes that were
+--     never acknowledged, nothing is dropped
 -- include: common
 local m = load()
-if not m or m.i ~= ARGV[2] or m.fl ~= ARGV[3] then return {'ok'} end
+if not m or m.i ~= ARGV[2] then return {'gone'} end
+if m.fl ~= ARGV[3] then return {'changed', m.fl} end
 if m.s == 'd' then return {'dirty'} end
 call('ZREM', KEYS[2], ARGV[1])
 call('ZREM', KEYS[3], ARGV[1])

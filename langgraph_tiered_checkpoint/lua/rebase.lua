@@ -6,10 +6,11 @@
 --     [6] "1" to upload everything, "0" only the changes that were never acknowledged
 --     [7] the change id flushed here that the caller has seen, or "any": who has seen another would undo what others have
 --     begun since
--- Reply: {"ok"}, {"gone"}: not as the caller saw it
+-- Reply: {"ok"}, {"gone"}, {"changed", flushed change id}: not as the caller saw it
 -- include: common
 local m = load()
-if not m or m.i ~= ARGV[2] or (ARGV[7] ~= 'any' and m.fl ~= ARGV[7]) then return {'gone'} end
+if not m or m.i ~= ARGV[2] then return {'gone'} end
+if ARGV[7] ~= 'any' and m.fl ~= ARGV[7] then return {'changed', m.fl} end
 call('PERSIST', T) -- allowed when Redis is full, and lets the rest of the script run
 local number = tonumber(string.match(ARGV[3], '^%d+') or 0)
 m.ch = math.max(m.ch, number) + 1

@@ -88,8 +88,8 @@ local function reason_to_promote(m, now)
   return ''
 end
 
--- Count the change, and answer {"ok", incarnation, state} ("w" waits for its expiry to be flushed); and, if Postgres
--- lacks this change and no other, last flushed change id, id of this change, last write ms, reason, run id of the server.
+-- Count the change, and answer {"ok", incarnation, state ("w" waits for its expiry to be flushed), run id of the server};
+-- and, if Postgres lacks this change and no other, last flushed change id, id of this change, last write ms, reason.
 -- Decides on promotion, logs what was touched, sets the TTL; the last thing a write does.
 local function finish(m, ns, n, now, what)
   local idle = now - m.lw
@@ -122,7 +122,7 @@ local function finish(m, ns, n, now, what)
   touch_ttl(m)
   if m.ch == 1 or marked or idle > COARSE_MS then call('ZADD', KEYS[3], now, TID) end
   if m.s == 'd' and m.fl ~= '' and m.fn == m.ch - 1 then
-    return {'ok', m.i, m.s, m.fl, m.ch .. '.' .. OP, m.lw, m.rs, RUN}
+    return {'ok', m.i, m.s, RUN, m.fl, m.ch .. '.' .. OP, m.lw, m.rs}
   end
-  return {'ok', m.i, waiting and 'w' or m.s}
+  return {'ok', m.i, waiting and 'w' or m.s, RUN}
 end

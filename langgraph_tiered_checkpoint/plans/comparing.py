@@ -6,41 +6,56 @@ is served only after this comparison, which happens once per thread and run of t
 
 from __future__ import annotations
 
+from typing import Any
+
+from langgraph_tiered_checkpoint.cold import Cold
 from langgraph_tiered_checkpoint.lives import new_id
 from langgraph_tiered_checkpoint.plans.store import Store
+from langgraph_tiered_checkpoint.records import Origin
 from langgraph_tiered_checkpoint.steps import Plan
 
 
 def compare(store: Store, thread_id: str, incarnation: str, flushed: str) -> Plan[None]:
     """Vouch for the hot copy of a thread, drop it, or mark it to be uploaded. Two to four round trips.
 
+    More, if others change meanwhile what Redis takes for `flushed`: they may have seen less of what Postgres has.
+
     If Redis has lost time, only changes that were never acknowledged are uploaded, so that nothing comes back that
     was pruned in that time; the copy is dropped, and with it what Postgres knows to be deleted. If Postgres has lost
     time, everything is uploaded. Where both have branches of their own, both survive, and the higher id is the latest.
     """
     cold = store.need_cold("compared", thread_id)
-    origin = yield cold.origin(thread_id)
+    while True:
+        origin = yield cold.origin(thread_id)
+        reply = yield from _settle(store, cold, thread_id, incarnation, flushed, origin)
+        if reply[0] != b"changed":
+            return
+        flushed = reply[1].decode()
+
+
+def _settle(
+    store: Store, cold: Cold, thread_id: str, incarnation: str, flushed: str, origin: Origin | None
+) -> Plan[Any]:
+    """The last reply: whether it is settled, or has changed."""
     held = origin.flushed if origin else ""
     ours = origin is not None and origin.incarnation == incarnation
     if not ours and (held or flushed):
-        yield store.hot.delete(thread_id, new_id(), (incarnation,))
-        return
+        return (yield store.hot.delete(thread_id, new_id(), (incarnation,)))
     if held == flushed:
         # A first upload under way is of what Redis held before, if not of a life that has ended; once it is taken back,
         # it cannot be committed.
         if origin is not None and not held and not (yield cold.unclaim(thread_id, origin.incarnation)):
-            yield from compare(store, thread_id, incarnation, flushed)
-            return
-        yield store.hot.vouch(thread_id, incarnation, flushed)
-        return
+            return [b"changed", flushed.encode()]
+        return (yield store.hot.vouch(thread_id, incarnation, flushed))
     verdict, _ = yield store.hot.ack(thread_id, incarnation, held)
     if verdict in (b"clean", b"dirty"):  # Postgres had committed it, and only the acknowledgement was lost
-        yield store.hot.vouch(thread_id, incarnation, held)
-        return
+        return (yield store.hot.vouch(thread_id, incarnation, held))
     redis_lost_time = change_number(held) > change_number(flushed)
-    if redis_lost_time and (yield store.hot.forget(thread_id, incarnation, flushed))[0] == b"ok":
-        return
-    yield store.hot.rebase(thread_id, incarnation, held, new_id(), whole=not redis_lost_time, seen=flushed)
+    if redis_lost_time:
+        reply = yield store.hot.forget(thread_id, incarnation, flushed)
+        if reply[0] != b"dirty":
+            return reply
+    return (yield store.hot.rebase(thread_id, incarnation, held, new_id(), whole=not redis_lost_time, seen=flushed))
 
 
 def change_number(change_id: str) -> int:

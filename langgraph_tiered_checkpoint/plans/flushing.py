@@ -83,6 +83,10 @@ def flush_write(
     What is known need not be read from the hot tier again: a commit and an acknowledgement. Nobody waits for that one
     while the Redis that has the write runs on (`server_run`); one that has lost it has to hear so before its heads are
     believed. If it fails, the thread has been `left_dirty`.
+
+    Raises:
+        HotTierError: another run of Redis answers by now, and nobody knows whether it has the write.
+        ColdTierError, ColdRefusedError, ThreadBusyError: as for `flush`.
     """
     if unflushed is not None:
         cold = store.need_cold("flushed", thread_id)
@@ -94,6 +98,12 @@ def flush_write(
             if is_outage(exc):
                 raise
     yield from flush(store, thread_id)
+    *_, run = yield store.hot.peek(thread_id)
+    if run.decode() != server_run:
+        raise HotTierError(
+            f"thread {thread_id!r}: Redis was restarted, or has failed over, since it took the write, and may have "
+            "lost it before Postgres had it. Repeat the write"
+        )
 
 
 def _acknowledge(store: Store, committed: ThreadBatch, left_dirty: Callable[[], None]) -> Plan[None]:

@@ -28,7 +28,7 @@ class Written(NamedTuple):
     """e, d or c, as in lua/common.lua; "w" for a thread that is to be flushed when it would expire."""
     unflushed: ThreadBatch | None
     """All that Postgres lacks of the thread, where that is this very write."""
-    server_run: str = ""
+    server_run: str
     """The run id of the Redis that says so."""
 
 
@@ -113,10 +113,10 @@ def _written(
     blobs: list[BlobRow],
     writes: list[WriteRow],
 ) -> Written:
-    incarnation, state, *change = reply[1:]
+    incarnation, state, server_run, *change = reply[1:]
     if not change:
-        return Written(state.decode(), None)
-    expected, flushed, last_write_ms, reason, server_run = change
+        return Written(state.decode(), None, server_run.decode())
+    expected, flushed, last_write_ms, reason = change
     rows = (checkpoints, blobs, writes)
     batch = ThreadBatch(
         thread_id, incarnation.decode(), expected.decode(), flushed.decode(), *rows, last_write_ms, reason.decode()

@@ -453,6 +453,18 @@ def test_new_thread_is_not_dropped_for_the_claim_of_a_life_that_has_ended(
     assert saver.get_tuple(at("t")) == before
 
 
+def test_reader_that_fills_after_a_commit_fills_nothing(saver: TieredSaver, client: redis.Redis) -> None:
+    """Redis lost the thread in between, and the reader had asked Postgres before the commit."""
+    store(saver, promoted(saver), checkpoint(2))
+    flush = Stepped(saver, flushing.flush(saver._store, "t")).stop_before("commit")
+    client.delete(saver._store.hot.thread_key("t"))
+    read = Stepped(saver, reading.get(saver._store, "t", "", "")).stop_before("fill")
+    flush.finish()
+    read.finish()
+    assert [found.checkpoint["channel_values"] for found in saver.list(at("t"))] == [{"a": [2]}, {"a": [1]}]
+    assert saver.explain("t").state == "cold"
+
+
 # --- a damaged thread
 
 

@@ -20,7 +20,13 @@ from model.moments import Actor, Ids, Shared
 from model.worlds import TABLES, World
 
 from langgraph_tiered_checkpoint import EmbeddedServers, Promotion, TieredSaver, Timeouts, lives
-from langgraph_tiered_checkpoint.errors import ColdRefusedError, NotPromotableError, ThreadBusyError, ThreadDeletedError
+from langgraph_tiered_checkpoint.errors import (
+    ColdRefusedError,
+    HotTierError,
+    NotPromotableError,
+    ThreadBusyError,
+    ThreadDeletedError,
+)
 from langgraph_tiered_checkpoint.plans import batches, comparing, flushing, reading, structure, writing
 from langgraph_tiered_checkpoint.plans.listing import PAGE
 from langgraph_tiered_checkpoint.requests import Requests
@@ -97,7 +103,7 @@ class Cast(Shared):
                 yield from self.store(number, parent, say, requests)
                 parent = MADE[number]["id"]
 
-        may_raise = (ThreadDeletedError, ThreadBusyError, *((ColdRefusedError,) if requests else ()))
+        may_raise = (ThreadDeletedError, ThreadBusyError, *((ColdRefusedError, HotTierError) if requests else ()))
         return Actor(name, program, may_raise)
 
     def flusher(self, name: str) -> Actor:

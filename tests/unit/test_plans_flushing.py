@@ -13,7 +13,7 @@ from langgraph_tiered_checkpoint.cold import ColdStatus
 from langgraph_tiered_checkpoint.config import Settings
 from langgraph_tiered_checkpoint.errors import ColdRefusedError, ColdTierError, HotTierError
 from langgraph_tiered_checkpoint.hot import PAGE_BYTES
-from langgraph_tiered_checkpoint.plans import batches, flushing
+from langgraph_tiered_checkpoint.plans import batches, comparing, flushing
 from langgraph_tiered_checkpoint.plans.store import Store
 from langgraph_tiered_checkpoint.records import Origin, ThreadBatch
 from langgraph_tiered_checkpoint.steps import Behind, Lanes, Lua, LuaBatch, Plan, Tx
@@ -23,7 +23,7 @@ STORE = Store.of(Settings())
 
 def peek(flushed: bytes = b"", number: int = 1, last: int = 2, *, state: bytes = b"d", rebase: int = 0) -> list[Any]:
     """By default, of a thread that the second change made due."""
-    return [b"thread", b"life", state, flushed, number, last, 1_700_000_000_000, b"age", rebase, 0, 0]
+    return [b"thread", b"life", state, flushed, number, last, 1_700_000_000_000, b"age", rebase, 0, 0, b"run"]
 
 
 ROW = [[b"b", b"", b"channel", b"1", b"W0123456789abcdefmsgpack\x00\x01"]]
@@ -232,16 +232,21 @@ def test_write_that_is_all_that_postgres_lacks_is_committed_and_acknowledged() -
 
 @pytest.mark.parametrize("reply", [frozenset(), ColdRefusedError("no")], ids=["lost the race", "refused"])
 def test_write_that_cannot_be_committed_alone_is_flushed_with_the_thread(reply: Any) -> None:
-    play(
-        flush_write(),
-        [
-            ("commit", reply),
-            ("peek", peek(b"1.op", 1, 3)),
-            ("changes", changes(b"3.op", 3)),
-            ("commit", frozenset({"t"})),
-            ("ack", [b"clean", b"0"]),
-        ],
-    )
+    play(flush_write(), [("commit", reply), *FLUSHED_WITH_ALL, ("peek", peek(b"3.op", 3, 3, state=b"c"))])
+
+
+FLUSHED_WITH_ALL = [
+    ("peek", peek(b"1.op", 1, 3)),
+    ("changes", changes(b"3.op", 3)),
+    ("commit", frozenset({"t"})),
+    ("ack", [b"clean", b"0"]),
+]
+
+
+def test_write_does_not_succeed_if_another_run_of_redis_answers_after_the_flush() -> None:
+    after = [*peek(b"3.op", 3, 3, state=b"c")[:-1], b"another run"]
+    with pytest.raises(HotTierError, match="Repeat the write"):
+        play(flush_write(), [("commit", frozenset()), *FLUSHED_WITH_ALL, ("peek", after)])
 
 
 def test_outage_of_postgres_is_raised_by_the_write() -> None:
@@ -545,3 +550,25 @@ def test_outage_in_one_lane_leaves_nothing_for_the_other() -> None:
         one.throw(HotTierError("down"))
     with pytest.raises(StopIteration):
         two.send([[b"absent"]] * 25)
+
+
+def held(flushed: str) -> Origin:
+    return Origin("life", flushed, pinned=False)
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        [("origin", held("9.op")), ("ack", [b"diverged", b"0"]), ("forget", [b"changed", b"8.op"])],
+        [("origin", held("3.op")), ("ack", [b"diverged", b"0"]), ("rebase", [b"changed", b"8.op"])],
+        [("origin", held("7.op")), ("vouch", [b"changed", b"8.op"])],
+    ],
+    ids=["forget", "rebase", "vouch"],
+)
+def test_comparison_begins_again_if_somebody_else_has_acknowledged_something_meanwhile(refused: Any) -> None:
+    """They may not have seen the commit yet that this one knows of."""
+    again = [("origin", held("9.op")), ("ack", [b"diverged", b"0"]), ("forget", [b"ok"])]
+    played = play(comparing.compare(STORE, "t", "life", "7.op"), [*refused, *again])
+    forget = played.steps[-1]
+    assert isinstance(forget, Lua)
+    assert forget.args[2] == "8.op"

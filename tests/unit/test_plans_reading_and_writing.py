@@ -140,19 +140,20 @@ def put(store: Store, life: Life, blobs: Sequence[BlobRow] = ()) -> Any:
 
 def test_write_confirms_the_incarnation_that_it_joined() -> None:
     life = Life("mine", confirmed=False)
-    assert play(put(STORE, life), [("put", [b"ok", b"theirs", b"e"])]).result == Written("e", None)
+    assert play(put(STORE, life), [("put", [b"ok", b"theirs", b"e", b"run"])]).result == Written("e", None, "run")
     assert (life.incarnation, life.confirmed) == ("theirs", True)
 
 
 def test_put_sends_again_what_is_not_resident() -> None:
-    played = play(put(STORE, Life("i", confirmed=True)), [("put", [b"missing", [1]]), ("put", [b"ok", b"i", b"d"])])
+    stored = [b"ok", b"i", b"d", b"run"]
+    played = play(put(STORE, Life("i", confirmed=True)), [("put", [b"missing", [1]]), ("put", stored)])
     again = played.steps[1]
     assert isinstance(again, Lua)
     assert again.args[-4:-1] == ("b", "2", b"W%bbytes\0again" % str(again.args[1]).encode())
 
 
 def test_write_knows_what_postgres_lacks_if_that_is_itself_alone() -> None:
-    stored = [b"ok", b"i", b"d", b"4.theirs", b"5.mine", 1_700_000_000_000, b"age", b"run"]
+    stored = [b"ok", b"i", b"d", b"run", b"4.theirs", b"5.mine", 1_700_000_000_000, b"age"]
     played = play(put(STORE, Life("i", confirmed=True)), [("put", [b"missing", [1]]), ("put", stored)])
     blobs = [BlobRow("", "b", "2", "bytes", b"again")]
     lacking = ThreadBatch("t", "i", "4.theirs", "5.mine", [ROW], blobs, [], 1_700_000_000_000, "age")
@@ -167,7 +168,7 @@ def test_write_that_finds_no_thread_goes_on_when_another_one_of_its_run_has_begu
     life.confirm("mine")
     assert name_of(plan.send(None)) == "put"
     with pytest.raises(StopIteration):
-        plan.send([b"ok", b"mine", b"e"])
+        plan.send([b"ok", b"mine", b"e", b"run"])
 
 
 def test_write_to_an_evicted_thread_learns_its_origin_from_postgres() -> None:
@@ -177,7 +178,7 @@ def test_write_to_an_evicted_thread_learns_its_origin_from_postgres() -> None:
         [
             ("put", [b"origin", b"token"]),
             ("adopt", Origin("life", "7.op", pinned=True)),
-            ("put", [b"ok", b"life", b"d"]),
+            ("put", [b"ok", b"life", b"d", b"run"]),
         ],
     )
     again = played.steps[2]
@@ -208,13 +209,13 @@ def test_write_of_a_run_whose_thread_lives_on_as_another_is_refused() -> None:
 def test_write_waits_for_a_structural_operation_but_not_for_ever() -> None:
     closed = [("put", [b"closed", 30_000]), ("pause", None)]
     life = Life("life", confirmed=True)
-    assert play(put(STORE, life), [*closed, ("put", [b"ok", b"life", b"c"])]).result.state == "c"
+    assert play(put(STORE, life), [*closed, ("put", [b"ok", b"life", b"c", b"run"])]).result.state == "c"
     with pytest.raises(ThreadBusyError):
         play(put(STORE, life), [*closed * 1501, ("put", [b"closed", 30_000])])
 
 
 def test_structural_operation_takes_its_marker_away_when_postgres_fails() -> None:
-    clean = [b"thread", b"life", b"c", b"3.op", 3, 3, 0, b"age", 0, 0, 0]
+    clean = [b"thread", b"life", b"c", b"3.op", 3, 3, 0, b"age", 0, 0, 0, b"run"]
     with pytest.raises(ColdTierError):
         play(
             structure.prune(STORE, "t"),
