@@ -190,7 +190,8 @@ class Cast(Shared):
         return [(one.checkpoint["id"], frozenset(task for task, *_ in one.pending_writes)) for one in found]
 
 
-STATES = ("absent", "ephemeral", "promoted", "dirty", "clean", "cold")
+STATES = ("absent", "ephemeral", "promoted", "due", "dirty", "clean", "cold")
+"""Of those that have not been flushed yet, one is due since its last change, the other since its first."""
 
 
 def explore(
@@ -204,7 +205,7 @@ def explore(
         redis_url,
         postgres_url,
         promoter="external",
-        promotion=Promotion.never(),
+        promotion=Promotion(after=None, checkpoints=1 if state == "due" else None, on_interrupt=False),
         hot_checkpoints=1,
         timeouts=Timeouts(busy=timedelta(seconds=0.05)),
     ) as saver:
@@ -275,6 +276,9 @@ def promoted(saver: TieredSaver) -> Plan[None]:
         ("clean", "TR", Budget(crashes=1)),
         ("clean", "TF", Budget(losses=1)),
         ("dirty", "TW", Budget()),
+        ("due", "WB", Budget(crashes=1)),
+        ("due", "WFG", Budget()),
+        ("due", "FD", Budget(failovers=1)),
     ],
 )
 def test_some_operations(servers: EmbeddedServers, ids: Ids, state: str, actors: str, budget: Budget) -> None:
@@ -301,6 +305,7 @@ PAIRS = (
     *("WN", "WF", "WE", "WP", "WR", "WD", "FG", "FE", "FP", "FR", "FD"),
     *("EP", "ER", "ED", "PR", "PD", "RD", "DN", "MW", "MD", "ME"),
     *("WB", "BF", "BE", "BP", "BR", "BD", "BM"),
+    *("TW", "TF", "TB", "TE", "TP", "TR"),
 )
 TRIPLES = ("WFD", "FGD", "WFG", "WBD", "BFD", "WED", "WPD", "RED")
 MISHAPS = (Budget(), *(Budget(**{one: 1}) for one in ("lapses", "crashes", "repeats", "losses")))
@@ -326,7 +331,7 @@ def explore_all(servers: EmbeddedServers, ids: Ids, state: str, casts: Sequence[
 @pytest.mark.nightly
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("budget", MISHAPS, ids=repr)
-@pytest.mark.parametrize("state", ["promoted", "dirty", "clean"])
+@pytest.mark.parametrize("state", ["promoted", "due", "dirty", "clean"])
 def test_three_operations(servers: EmbeddedServers, ids: Ids, state: str, budget: Budget) -> None:
     explore_all(servers, ids, state, TRIPLES, budget)
 
@@ -342,7 +347,7 @@ def test_redis_falls_back_under_three_operations(servers: EmbeddedServers, ids: 
 @pytest.mark.nightly
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("budget", MISHAPS, ids=repr)
-@pytest.mark.parametrize("state", ["promoted", "dirty", "clean"])
+@pytest.mark.parametrize("state", ["promoted", "due", "dirty", "clean"])
 def test_two_workers_a_writer_and_a_deleter(servers: EmbeddedServers, ids: Ids, state: str, budget: Budget) -> None:
     explore_all(servers, ids, state, ["WFGD"], budget)
 
