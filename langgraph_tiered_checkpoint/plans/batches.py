@@ -10,17 +10,8 @@ from langgraph_tiered_checkpoint.cold import Cold
 from langgraph_tiered_checkpoint.errors import ColdRefusedError, ColdTimeoutError, FlushError
 from langgraph_tiered_checkpoint.hot import BUCKETS, PAGE_BYTES
 from langgraph_tiered_checkpoint.lives import new_id
-from langgraph_tiered_checkpoint.plans.flushing import (
-    NO_ROWS,
-    Copy,
-    acknowledged,
-    batch_of,
-    concerns_all,
-    flush,
-    joined_base,
-    park,
-    size_of,
-)
+from langgraph_tiered_checkpoint.plans.copying import NO_ROWS, Copy, batch_of, joined_base, size_of
+from langgraph_tiered_checkpoint.plans.flushing import acknowledged, concerns_all, flush, park
 from langgraph_tiered_checkpoint.plans.store import Store
 from langgraph_tiered_checkpoint.records import ThreadBatch
 from langgraph_tiered_checkpoint.replies import Base, Peek, Rows, parse_changes, parse_peek, parse_scan

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from langgraph_tiered_checkpoint.cold import Cold
 from langgraph_tiered_checkpoint.errors import (
@@ -25,14 +25,13 @@ from langgraph_tiered_checkpoint.errors import (
 from langgraph_tiered_checkpoint.hot import PAGE_BYTES
 from langgraph_tiered_checkpoint.lives import new_id
 from langgraph_tiered_checkpoint.plans.comparing import compare
+from langgraph_tiered_checkpoint.plans.copying import NO_ROWS, Copy, batch_of, joined_base, size_of
 from langgraph_tiered_checkpoint.plans.store import Store
 from langgraph_tiered_checkpoint.records import Origin, ThreadBatch
-from langgraph_tiered_checkpoint.replies import Base, Changes, Peek, Rows, parse_changes, parse_peek, parse_scan
+from langgraph_tiered_checkpoint.replies import Base, Changes, Peek, parse_changes, parse_peek, parse_scan
 from langgraph_tiered_checkpoint.steps import Behind, Lua, Plan
 
 _ROUNDS = 10
-
-NO_ROWS = Rows([], [], [])
 
 
 def is_outage(exc: Exception) -> bool:
@@ -168,46 +167,6 @@ def _claim(cold: Cold, thread_id: str, peek: Peek) -> Plan[str]:
     return origin.claim if origin.incarnation == peek.incarnation and not origin.flushed else ""
 
 
-class Copy(NamedTuple):
-    """How far a thread has been copied."""
-
-    thread_id: str
-    peek: Peek
-    """Of the thread as it is known by now: with what has been flushed meanwhile."""
-    claim: str
-    """What a first copy is committed behind; else empty."""
-    number: int
-    """Of the last change that has been read."""
-    base: Base | None
-    """Until it is mended; its rows, until they are committed."""
-
-    @classmethod
-    def begun(cls, thread_id: str, peek: Peek, claim: str = "", base: Base | None = None) -> Copy:
-        """Nothing of the log has been read yet."""
-        return cls(thread_id, peek, claim, peek.flushed_number, base)
-
-    def is_of_the_time_of(self, changes: Changes) -> bool:
-        """Whether Redis has not gone back in time since the base was read, as far as can be told."""
-        return self.base is None or self.base.is_of_the_time_of(changes)
-
-    def page(self, changes: Changes) -> tuple[ThreadBatch, Copy]:
-        """What to commit when these changes have been read, and what follows it.
-
-        What is left of the base goes with the first page, and the fence is not moved before the base is mended.
-        """
-        base, peek = self.base, self.peek
-        mended = base is None or base.is_mended_by(changes)
-        through = changes.through if mended else peek.flushed
-        expected = peek.flushed or self.claim
-        batch = batch_of(self.thread_id, peek, joined(base and base.rows, changes.rows), through, expected)
-        following = self._replace(
-            peek=peek._replace(flushed=through),
-            number=changes.number,
-            base=base._replace(rows=NO_ROWS) if base and not mended else None,
-        )
-        return batch, following
-
-
 def _copy_changes(store: Store, cold: Cold, copy: Copy) -> Plan[int | None]:
     """Replay the log into Postgres, a page and an acknowledgement at a time. None: the fence did not hold.
 
@@ -288,26 +247,6 @@ def _copy_base(store: Store, cold: Cold, thread_id: str, peek: Peek, fence: str)
             base, size = base._replace(rows=NO_ROWS), 0
 
 
-def joined_base(first: Base | None, then: Base) -> Base:
-    """Pages of one base."""
-    if first is None:
-        return then
-    return Base(joined(first.rows, then.rows), then.number, first.runs | then.runs)
-
-
-def joined(first: Rows | None, then: Rows) -> Rows:
-    """Rows in order: of those with the same key a commit writes the last."""
-    if first is None:
-        return then
-    return Rows(first.checkpoints + then.checkpoints, first.blobs + then.blobs, first.writes + then.writes)
-
-
-def size_of(rows: Rows) -> int:
-    """What rows carry, in bytes, about."""
-    size = sum(len(row.checkpoint) + len(row.metadata) for row in rows.checkpoints)
-    return size + sum(len(blob.data) for blob in rows.blobs) + sum(len(write.data) for write in rows.writes)
-
-
 def _reconcile(store: Store, cold: Cold, thread_id: str, peek: Peek, *, last_chance: bool) -> Plan[None]:
     """The fence did not hold: find out what Postgres has, and acknowledge it or upload everything again."""
     answer = yield cold.status(thread_id)
@@ -363,19 +302,6 @@ def _trim(store: Store, thread_id: str, incarnation: str) -> Plan[None]:
     more = b"1"
     while more == b"1":
         _, more = yield store.hot.trim(thread_id, incarnation)
-
-
-def batch_of(thread_id: str, peek: Peek, rows: Rows, through: str, expected: str) -> ThreadBatch:
-    """Rows for Postgres, and the fence: what was flushed before, or the claim."""
-    return ThreadBatch(
-        thread_id,
-        peek.incarnation,
-        expected,
-        through,
-        *rows,
-        peek.last_write_ms,
-        peek.reason,
-    )
 
 
 def promote(store: Store, thread_id: str, reason: str, *, pin: bool | None = None) -> Plan[None]:
