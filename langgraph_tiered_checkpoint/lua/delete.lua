@@ -21,11 +21,12 @@ local function remove_all()
   forget_runs(KEYS[6], TID)
 end
 if #ARGV > 2 then
-  local here = '0'
+  local here = call('ZSCORE', KEYS[4], tomb({TID, OP})) and '1' or '0' -- a repeated call says what the first one did
   for i = 3, #ARGV do
     call('ZADD', KEYS[4], now, tomb({TID, ARGV[i]}))
     if m and m.i == ARGV[i] then
       remove_all()
+      call('ZADD', KEYS[4], now, tomb({TID, OP}))
       here = '1'
     end
   end

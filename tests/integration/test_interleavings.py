@@ -178,6 +178,17 @@ def test_first_copy_of_a_deleted_thread_is_not_committed_behind_a_later_claim(
     assert list(saver.list(at("t"))) == []
 
 
+def test_delete_of_a_life_that_is_repeated_says_what_the_first_one_did(saver: TieredSaver) -> None:
+    """Or a delete whose connection was cut would not look once more for what a worker has flushed meanwhile."""
+    promoted(saver)
+    incarnation = saver.explain("t").incarnation
+    assert incarnation
+    delete = saver._store.hot.delete("t", "op", (incarnation,))
+    assert [saver._sync._perform(delete)[1] for _ in range(2)] == [b"1", b"1"]
+    assert saver._sync._perform(saver._store.hot.delete("t", "another op", (incarnation,)))[1] == b"0"
+    saver.delete_thread("t")
+
+
 def test_first_copy_does_not_take_what_a_reader_has_filled_in_before_a_delete(
     saver: TieredSaver, client: redis.Redis
 ) -> None:

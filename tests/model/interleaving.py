@@ -17,20 +17,12 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from key_rules import broken_rules
+from model.facts import Facts, Item
 from model.moments import Actor, Heard, Ids, Moment, Moments, Note, Playback
 from model.worlds import NOTHING_COLD, ColdState, HotState, World
 
 from langgraph_tiered_checkpoint.errors import ColdTierError, HotTierError, TieredCheckpointError
 from langgraph_tiered_checkpoint.steps import Plan
-
-
-class Item(NamedTuple):
-    """Something that the application was told is stored."""
-
-    checkpoint_id: str
-    task_id: str
-    """Empty for the checkpoint itself."""
-    incarnation: str
 
 
 @dataclass(frozen=True)
@@ -47,42 +39,6 @@ class Budget:
     """The connection is cut after a step, and the plan hears of an error."""
     failovers: int = 0
     """Redis goes back to what it held at any time before."""
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What has been promised so far, and what has been withdrawn."""
-
-    stored: frozenset[Item] = frozenset()
-    excused: frozenset[str] = frozenset()
-    """Incarnations that may be gone, whole or in part."""
-    lost: frozenset[Item] = frozenset()
-    """What a failover has lost, which nobody can help."""
-    condemned: frozenset[str] = frozenset()
-    """Incarnations that a delete which has not returned yet is to remove."""
-    dead: frozenset[str] = frozenset()
-    """Incarnations that must be gone."""
-    pruned: bool = False
-    floors: tuple[tuple[int, str], ...] = ()
-    """By actor, the latest checkpoint when it began to read."""
-
-    def owed(self, latest: str = "") -> frozenset[Item]:
-        """What must be there, if that is the latest checkpoint that is."""
-        lost = {i.checkpoint_id for i in self.lost if not i.task_id}
-        alive = [
-            i
-            for i in self.stored - self.lost
-            if i.incarnation not in self.excused | self.dead and i.checkpoint_id not in lost
-        ]
-        if self.pruned and alive:
-            head = max(latest, *(i.checkpoint_id for i in alive))
-            alive = [i for i in alive if i.checkpoint_id == head]
-        return frozenset(alive)
-
-    @property
-    def head(self) -> str:
-        """The latest checkpoint that must be there."""
-        return max((i.checkpoint_id for i in self.owed() if not i.task_id), default="")
 
 
 class Path(NamedTuple):
@@ -260,7 +216,8 @@ class Exploration:
             case "stored":
                 if note.what.incarnation in facts.dead:
                     raise BrokenPromiseError(f"{note.what} was acknowledged after the thread was deleted", node)
-                return replace(facts, stored=facts.stored | {note.what})
+                facts = replace(facts, stored=facts.stored | {note.what})
+                return facts.taken_along(note.what.incarnation) if facts.deleting else facts
             case "reading":
                 return replace(facts, floors=(*facts.floors, (i, facts.head)))
             case "read":
@@ -272,9 +229,10 @@ class Exploration:
                     )
             case "deleting":
                 doomed = frozenset(item.incarnation for item in facts.stored)
-                return replace(facts, condemned=facts.condemned | doomed, excused=facts.excused | doomed)
+                facts = replace(facts, condemned=facts.condemned | doomed, excused=facts.excused | doomed)
+                return replace(facts, deleting=True)
             case "deleted":
-                return replace(facts, dead=facts.dead | facts.condemned)
+                return replace(facts, dead=facts.dead | facts.condemned, deleting=False)
             case "pruning":
                 return replace(facts, pruned=True)
             case "ended":
@@ -333,7 +291,7 @@ class Exploration:
         it back, from then until it is compared (not vouched for) or dropped (`rb`), and when a delete is under way.
         """
         only_here = held - node.cold.held
-        if not vouched or meta["rb"] or meta["i"] in node.facts.condemned:
+        if not vouched or meta["rb"] or meta["i"] in node.facts.condemned | node.facts.met:
             only_here &= {(i.checkpoint_id, i.task_id) for i in node.facts.owed(_latest(held))}
         if only_here:
             raise BrokenPromiseError(f"the only copy of {sorted(only_here)} has a TTL", node)

@@ -15,7 +15,8 @@ import pytest
 import redis
 from homes import at, make_checkpoint
 from langgraph.checkpoint.base import Checkpoint, CheckpointTuple
-from model.interleaving import Budget, Exploration, Item
+from model.facts import Item
+from model.interleaving import Budget, Exploration
 from model.moments import Actor, Ids, Shared
 from model.worlds import TABLES, World
 
