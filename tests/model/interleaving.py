@@ -291,7 +291,8 @@ class Exploration:
         it back, from then until it is compared (not vouched for) or dropped (`rb`), and when a delete is under way.
         """
         only_here = held - node.cold.held
-        if not vouched or meta["rb"] or meta["i"] in node.facts.condemned | node.facts.met:
+        facts = node.facts
+        if not vouched or meta["rb"] or facts.deleting or meta["i"] in facts.condemned | facts.met:
             only_here &= {(i.checkpoint_id, i.task_id) for i in node.facts.owed(_latest(held))}
         if only_here:
             raise BrokenPromiseError(f"the only copy of {sorted(only_here)} has a TTL", node)
