@@ -654,7 +654,6 @@ def play(machine: type[Machine], tiers: Tiers, **options: Any) -> None:
 
     Bound.tiers = tiers
     run_state_machine_as_test(Bound, settings=settings(**options))
-    assert tiers.differences > 0
 
 
 @pytest.mark.timeout(600)
@@ -672,3 +671,4 @@ def test_ids_that_are_nearly_the_same_never_meet(tiers: Tiers) -> None:
 @pytest.mark.parametrize("machine", [Machine, HostileMachine])
 def test_two_thousand_sequences_of_operations(tiers: Tiers, machine: type[Machine]) -> None:
     play(machine, tiers, max_examples=2_000, stateful_step_count=50)
+    assert tiers.differences > 0
