@@ -100,7 +100,7 @@ class Tiers:
         self.loop = asyncio.new_event_loop()
         self.client = redis.Redis.from_url(urls[0])
         self.differences = 0
-        """Values that Redis had been sent as differences when an example ended."""
+        """Values that Redis held as differences, counted after each rule."""
         self._savers: dict[tuple[int | None, int | None], TieredSaver] = {}
 
     def saver(self, hot_checkpoints: int | None, promotes_at: int | None) -> TieredSaver:
@@ -165,8 +165,6 @@ class Machine(RuleBasedStateMachine):
             plan.finish()
         self.same_for_all()
         for thread in self.threads:
-            fields: Any = self.client.hgetall(self.saver._store.hot.thread_key(thread))
-            self.tiers.differences += sum(name[:1] == b"b" and kept[:1] == b"R" for name, kept in fields.items())
             if self._exists(thread):
                 self.saver.promote(thread)
         self.saver.flush()
@@ -561,6 +559,12 @@ class Machine(RuleBasedStateMachine):
     # Afterwards
 
     @invariant()
+    def count_differences(self) -> None:
+        for thread in getattr(self, "threads", ()):
+            fields: Any = self.client.hgetall(self.saver._store.hot.thread_key(thread))
+            self.tiers.differences += sum(name[:1] == b"b" and kept[:1] == b"R" for name, kept in fields.items())
+
+    @invariant()
     def same_for_all(self) -> None:
         for number, place_ in enumerate(list(getattr(self, "spaces", ()))):
             self._compare(self.saver, place_, twin=number % 2)
@@ -654,6 +658,7 @@ def play(machine: type[Machine], tiers: Tiers, **options: Any) -> None:
 
     Bound.tiers = tiers
     run_state_machine_as_test(Bound, settings=settings(**options))
+    assert tiers.differences > 0
 
 
 @pytest.mark.timeout(600)
@@ -671,4 +676,3 @@ def test_ids_that_are_nearly_the_same_never_meet(tiers: Tiers) -> None:
 @pytest.mark.parametrize("machine", [Machine, HostileMachine])
 def test_two_thousand_sequences_of_operations(tiers: Tiers, machine: type[Machine]) -> None:
     play(machine, tiers, max_examples=2_000, stateful_step_count=50)
-    assert tiers.differences > 0
