@@ -12,7 +12,7 @@ import os
 import signal
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
@@ -73,6 +73,15 @@ class Scene:
             return await perform(step)
 
         self.saver._async._perform = acting  # type: ignore[method-assign]
+
+    @contextmanager
+    def made_before_a_freeze(self, call: str, redis_pid: int | None) -> Iterator[None]:
+        """The call has been made, and what it has left behind has gone to a Redis that answers nothing for now."""
+        with ExitStack() as stack:
+            self.before_behind(lambda: stack.enter_context(frozen(redis_pid)))
+            self.make(call)
+            assert self.unanswered() == 1
+            yield
 
     def prepare(self, call: str) -> None:
         self.quiet()
@@ -143,10 +152,7 @@ def test_redis_that_freezes_is_an_error_for_the_next_call_in_time_and_nothing_is
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     scene.prepare(call)
-    with ExitStack() as stack:
-        scene.before_behind(lambda: stack.enter_context(frozen(servers.redis_pid)))
-        scene.make(call)
-        assert scene.unanswered() == 1
+    with scene.made_before_a_freeze(call, servers.redis_pid):
         with refused(HotTierError, "t", "did not answer in time", LIMIT_S):
             scene.ledger.call("get_tuple", at("t"))
         with in_time(4 * LIMIT_S):
@@ -179,9 +185,7 @@ def test_closing_that_is_cancelled_while_it_waits_closes_all_the_same(scene: Sce
         closing.cancel()
         await asyncio.wait((closing,))
 
-    with ExitStack() as stack:
-        scene.before_behind(lambda: stack.enter_context(frozen(servers.redis_pid)))
-        scene.make("write")
+    with scene.made_before_a_freeze("write", servers.redis_pid):
         scene.loop.run_until_complete(cancelled())
     assert not scene.saver._async._connections._process.async_ports
 
@@ -191,10 +195,7 @@ def test_loop_that_is_closed_meanwhile_says_nothing(
     scene: Scene, other: TieredSaver, servers: EmbeddedServers, call: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     scene.prepare(call)
-    with ExitStack() as stack:
-        scene.before_behind(lambda: stack.enter_context(frozen(servers.redis_pid)))
-        scene.make(call)
-        assert scene.unanswered() == 1
+    with scene.made_before_a_freeze(call, servers.redis_pid):
         scene.loop.close()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)  # whose connections are open, whoever closed it
