@@ -13,8 +13,7 @@
 -- include: trimming
 local m, x = load()
 if not m or m.i ~= ARGV[2] then
-  -- What a reader has asked Postgres for before the commit is not to be filled in after it.
-  if x and x[1] ~= 'closed' then call('UNLINK', T) end
+  end_fill(x)
   return {'gone', '0'}
 end
 local number, op = string.match(ARGV[3], '^(%d+)%.(.*)$')

@@ -15,11 +15,7 @@ local m = load()
 if not for_postgres(m, ARGV[1], ARGV[2]) then return {'gone'} end
 local LOOK = 32 -- changes whose entries are read at once
 local at, budget = tonumber(ARGV[3]), tonumber(ARGV[4])
-local rows, sent, names, op, size = {}, {}, {}, '', 0
-local function name_of(num)
-  if not names[num] then names[num] = hget('N' .. num) end
-  return names[num]
-end
+local rows, sent, op, size = {}, {}, '', 0
 
 -- Add a field to a list, unless the reply has it already. Returns whether it did.
 local function want(field, fields)
@@ -50,10 +46,8 @@ local function checkpoint(k, what)
   for i = 1, #blobs do
     local value = values[before + i]
     if value then
-      local _, rest = split(blobs[i])
-      local length, text = split(rest)
-      local reply, bytes = delivered(value)
-      rows[#rows + 1] = {'b', ns, string.sub(text, 1, length), string.sub(text, length + 1), reply}
+      local row, bytes = value_row(blobs[i], value)
+      rows[#rows + 1] = row
       size = size + bytes
     end
   end

@@ -133,6 +133,11 @@ local function load()
   return v[1] and open(v[1]), v[2] and open(v[2])
 end
 
+-- A fill that is under way comes to nothing: what its reader has from Postgres may be old by now.
+local function end_fill(x)
+  if x and x[1] ~= 'closed' then call('UNLINK', T) end
+end
+
 local function load_ns(ns)
   local v = hget('n' .. ns)
   return v and open(v)

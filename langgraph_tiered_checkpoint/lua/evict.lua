@@ -9,7 +9,7 @@ local m, x = load()
 if m then
   if m.i ~= ARGV[2] or m.s ~= 'c' or m.fl ~= ARGV[3] then return {'dirty'} end
 elseif ARGV[4] == '' then
-  if x and x[1] ~= 'closed' then call('UNLINK', T) end -- a fill that is under way comes to nothing
+  end_fill(x)
   return {'absent'}
 elseif x and x[1] == 'closed' and tonumber(x[3]) > now_ms() then
   return {'dirty'}

@@ -15,11 +15,7 @@ local m = load()
 if not for_postgres(m, ARGV[1], ARGV[2]) then return {'gone'} end
 local cursor, most_fields, most_bytes = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local STRIDE = math.min(20, most_fields)
-local rows, names, seen, size = {}, {}, 0, 0
-local function name_of(num)
-  if not names[num] then names[num] = hget('N' .. num) end
-  return names[num]
-end
+local rows, seen, size = {}, 0, 0
 repeat
   local page = call('HSCAN', T, cursor, 'COUNT', STRIDE)
   local fields = page[2]
@@ -31,10 +27,8 @@ repeat
       rows[#rows + 1] = {'c', name_of(num), id, link(rest)[5], value}
       size = size + #value
     elseif kind == 'b' then
-      local num, tail = split(rest)
-      local length, text = split(tail)
-      local reply, bytes = delivered(value)
-      rows[#rows + 1] = {'b', name_of(num), string.sub(text, 1, length), string.sub(text, length + 1), reply}
+      local row, bytes = value_row(rest, value)
+      rows[#rows + 1] = row
       size = size + bytes
     elseif kind == 'w' then
       local num, tail = split(rest)
