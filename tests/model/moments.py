@@ -94,9 +94,11 @@ class Moments:
     def after(self, i: int, heard: tuple[Heard, ...]) -> Moment:
         """How far the actor of that number is when it has heard this."""
         playback = Playback(self._actors[i], self._ids, heard)
-        key: object = (i, heard and heard[-1].error, any(one.error for one in heard), bool(heard), playback.standing())
         if self._by_history:
-            key = (i, repr(heard))
+            key: object = (i, repr(heard))
+        else:
+            faults = heard and heard[-1].error, any(one.error for one in heard)
+            key = (i, bool(heard), faults, playback.standing())
         if key not in self._known:
             self._known[key] = Moment(len(self._known), heard, tuple(playback.notes), playback.step)
         return self._known[key]
