@@ -140,17 +140,19 @@ class Cold(ColdReader):
     def _pin(self, thread_id: str, incarnation: str, pinned: bool) -> Statements[bool]:  # noqa: FBT001 - as `pin`
         return bool((yield self._q("pin", thread=thread_id, incarnation=incarnation, pinned=pinned)))
 
-    def delete(self, thread_id: str) -> Tx[list[str]]:
-        """Delete everything of a thread; the reply is the incarnations that it had. Nothing is left behind."""
-        return Tx("delete", thread_id, partial(self._delete, thread_id))
+    def delete(self, thread_id: str, incarnations: Collection[str]) -> Tx[None]:
+        """Delete everything of a thread, unless it has begun a life that is not among those and has been flushed.
 
-    def _delete(self, thread_id: str) -> Statements[list[str]]:
-        # The fence goes first, which waits for a flush that holds it, and once more last: a reader may have adopted the
-        # thread on the evidence of rows that were not yet deleted.
-        gone = yield self._q("delete_origin", thread=thread_id)
+        A claim goes whosesoever it is, with what was copied under it: its worker finds no fence, and starts again.
+        """
+        return Tx("delete", thread_id, partial(self._delete, thread_id, frozenset(incarnations)))
+
+    def _delete(self, thread_id: str, incarnations: frozenset[str]) -> Statements[None]:
+        [(incarnation, flushed)] = yield self._q("hold", thread=thread_id)
+        if flushed and incarnation not in incarnations:
+            return
         yield from self._delete_rows(thread_id)
-        gone += yield self._q("delete_origin", thread=thread_id)
-        return [incarnation for (incarnation,) in gone]
+        yield self._q("delete_origin", thread=thread_id)
 
     def drop(
         self,

@@ -28,6 +28,11 @@ class Stepped:
             self._perform()
         raise AssertionError(f"the plan ended before {name}")
 
+    def repeat(self) -> None:
+        """Perform the next step without its reply, as when the connection is cut and the runner sends it again."""
+        assert self._step is not None
+        self._saver._sync._perform(self._step)
+
     def finish(self) -> Any:
         """Run to the end; what the plan returned."""
         while self._step is not None:

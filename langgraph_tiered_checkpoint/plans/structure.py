@@ -40,7 +40,8 @@ def delete(store: Store, thread_id: str) -> Plan[None]:
 
     The last is for a reader or a writer that has taken the thread from Postgres meanwhile, and for a Redis that has
     fallen back meanwhile. Which life they can have taken is asked before anything is deleted: a transaction that is
-    repeated doesn't know what it deleted the first time. Repeating the whole completes a delete that failed half-way.
+    repeated doesn't know what it deleted the first time. What is flushed of a life that began after that stays.
+    Repeating the whole completes a delete that failed half-way.
     """
     _, maybe_cold, removed, run = yield store.hot.delete(thread_id, new_id())
     gone = {removed.decode()} - {""}
@@ -48,7 +49,7 @@ def delete(store: Store, thread_id: str) -> Plan[None]:
         origin = yield store.cold.adopt(thread_id, new_id())
         if origin is not None:
             gone.add(origin.incarnation)
-        gone.update((yield store.cold.delete(thread_id)))
+        yield store.cold.delete(thread_id, gone)
         if not gone:
             return
         _, maybe_cold, _, run_then = yield store.hot.delete(thread_id, new_id(), sorted(gone))

@@ -174,10 +174,16 @@ UPDATE $schema.tiered_threads SET pinned = %(pinned)s
 WHERE thread_id = %(thread)s AND incarnation = %(incarnation)s
 RETURNING 1
 
+-- name: hold
+-- Keeps flushes, claims, adoptions and copies of a thread waiting until the end of the transaction, with a row of its
+-- own if there is none. Reply: (incarnation, flushed), empty texts for a row of its own.
+INSERT INTO $schema.tiered_threads AS t (thread_id, incarnation, reason) VALUES (%(thread)s, '', 'delete')
+ON CONFLICT (thread_id) DO UPDATE SET reason = t.reason
+RETURNING incarnation, flushed
+
 -- name: delete_origin
--- The fence of a thread. Reply: its incarnation, if it was there.
+-- The fence of a thread.
 DELETE FROM $schema.tiered_threads WHERE thread_id = %(thread)s
-RETURNING incarnation
 
 -- name: delete_checkpoints
 -- All checkpoints of a thread, or of some of its namespaces.

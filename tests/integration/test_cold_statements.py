@@ -613,7 +613,7 @@ def test_official_threads_are_read_adopted_and_deleted(official: PostgresSaver, 
     assert run(plain, cold.adopt("nobody", "f")) is None
     assert run(plain, cold.adopt("t", "f")) == Origin("f", "0.f", pinned=False)
     assert run(plain, cold.adopt("t", "g")) == Origin("f", "0.f", pinned=False)
-    run(plain, cold.delete("t"))
+    run(plain, cold.delete("t", ["f"]))
     assert counts(plain, cold, "t") == (0, 0, 0, 0)
 
 
@@ -648,7 +648,7 @@ def test_an_adoption_beside_a_delete_leaves_no_row_behind(
     with connect(postgres_url) as one, connect(postgres_url) as two, connect(postgres_url) as watch:
         set_up(one, cold)
         official_put(official, "t", {"n": 1})
-        txs: list[Tx[Any]] = [cold.delete("t"), cold.adopt("t", "f")]
+        txs: list[Tx[Any]] = [cold.delete("t", ["f"]), cold.adopt("t", "f")]
         ahead, behind = txs if first == "delete" else reversed(txs)
         one.execute("BEGIN")
         run(one, ahead)
@@ -656,7 +656,7 @@ def test_an_adoption_beside_a_delete_leaves_no_row_behind(
             late = pool.submit(run, two, behind)
             wait_until_blocked(watch, two)
             one.execute("COMMIT")
-            assert late.result(10) == (None if first == "delete" else ["f"])
+            assert late.result(10) is None
         assert counts(one, cold, "t") == (0, 0, 0, 0)
 
 
@@ -685,7 +685,7 @@ def test_claims_of_several_threads_name_those_that_had_no_row(conn: Connection, 
 
 def test_first_copy_is_not_committed_behind_the_claim_of_another(conn: Connection, cold: Cold) -> None:
     run(conn, cold.claim("t", "i", "age", "claim"))
-    run(conn, cold.delete("t"))
+    run(conn, cold.delete("t", ["i"]))
     run(conn, cold.claim("t", "i", "age", "later"))
     assert run(conn, cold.commit([batch("t", checkpoints=[checkpoint_row("1")])])) == frozenset()
     assert run(conn, cold.commit([batch("t", expected="")])) == frozenset()
@@ -796,9 +796,45 @@ def test_delete_leaves_other_threads_alone(conn: Connection, cold: Cold) -> None
             blobs=[blob("c", "1")],
             writes=[write("1"), write("9")],
         )
-    run(conn, cold.delete("t"))
+    run(conn, cold.delete("t", ["i"]))
     assert counts(conn, cold, "t") == (0, 0, 0, 0)
     assert counts(conn, cold, "T") == counts(conn, cold, "t%") == (1, 1, 2, 1)
+
+
+def test_delete_leaves_a_life_alone_that_it_does_not_know(conn: Connection, cold: Cold) -> None:
+    store(conn, cold, "t", checkpoints=[checkpoint_row("1")], blobs=[blob("c", "1")], writes=[write("1")])
+    run(conn, cold.delete("t", ["j"]))
+    assert counts(conn, cold, "t") == (1, 1, 1, 1)
+    run(conn, cold.delete("t", ["i", "j"]))
+    assert counts(conn, cold, "t") == (0, 0, 0, 0)
+
+
+def test_delete_takes_a_claim_and_what_was_copied_under_it_whosesoever_it_is(conn: Connection, cold: Cold) -> None:
+    run(conn, cold.claim("t", "i", "age", "claim"))
+    rows: dict[str, Any] = {"checkpoints": [checkpoint_row("1")], "blobs": [blob("c", "1")], "writes": [write("1")]}
+    assert run(conn, cold.commit([batch("t", expected="claim", flushed="", **rows)])) == {"t"}
+    run(conn, cold.delete("t", []))
+    assert counts(conn, cold, "t") == (0, 0, 0, 0)
+    assert run(conn, cold.commit([batch("t", expected="claim", **rows)])) == frozenset()
+
+
+def test_life_that_begins_beside_a_delete_is_stored_whole(cold: Cold, postgres_url: str) -> None:
+    """Nothing of it comes between two statements of the delete, which has found no row to lock."""
+    with connect(postgres_url) as one, connect(postgres_url) as two, connect(postgres_url) as watch:
+        set_up(one, cold)
+        rows = {"checkpoints": [checkpoint_row("1")], "blobs": [blob("c", "1")], "writes": [write("1")]}
+        one.execute("BEGIN")
+        statements = cold.delete("t", ["before"]).body()
+        reply = execute(one, next(statements))
+        with ThreadPoolExecutor(1) as pool:
+            late = pool.submit(store, two, cold, "t", **rows)
+            with contextlib.suppress(StopIteration):
+                while True:
+                    wait_until_blocked(watch, two)
+                    reply = execute(one, statements.send(reply))
+            one.execute("COMMIT")
+            late.result(10)
+        assert counts(one, cold, "t") == (1, 1, 1, 1)
 
 
 def build(conn: Connection, cold: Cold, thread: str) -> None:

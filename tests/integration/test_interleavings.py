@@ -228,6 +228,35 @@ def test_first_copy_is_not_committed_behind_a_new_life_after_half_a_delete(
     assert saver.explain("t").state == "absent"
 
 
+@pytest.mark.parametrize("repeated", [False, True], ids=["once", "sent again"])
+@pytest.mark.parametrize("begins_before", ["adopt", "delete"])
+def test_life_that_begins_under_a_delete_is_taken_along_or_spared_but_not_in_part(
+    saver: TieredSaver,
+    begins_before: str,
+    repeated: bool,  # noqa: FBT001
+) -> None:
+    """It is promoted and flushed at once, and the connection of the delete may be cut."""
+    store(saver, at("t"), checkpoint(1))
+    saver._sync._perform(saver._store.hot.promote("t", "test", "op"))
+    delete = Stepped(saver, structure.delete(saver._store, "t")).take(1).stop_before(begins_before)
+    run = contextvars.Context()
+    assert run.run(saver.get_tuple, at("t")) is None
+    config = run.run(promoted, saver)
+    delete.stop_before("delete")
+    if repeated:
+        delete.repeat()
+    delete.finish()
+    saver.flush()
+    if begins_before == "adopt":
+        assert saver.explain("t").state == "absent"
+        with pytest.raises(ThreadDeletedError):
+            run.run(store, saver, config, checkpoint(2))
+    else:
+        run.run(store, saver, config, checkpoint(2))
+        saver.evict("t")
+        assert len(list(saver.list(at("t")))) == 2
+
+
 # --- writes that come before their checkpoint
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from key_rules import broken_rules
-from model.facts import Facts, Item
+from model.facts import Facts, Item, latest
 from model.moments import Actor, Heard, Ids, Moment, Moments, Note, Playback
 from model.worlds import NOTHING_COLD, ColdState, HotState, World
 
@@ -217,7 +217,7 @@ class Exploration:
                 if note.what.incarnation in facts.dead:
                     raise BrokenPromiseError(f"{note.what} was acknowledged after the thread was deleted", node)
                 facts = replace(facts, stored=facts.stored | {note.what})
-                return facts.taken_along(note.what.incarnation) if facts.deleting else facts
+                return facts.beside_a_delete(note.what.incarnation) if facts.deleting else facts
             case "reading":
                 return replace(facts, floors=(*facts.floors, (i, facts.head)))
             case "read":
@@ -232,7 +232,7 @@ class Exploration:
                 facts = replace(facts, condemned=facts.condemned | doomed, excused=facts.excused | doomed)
                 return replace(facts, deleting=True)
             case "deleted":
-                return replace(facts, dead=facts.dead | facts.condemned, deleting=False)
+                return facts.deleted(node.hot.held | node.cold.held)
             case "pruning":
                 return replace(facts, pruned=True)
             case "ended":
@@ -253,7 +253,7 @@ class Exploration:
     def _failed_over(self, node: Node, saved: HotState, left: Budget) -> Node:
         facts = node.facts
         here = saved.held | (node.cold if node.cold.flushed else NOTHING_COLD).held
-        gone = frozenset(item for item in facts.stored if (item.checkpoint_id, item.task_id) not in here)
+        gone = frozenset(item for item in facts.stored if not item.is_in(here))
         back = frozenset[str]()
         if saved.meta and not saved.meta["fl"]:
             back = frozenset({saved.meta["i"]})  # Postgres cannot know that it was deleted
@@ -264,8 +264,8 @@ class Exploration:
 
     def _check(self, node: Node) -> None:
         held = node.hot.held | node.cold.held
-        owed = node.facts.owed(_latest(held))
-        missing = [i for i in owed if (i.checkpoint_id, i.task_id) not in held]
+        owed = node.facts.owed(latest(held))
+        missing = [i for i in owed if not i.is_in(held)]
         if missing:
             raise BrokenPromiseError(f"neither tier holds {sorted(missing)}", node)
         meta = node.hot.meta
@@ -292,8 +292,8 @@ class Exploration:
         """
         only_here = held - node.cold.held
         facts = node.facts
-        if not vouched or meta["rb"] or facts.deleting or meta["i"] in facts.condemned | facts.met:
-            only_here &= {(i.checkpoint_id, i.task_id) for i in node.facts.owed(_latest(held))}
+        if not vouched or meta["rb"] or facts.deleting or meta["i"] in facts.condemned:
+            only_here &= {(i.checkpoint_id, i.task_id) for i in node.facts.owed(latest(held))}
         if only_here:
             raise BrokenPromiseError(f"the only copy of {sorted(only_here)} has a TTL", node)
 
@@ -311,7 +311,7 @@ class Exploration:
         if isinstance(found, Exception):
             raise BrokenPromiseError(f"afterwards: {type(found).__name__}: {found}", node) from found
         shown = {(id_, task) for id_, tasks in found for task in ("", *tasks)}
-        missing = [i for i in facts.owed(found[0][0] if found else "") if (i.checkpoint_id, i.task_id) not in shown]
+        missing = [i for i in facts.owed(found[0][0] if found else "") if not i.is_in(shown)]
         if missing and not failed:
             raise BrokenPromiseError(f"afterwards {sorted(missing)} cannot be read, only {sorted(shown)}", node)
         undead = [i for i in facts.stored if i.incarnation in facts.dead and i.checkpoint_id in dict(found)]
@@ -335,10 +335,6 @@ class Exploration:
             return self._last_check(run)
         except (TieredCheckpointError, AssertionError) as exc:
             return exc
-
-
-def _latest(held: AbstractSet[tuple[str, str]]) -> str:
-    return max(held, default=("", ""))[0]
 
 
 def _with(values: tuple[Any, ...], i: int, value: Any) -> tuple[Any, ...]:

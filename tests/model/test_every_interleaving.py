@@ -334,13 +334,7 @@ def explore_all(servers: EmbeddedServers, ids: Ids, state: str, casts: Sequence[
 @pytest.mark.parametrize("budget", MISHAPS, ids=repr)
 @pytest.mark.parametrize("state", ["promoted", "due", "dirty", "clean"])
 def test_three_operations(servers: EmbeddedServers, ids: Ids, state: str, budget: Budget) -> None:
-    casts = [one for one in TRIPLES if not (begins_under_a_repeated_delete(state, budget) and {"W", "D"} <= set(one))]
-    explore_all(servers, ids, state, casts, budget)
-
-
-def begins_under_a_repeated_delete(state: str, budget: Budget) -> bool:
-    """Whether a new life may be in Postgres when a delete is sent again: see "Where the promises end"."""
-    return state == "due" and budget.repeats > 0
+    explore_all(servers, ids, state, TRIPLES, budget)
 
 
 @pytest.mark.nightly
@@ -356,8 +350,6 @@ def test_redis_falls_back_under_three_operations(servers: EmbeddedServers, ids: 
 @pytest.mark.parametrize("budget", MISHAPS, ids=repr)
 @pytest.mark.parametrize("state", ["promoted", "due", "dirty", "clean"])
 def test_two_workers_a_writer_and_a_deleter(servers: EmbeddedServers, ids: Ids, state: str, budget: Budget) -> None:
-    if begins_under_a_repeated_delete(state, budget):
-        pytest.skip("docs/guarantees.md says where that promise ends")
     explore_all(servers, ids, state, ["WFGD"], budget)
 
 

@@ -240,7 +240,7 @@ def test_delete_of_a_promoted_thread_clears_postgres_after_redis() -> None:
         [
             ("delete", [b"ok", b"1", b"life", b"run"]),
             ("adopt", Origin("life", "1.a", pinned=False)),
-            ("delete", ["life"]),
+            ("delete", None),
             ("delete", [b"ok", b"0", b"", b"run"]),
         ],
     )
@@ -253,7 +253,7 @@ def test_delete_of_a_cold_thread_knows_its_life_also_when_the_transaction_was_re
         [
             ("delete", [b"ok", b"1", b"", b"run"]),
             ("adopt", Origin("life", "1.a", pinned=False)),
-            ("delete", []),
+            ("delete", None),
             ("delete", [b"ok", b"0", b"", b"run"]),
         ],
     )
