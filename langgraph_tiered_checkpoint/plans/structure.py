@@ -36,19 +36,21 @@ _DROPS = 200
 
 
 def delete(store: Store, thread_id: str) -> Plan[None]:
-    """Remove a thread from both tiers for good. One round trip; for a promoted thread two transactions and one more.
+    """Remove a thread from both tiers for good. One round trip; of a promoted thread two transactions and two or three.
 
-    The last is for a reader or a writer that has taken the thread from Postgres meanwhile, and for a Redis that has
-    fallen back meanwhile. Which life they can have taken is asked before anything is deleted: a transaction that is
-    repeated doesn't know what it deleted the first time. What is flushed of a life that began after that stays.
+    Redis is told which life is over before Postgres forgets it: a transaction that is repeated doesn't know what it
+    deleted the first time, and nobody is to flush or fill that life any more. What was flushed of one that began after
+    Postgres was asked, stays. The last round trip is for a Redis that has fallen back meanwhile.
+
     Repeating the whole completes a delete that failed half-way.
     """
     _, maybe_cold, removed, run = yield store.hot.delete(thread_id, new_id())
     gone = {removed.decode()} - {""}
     while store.cold is not None and maybe_cold == b"1":
         origin = yield store.cold.adopt(thread_id, new_id())
-        if origin is not None:
+        if origin is not None and origin.incarnation not in gone:
             gone.add(origin.incarnation)
+            yield store.hot.delete(thread_id, new_id(), sorted(gone))
         yield store.cold.delete(thread_id, gone)
         if not gone:
             return

@@ -198,7 +198,7 @@ def test_first_copy_does_not_take_what_a_reader_has_filled_in_before_a_delete(
     late = Stepped(saver, flushing.flush(saver._store, "t")).stop_before("claim")
     saver.flush()
     client.delete(saver._store.hot.thread_key("t"))  # the end of its TTL
-    delete = Stepped(saver, structure.delete(saver._store, "t")).stop_before("delete", 2)
+    delete = Stepped(saver, structure.delete(saver._store, "t")).stop_before("delete", 3)
     read = Stepped(saver, reading.get(saver._store, "t", "", "")).stop_before("fill")
     delete.take(1)
     late.stop_before("scan")
@@ -255,6 +255,22 @@ def test_life_that_begins_under_a_delete_is_taken_along_or_spared_but_not_in_par
         run.run(store, saver, config, checkpoint(2))
         saver.evict("t")
         assert len(list(saver.list(at("t")))) == 2
+
+
+def test_life_that_is_taken_along_is_not_flushed_any_more(saver: TieredSaver, client: redis.Redis) -> None:
+    """One worker has committed it before it is deleted, another finds it due, and its hot copy lapses."""
+    delete = Stepped(saver, structure.delete(saver._store, "t")).stop_before("adopt")
+    assert saver.get_tuple(at("t")) is None
+    store(saver, at("t"), checkpoint(1))
+    saver._sync._perform(saver._store.hot.promote("t", "test", "op"))
+    flush = Stepped(saver, flushing.flush(saver._store, "t")).stop_before("ack")
+    delete.stop_before("delete", 2).take(1)
+    late = Stepped(saver, flushing.flush(saver._store, "t")).take(4)
+    flush.finish()
+    client.delete(saver._store.hot.thread_key("t"))
+    delete.finish()
+    late.finish()
+    assert saver.get_tuple(at("t")) is None
 
 
 # --- writes that come before their checkpoint
