@@ -37,8 +37,12 @@ pool of up to 20; `AsyncValkeySaver` and `AsyncRedisSaver` with a TTL, and with 
 {skipped}
 """
 
+TARGETS = """\
+What this package wants to reach, and whether this run did. "At best" is what the limit comes to in the same place, for
+writes that of a script that stores what it is sent (HSET): what is beyond it cannot be reached on these servers."""
+
 SECTIONS = (
-    ("Targets", "What this package wants to reach, and whether this run did.", sections.targets_section, ""),
+    ("Targets", TARGETS, sections.targets_section, ""),
     (
         "Single operations",
         "On resident threads, one at a time; the list of messages gains one with each superstep.",

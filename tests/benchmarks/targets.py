@@ -23,6 +23,8 @@ class Target(NamedTuple):
     sense: Literal["at most", "at least"]
     cpu: float | None = None
     """The same in CPU time of the client, which depends less on what else the machine does."""
+    at_best: float | None = None
+    """What the limit measures in the same place."""
 
     @property
     def met(self) -> bool | None:
@@ -47,16 +49,20 @@ def _operations(results: Results) -> Iterator[Target]:
             for peer, base in (("TieredSaver", "limit"), ("TieredSaver, sync", "limit, sync")):
                 kind = "sync" if "sync" in peer else "async"
                 claim = f"{operation}, {case}, {kind} / the limit"
-                yield _timed(results, 1, claim, (case, peer, base, operation), 1.25)
+                storing = f"{base}, HSET" if operation != "get_tuple" else base
+                yield _timed(results, 1, claim, (case, peer, base, operation), 1.25, storing)
         compared = (case, "TieredSaver", "InMemorySaver", "get_tuple")
-        yield _timed(results, 1, f"get_tuple, {case} / InMemorySaver", compared, 1.25)
+        yield _timed(results, 1, f"get_tuple, {case} / InMemorySaver", compared, 1.25, "limit")
 
 
-def _timed(results: Results, number: int, claim: str, compared: tuple[str, str, str, str], bound: float) -> Target:
+def _timed(
+    results: Results, number: int, claim: str, compared: tuple[str, str, str, str], bound: float, limit: str = ""
+) -> Target:
     """A bound on the time of an operation: case, peer, the other peer, operation."""
     case, peer, base, operation = compared
     wall, cpu = (results.ratio("operations", case, peer, base, f"{operation} {unit}") for unit in ("us", "cpu us"))
-    return Target(number, claim, wall, bound, "at most", cpu)
+    at_best = results.ratio("operations", case, limit, base, f"{operation} us") if limit else None
+    return Target(number, claim, wall, bound, "at most", cpu, at_best)
 
 
 def _sessions(results: Results) -> Iterator[Target]:
@@ -94,8 +100,12 @@ def _promotion(results: Results) -> Iterator[Target]:
 
 def _flushing(results: Results) -> Iterator[Target]:
     for case in ("first flush", "later flush"):
-        ratio = results.ratio("flushing", case, "TieredSaver, 1 worker", "AsyncPostgresSaver", "checkpoints per s")
-        yield Target(4, f"{case}, one worker: checkpoints per second / AsyncPostgresSaver", ratio, 10, "at least")
+        ratio, at_best = (
+            results.ratio("flushing", case, peer, "AsyncPostgresSaver", "checkpoints per s")
+            for peer in ("TieredSaver, 1 worker", "limit")
+        )
+        claim = f"{case}, one worker: checkpoints per second / AsyncPostgresSaver"
+        yield Target(4, claim, ratio, 10, "at least", at_best=at_best)
 
 
 def _histories(results: Results) -> Iterator[Target]:
