@@ -45,9 +45,9 @@ KEPT = BUILD / "results.json"
 """The figures of the last run, as far as it went."""
 
 
-async def run(names: list[str], profile: Profile, stack_url: str | None, results: Results) -> Results:
-    """Workload by workload, on servers of their own; those that `results` has already are left out."""
-    with world(stack_url) as servers:
+async def run(names: list[str], profile: Profile, given: argparse.Namespace, results: Results) -> Results:
+    """Workload by workload, on the given servers; those that `results` has already are left out."""
+    with world(given.redis_stack, given.postgres) as servers:
         servers.clear()  # of what a run that was interrupted has left in a given Redis
         results.servers = servers.versions()
         for name in names:
@@ -77,6 +77,12 @@ def main() -> None:
         default=os.environ.get("LGT_BENCH_REDIS_STACK"),
         help="a Redis, 7.1 or newer, with the modules for search and JSON, that AsyncRedisSaver may use and empty",
     )
+    parser.add_argument(
+        "--postgres",
+        metavar="URL",
+        default=os.environ.get("LGT_BENCH_POSTGRES"),
+        help="a Postgres on this machine, not the wheel's: a superuser's URL. Databases bench_* come and go there",
+    )
     parser.add_argument("--resume", action="store_true", help="go on after the last workload that a run completed")
     parser.add_argument("--again", action="store_true", help="measure nothing; write the page of the last run again")
     options = parser.parse_args()
@@ -86,10 +92,11 @@ def main() -> None:
     names = options.workloads or list(WORKLOADS)
     results = load(KEPT) if options.again or options.resume else Results()
     if not options.again:
-        results = asyncio.run(run(names, QUICK if options.quick else FULL, options.redis_stack, results))
+        results = asyncio.run(run(names, QUICK if options.quick else FULL, options, results))
     full = not (options.quick or options.workloads)
     page = Path("docs/benchmarks.md") if full else BUILD / "benchmarks.md"
-    chosen = [*(["--quick"] if options.quick else []), *options.workloads]
+    given = {"--quick": options.quick, "--redis-stack URL": options.redis_stack, "--postgres URL": options.postgres}
+    chosen = [*(option for option, value in given.items() if value), *options.workloads]
     print(write(results, page, f' BENCH="{" ".join(chosen)}"' if chosen else ""))
     print(f"written to {page}")
 

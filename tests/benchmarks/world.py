@@ -48,7 +48,7 @@ class World:
         name = f"bench_{next(_numbers)}"
         with psycopg.connect(self.postgres_url, autocommit=True) as admin:
             admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        return self.postgres_url.replace("/app?", f"/{name}?")
+        return urlsplit(self.postgres_url)._replace(path=f"/{name}").geturl()
 
     def clear(self) -> None:
         """Empty Redis, and drop the databases that were handed out."""
@@ -62,19 +62,17 @@ class World:
 
     def through(self, proxy: Wire) -> World:
         """The same servers, behind a proxy."""
-        place = urlsplit(self.redis_url)
-        port = proxy.listen((str(place.hostname), int(place.port or 6379)))
-        redis_url = place._replace(netloc=f":{place.password}@127.0.0.1:{port}").geturl()
-        postgres = conninfo_to_dict(self.postgres_url)
-        socket_path = f"{postgres['host']}/.s.PGSQL.{postgres.get('port', 5432)}"
-        postgres_url = f"postgresql://postgres@127.0.0.1:{proxy.listen(socket_path)}/app?connect_timeout=10"
-        stack_url = self.stack_url
-        if stack_url:
-            stack = urlsplit(stack_url)
-            port = proxy.listen((str(stack.hostname), int(stack.port or 6379)))
-            stack_url = stack._replace(
-                netloc=f"{stack.netloc.rpartition('@')[0]}@127.0.0.1:{port}".lstrip("@")
-            ).geturl()
+        place = conninfo_to_dict(self.postgres_url)
+        host, port = str(place["host"]), int(place.get("port") or 5432)
+        postgres = proxy.listen(f"{host}/.s.PGSQL.{port}" if host.startswith("/") else (host, port))
+        postgres_url = _moved(self.postgres_url, postgres, query="connect_timeout=10")
+
+        def moved(url: str) -> str:
+            place = urlsplit(url)
+            return _moved(url, proxy.listen((str(place.hostname), place.port or 6379)))
+
+        redis_url = moved(self.redis_url)
+        stack_url = self.stack_url and moved(self.stack_url)
         return replace(self, redis_url=redis_url, postgres_url=postgres_url, stack_url=stack_url)
 
     def redis_bytes_in(self) -> int:
@@ -117,21 +115,34 @@ class World:
         return sum(map(_cpu_s, [self.postgres_pid, *_children(self.postgres_pid)]))
 
 
+def _moved(url: str, port: int, **parts: str) -> str:
+    """The URL with the same login at another port of this machine."""
+    was = urlsplit(url)
+    login, at, _ = was.netloc.rpartition("@")
+    return was._replace(netloc=f"{login}{at}127.0.0.1:{port}", **parts).geturl()
+
+
 @contextmanager
-def world(stack_url: str | None) -> Iterator[World]:
-    """Start the servers."""
+def world(stack_url: str | None, postgres_url: str | None) -> Iterator[World]:
+    """Start the servers that were not given."""
     with ExitStack() as stack:
         servers = stack.enter_context(EmbeddedServers())
         admin = stack.enter_context(redis.Redis.from_url(servers.redis_url))
-        pid = servers.postgres_pid
-        assert pid is not None
+        postgres_url = postgres_url or servers.postgres_url
         stack_admin = stack.enter_context(redis.Redis.from_url(stack_url)) if stack_url else None
-        yield World(servers.redis_url, servers.postgres_url, pid, stack_url, admin, stack_admin)
+        yield World(servers.redis_url, postgres_url, _postmaster(postgres_url), stack_url, admin, stack_admin)
 
 
 def _info(client: redis.Redis, section: str) -> dict[str, Any]:
     found: Any = client.info(section)
     return dict(found)
+
+
+def _postmaster(url: str) -> int:
+    """The parent of a process that serves a connection, from Linux's /proc; none (0) elsewhere."""
+    with psycopg.connect(url) as connection, suppress(OSError):
+        return int(Path(f"/proc/{connection.info.backend_pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return 0
 
 
 def _children(pid: int) -> list[int]:
