@@ -1,4 +1,4 @@
-"""Runs the statements over the cold tables as a runner does, and makes rows for them."""
+"""Runs the statements over the cold tables as a runner does, makes rows for them, and looks at what is stored."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import Any, TypeVar
 import psycopg
 
 from langgraph_tiered_checkpoint.cold import Cold, describe
-from langgraph_tiered_checkpoint.records import BlobRow, CheckpointRow, ThreadBatch, Typed, WriteRow
+from langgraph_tiered_checkpoint.records import BlobRow, CheckpointRow, StoredCheckpoint, ThreadBatch, Typed, WriteRow
 from langgraph_tiered_checkpoint.steps import Sql, Tx
 
 T = TypeVar("T")
 Connection = psycopg.Connection[tuple[Any, ...]]
+Key = tuple[str, str, str]
 
 
 def run(conn: Connection, tx: Tx[T]) -> T:
@@ -95,3 +96,58 @@ def batch(
     return ThreadBatch(
         thread, incarnation, expected, flushed, list(checkpoints), list(blobs), list(writes), 1_700_000_000_123, "age"
     )
+
+
+def store(conn: Connection, cold: Cold, thread: str, **rows: Any) -> None:
+    run(conn, cold.claim(thread, "i", "age", "claim"))
+    assert run(conn, cold.commit([batch(thread, **rows)])) == {thread}
+
+
+def stored(conn: Connection, cold: Cold, thread: str, id_: str | None = None, ns: str = "") -> StoredCheckpoint:
+    answer = run(conn, cold.fetch(thread, ns, id_))
+    assert answer.stored is not None
+    return answer.stored
+
+
+def counts(conn: Connection, cold: Cold, thread: str) -> tuple[int, ...]:
+    """How many checkpoints, blobs, writes and fences there are of a thread."""
+    tables = ("checkpoints", "checkpoint_blobs", "checkpoint_writes", "tiered_threads")
+    query = "SELECT " + ", ".join(f"(SELECT count(*) FROM {cold._q.prefix}{t} WHERE thread_id = %s)" for t in tables)
+    return conn.execute(query.encode(), [thread] * 4).fetchall()[0]
+
+
+def page(
+    conn: Connection,
+    cold: Cold,
+    thread: str | None,
+    ns: str | None = None,
+    *,
+    before: tuple[str, ...] | None = None,
+    checkpoint_id: str | None = None,
+    before_id: str | None = None,
+    limit: int = 100,
+    prefix: str = "",
+) -> list[tuple[str, StoredCheckpoint, list[Typed]]]:
+    tx = cold.page(
+        thread,
+        ns,
+        before=before,
+        checkpoint_id=checkpoint_id,
+        before_id=before_id,
+        limit=limit,
+        thread_prefix=prefix,
+    )
+    return run(conn, tx)
+
+
+def keys(page_: list[tuple[str, StoredCheckpoint, list[Typed]]]) -> list[Key]:
+    return [(thread, s.row.checkpoint_id, s.row.ns) for thread, s, _ in page_]
+
+
+def wait_until_blocked(conn: Connection, other: Connection) -> None:
+    """Wait until `other` waits for a lock; not for long, as it may have finished."""
+    query = b"SELECT 1 FROM pg_stat_activity WHERE pid = %s AND wait_event_type = 'Lock'"
+    for _ in range(100):
+        if conn.execute(query, [other.info.backend_pid]).fetchall():
+            return
+        threading.Event().wait(0.01)
