@@ -133,6 +133,7 @@ async def test_a_missing_side_is_a_configuration_error(redis_url: str) -> None:
     assert SyncRunner(connections).run(ask(lua("count"))) == 1
     with pytest.raises(ConfigurationError, match="pass a URL, or a pair"):
         await AsyncRunner(connections).run(ask(lua("count")))
+    connections.close()
 
 
 def test_a_cluster_is_used_through_its_client(make: Make, tmp_path: Path) -> None:
