@@ -60,6 +60,20 @@ def refused(
 
 
 @contextlib.contextmanager
+def redis_killed(servers: EmbeddedServers) -> Iterator[None]:
+    servers.kill_redis()
+    yield
+    servers.restart_redis()
+
+
+@contextlib.contextmanager
+def postgres_killed(servers: EmbeddedServers) -> Iterator[None]:
+    servers.kill_postgres()
+    yield
+    servers.restart_postgres()
+
+
+@contextlib.contextmanager
 def frozen(pid: int | None) -> Iterator[None]:
     """A process and its children are stopped, as by a debugger or a hung disk: they accept, and say nothing."""
     assert pid is not None

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 import redis
 from faults.ledger import Caller, Ledger
-from faults.outages import MakeSaver, frozen, in_time, poison, refused
+from faults.outages import MakeSaver, frozen, in_time, poison, postgres_killed, redis_killed, refused
 from faults.proxy import Fault, Proxy
 from homes import at
 from waiting import wait_until
@@ -46,20 +46,6 @@ def rig(
     servers: EmbeddedServers, redis_proxy: Proxy, postgres_proxy: Proxy, redis_client: redis.Redis, postgres_url: str
 ) -> Rig:
     return Rig(servers, redis_proxy, postgres_proxy, redis_client, postgres_url)
-
-
-@contextlib.contextmanager
-def redis_killed(rig: Rig) -> Iterator[None]:
-    rig.servers.kill_redis()
-    yield
-    rig.servers.restart_redis()
-
-
-@contextlib.contextmanager
-def postgres_killed(rig: Rig) -> Iterator[None]:
-    rig.servers.kill_postgres()
-    yield
-    rig.servers.restart_postgres()
 
 
 @contextlib.contextmanager
@@ -106,14 +92,14 @@ def out_of_storage(rig: Rig) -> Iterator[None]:
 Break = Callable[[Rig], AbstractContextManager[None]]
 
 REDIS_FAULTS: dict[str, Break] = {
-    "killed": redis_killed,
+    "killed": lambda rig: redis_killed(rig.servers),
     "frozen": lambda rig: frozen(rig.servers.redis_pid),
     "refused": lambda rig: refusing(rig.redis_proxy),
     "slow": lambda rig: faulty(rig.redis_proxy, Fault(delay_s=0.8)),
     "cut": lambda rig: faulty(rig.redis_proxy, Fault(cut_after=3)),
 }
 POSTGRES_FAULTS: dict[str, Break] = {
-    "killed": postgres_killed,
+    "killed": lambda rig: postgres_killed(rig.servers),
     "frozen": lambda rig: frozen(rig.servers.postgres_pid),
     "refused": lambda rig: refusing(rig.postgres_proxy),
     "slow": lambda rig: faulty(rig.postgres_proxy, Fault(delay_s=0.8)),

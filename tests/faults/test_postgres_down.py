@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Any
 
 import pytest
 import redis
 from faults.ledger import Caller, Ledger
-from faults.outages import MakeSaver, frozen, in_time, noise, refused
+from faults.outages import MakeSaver, frozen, in_time, noise, postgres_killed, refused
 from faults.proxy import Proxy
 from homes import at
 from stepping import Stepped
@@ -44,15 +43,8 @@ NEEDS_POSTGRES: dict[str, tuple[Any, ...]] = {
 }
 
 
-@contextmanager
-def killed(servers: EmbeddedServers) -> Iterator[None]:
-    servers.kill_postgres()
-    yield
-    servers.restart_postgres()
-
-
 def absent(servers: EmbeddedServers, outage: str) -> AbstractContextManager[None]:
-    return killed(servers) if outage == "killed" else frozen(servers.postgres_pid)
+    return postgres_killed(servers) if outage == "killed" else frozen(servers.postgres_pid)
 
 
 @pytest.fixture
@@ -184,7 +176,7 @@ def test_stats_after_the_outage_are_those_of_before(
 ) -> None:
     before = call("stats")
     assert (before.hot_threads, before.due_threads, before.cold_threads) == (3, 1, 2)
-    with killed(servers):
+    with postgres_killed(servers):
         pass
     after = call("stats")
     assert (after.hot_threads, after.due_threads, after.cold_threads) == (3, 1, 2)

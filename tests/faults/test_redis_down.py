@@ -6,16 +6,14 @@ import asyncio
 import functools
 import os
 import signal
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
 import pytest
 import redis
 from faults.ledger import Caller, Ledger
-from faults.outages import MakeSaver, frozen, in_time, refused
+from faults.outages import MakeSaver, frozen, in_time, redis_killed, refused
 from faults.proxy import Proxy
 from homes import HOMES, at, settle
 from waiting import wait_until
@@ -42,13 +40,6 @@ OPERATIONS: dict[str, tuple[Any, ...]] = READS | {
 NAMELESS: dict[str, tuple[Any, ...]] = {"stats": (), "flush": (), "list": (None,), "thread_ids": ()}
 
 
-@contextmanager
-def killed(servers: EmbeddedServers) -> Iterator[None]:
-    servers.kill_redis()
-    yield
-    servers.restart_redis()
-
-
 @pytest.mark.parametrize(("outage", "home"), [*(("killed", home) for home in HOMES), ("frozen", "promoted")])
 def test_every_call_raises_in_time_and_everything_is_there_afterwards(
     call: Caller, servers: EmbeddedServers, outage: str, home: str, postgres_url: str
@@ -58,7 +49,7 @@ def test_every_call_raises_in_time_and_everything_is_there_afterwards(
     ledger.put("second")
     ledger.put_writes("task", 1, 2)
     settle(call.saver, "t", home)
-    with killed(servers) if outage == "killed" else frozen(servers.redis_pid):
+    with redis_killed(servers) if outage == "killed" else frozen(servers.redis_pid):
         for method, args in READS.items():
             with refused(HotTierError, "t", REMEDY):
                 call(method, *args)
