@@ -15,6 +15,9 @@ from psycopg import sql
 
 from langgraph_tiered_checkpoint.embedded import EmbeddedServers
 
+# What their asserts compared is worth seeing, as in the tests themselves.
+pytest.register_assert_rewrite("model.pair", "model.usage", "statements")
+
 _database_numbers = itertools.count(1)
 
 # Each example uses a thread of its own, so the fixtures need not be made anew for each.
