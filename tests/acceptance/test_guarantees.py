@@ -16,7 +16,7 @@ def is_there(file: str, test: str) -> bool:
 
 
 def test_every_test_that_a_guarantee_names_exists() -> None:
-    named = set(re.findall(r"`((?:\w+/)?\w+\.py)(?:::(\w+))?`", GUARANTEES.read_text(encoding="utf-8")))
+    named = set(re.findall(r"`((?:\w+/)*\w+\.py)(?:::(\w+))?`", GUARANTEES.read_text(encoding="utf-8")))
     assert len([test for _, test in named if test]) > 40
     assert [f"{file}::{test}" for file, test in sorted(named) if not is_there(file, test)] == []
 
