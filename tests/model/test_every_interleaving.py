@@ -339,7 +339,7 @@ def test_three_operations(servers: EmbeddedServers, ids: Ids, state: str, budget
 
 @pytest.mark.nightly
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("actors", ["WFD", "FGD", "WBD", "BFD"])
+@pytest.mark.parametrize("actors", ["WFD", "FGD", "WFG", "WBD", "BFD"])
 @pytest.mark.parametrize("state", ["promoted", "dirty", "clean"])
 def test_redis_falls_back_under_three_operations(servers: EmbeddedServers, ids: Ids, state: str, actors: str) -> None:
     explore_all(servers, ids, state, [actors], FALL_BACK)
