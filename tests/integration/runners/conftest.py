@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from integration.runners.driving import Make, Runners
-from integration.runners.own_redis import OwnRedis
+from own_redis import OwnRedis
 
 from langgraph_tiered_checkpoint import redis_ports
 from langgraph_tiered_checkpoint.connections import Connections

@@ -13,7 +13,7 @@ import pytest
 import redis
 import redis.asyncio
 from integration.runners.driving import Make, ask, hot, lua
-from integration.runners.own_redis import OwnRedis
+from own_redis import OwnRedis
 
 from langgraph_tiered_checkpoint.connections import Connections
 from langgraph_tiered_checkpoint.errors import ConfigurationError, HotTierError

@@ -1,4 +1,4 @@
-"""A Redis of a test's own, alone or as a cluster of one."""
+"""A Redis of a test's own: alone, a cluster of one, a replica, or a sentinel."""
 
 from __future__ import annotations
 
@@ -36,16 +36,7 @@ class OwnRedis:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        command = [
-            str(_redis_server()),
-            "--port",
-            str(self.port),
-            "--dir",
-            str(self._directory),
-            "--save",
-            "",
-            *self._options,
-        ]
+        command = [str(_redis_server()), *self.arguments(), "--port", str(self.port), "--dir", str(self._directory)]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + 10
         with redis.Redis(port=self.port, retry=Retry(NoBackoff(), 0)) as client:
@@ -56,9 +47,30 @@ class OwnRedis:
                 time.sleep(0.02)
         raise AssertionError("Redis did not start")
 
+    def arguments(self) -> list[str]:
+        """Besides where it listens and where its files are."""
+        return ["--save", "", *self._options]
+
     def stop(self) -> None:
         if self.process is not None:
             self.process.send_signal(signal.SIGCONT)
             self.process.kill()
             self.process.wait()
             self.process = None
+
+
+class OwnSentinel(OwnRedis):
+    """Watches over a primary by itself, and fails over when it has not answered for half a second."""
+
+    def __init__(self, directory: Path, service: str, primary: OwnRedis) -> None:
+        super().__init__(directory)
+        self._file = directory / "sentinel.conf"
+        self._file.write_text(
+            f"sentinel monitor {service} 127.0.0.1 {primary.port} 1\n"
+            f"sentinel down-after-milliseconds {service} 500\n"
+            f"sentinel failover-timeout {service} 3000\n"
+        )
+
+    def arguments(self) -> list[str]:
+        """What it is told to watch; it rewrites the file itself."""
+        return [str(self._file), "--sentinel"]
