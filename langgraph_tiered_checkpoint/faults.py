@@ -100,12 +100,15 @@ def hot_fault(  # noqa: PLR0911 - a table
         case redis.ResponseError() if "user_script" in text and not _STATE_OF_SERVER.search(text):
             return HotRefusedError(f"{at} could not run the script ({text}). The thread's hash is damaged: delete it")
         case NoPermissionError():
-            return HotTierError(f"{at} denied a command to this user ({text}). Grant it; `doctor` lists what is needed")
+            return HotTierError(
+                f"{at} denied something to this user ({text}). Grant it; on the keys of the prefix, "
+                "+@all -@dangerous +info is enough"
+            )
         case _:
             return HotTierError(f"{at} refused ({text})")
 
 
-def cold_fault(  # noqa: PLR0911 - a table
+def cold_fault(  # noqa: C901, PLR0911 - a table
     exc: Exception, what: str, place: str
 ) -> TieredCheckpointError:
     """A fault of Postgres, or the configuration error behind it."""
@@ -129,6 +132,11 @@ def cold_fault(  # noqa: PLR0911 - a table
             )
         case pg.DiskFull():
             return ColdTierError(f"{at} is out of storage ({text}). Make room; what waits in Redis is flushed then")
+        case pg.DuplicatePreparedStatement() | pg.InvalidSqlStatementName():
+            return ConfigurationError(
+                f"{at} mixes up prepared statements, as behind a transaction pooler ({text}). Pass "
+                "prepare_statements=False, or a pool with prepare_threshold=None"
+            )
         case _ if isinstance(exc, _WRONG_SCHEMA):
             return SchemaError(f"{at} lacks what this package needs ({text}). Run setup()")
         case _ if isinstance(exc, _REFUSED):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -11,7 +12,9 @@ import psycopg
 import pytest
 import redis
 from faults.proxy import Fault, Proxy
+from homes import put
 from langgraph.checkpoint.base import Checkpoint, empty_checkpoint
+from psycopg_pool import ConnectionPool
 
 from langgraph_tiered_checkpoint import (
     ColdTierError,
@@ -150,6 +153,21 @@ def test_missing_tables_are_named_with_the_remedy(redis_url: str, postgres_url: 
         saver.get_tuple(config("t"))
 
 
+def test_pooler_that_mixes_up_prepared_statements_is_told_from_other_faults(redis_url: str, postgres_url: str) -> None:
+    """As one does that hands out a connection on which somebody else has prepared a statement of that name."""
+
+    def occupy(connection: psycopg.Connection[Any]) -> None:
+        connection.execute("PREPARE _pg3_0 AS SELECT 1", prepare=False)
+
+    given = {"autocommit": True, "prepare_threshold": 0}
+    with (
+        ConnectionPool(postgres_url, kwargs=given, configure=occupy, min_size=1, max_size=1, open=True) as pool,
+        TieredSaver(redis=redis_url, postgres=pool, promoter="external") as saver,
+        pytest.raises(ConfigurationError, match=r"thread 't'.*prepare_statements=False.*prepare_threshold=None"),
+    ):
+        saver.get_tuple(config("t"))
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -217,6 +235,41 @@ def test_copy_onto_an_existing_thread_is_refused(saver: TieredSaver) -> None:
     found = saver.get_tuple(config("b"))
     assert found is not None
     assert found.checkpoint["channel_values"] == {"a": "b"}
+
+
+def test_what_the_error_asks_for_is_all_that_a_redis_user_needs(
+    redis_url: str, redis_client: redis.Redis, postgres_url: str
+) -> None:
+    def allow(*rules: str) -> None:
+        assert administrator.execute_command("ACL", "SETUSER", "app", *rules)
+
+    administrator: Any = redis_client
+    allow("on", ">secret", "~lgt:*", "+@all", "-@scripting")
+    own_url = re.sub("//.*@", "//app:secret@", redis_url)
+    with TieredSaver.from_urls(own_url, postgres_url, promoter="external") as saver:
+        with pytest.raises(HotTierError, match=r"thread 't'.*\+@all -@dangerous \+info") as caught:
+            put(saver, config("t"), {"a": "b"})
+        assert "secret" not in str(caught.value)
+        allow("+@all", "-@dangerous", "+info")
+        for name in ("t", "other"):
+            first = put(saver, config(name), {"a": ["b"]}, run_id="run")
+            saver.put_writes(first, [("a", "c")], "task")
+            put(saver, first, {"a": ["b", "c"]}, 2, run_id="another run")
+            saver.promote(name)
+        saver.evict("t")
+        saver.copy_thread("t", "copy")
+        saver.delete_for_runs(["run"])
+        saver.prune(["other"])
+        saver.flush()
+        assert {name: len(list(saver.list(config(name)))) for name in saver.thread_ids()} == {
+            "copy": 1,
+            "other": 1,
+            "t": 1,
+        }
+        saver.delete_thread("t")
+        assert saver.get_tuple(config("t")) is None
+        assert saver.stats().cold_threads == 2
+    administrator.execute_command("ACL", "DELUSER", "app")
 
 
 def test_redis_that_is_too_old_is_refused(redis_url: str, redis_client: redis.Redis) -> None:
