@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from benchmarks import bound
 from benchmarks.measures import Call, Results
 from benchmarks.payloads import Superstep, at
 from benchmarks.plain_pool import use_plain_pool
@@ -203,6 +204,7 @@ def _prefix() -> str:
 
 
 OPENERS: dict[str, Opener] = {
+    "limit": bound.opened,
     "InMemorySaver": _memory,
     "AsyncSqliteSaver": _sqlite,
     "PostgresSaver": _postgres_sync,

@@ -26,7 +26,9 @@ time of the client's process.
 The **limit** is what no saver in Redis can beat: the serde's own time, and one `EVALSHA` of the very bytes that
 `TieredSaver` sends, to a script that does nothing, through hiredis on a bare asyncio stream (for sync savers, a bare
 socket). "HSET": to a script that stores what it is sent. What has no network to cross, like `InMemorySaver`, can be
-below it. For flushing it is a `COPY` of the rows that `AsyncPostgresSaver` has written into the same tables, in one go.
+below it. For many sessions and for whole runs it is an `InMemorySaver` each call of which also sends an `EVALSHA` of
+512 bytes to a script that does nothing: the tasks share one bare connection, and what they send in one tick goes out in
+one go. For flushing it is a `COPY` of the rows that `AsyncPostgresSaver` has written into the same tables, in one go.
 
 `TieredSaver` alone is async, on ephemeral threads. "promoted": every thread is promoted by its first write, and
 flushed behind it by the same process. "dirty" and "clean": promoted threads with and without changes that Postgres
@@ -51,7 +53,7 @@ SECTIONS = (
     ),
     (
         "Many sessions in one process",
-        "Throughput. A turn is a run of a chat graph; operations are `put`, `put_writes` and `get_tuple` alike.",
+        "Throughput, on 20 messages. A turn is a run of a graph; the operations: `put`, `put_writes`, `get_tuple`.",
         sections.sessions_section,
         "bench-sessions.svg",
     ),

@@ -20,6 +20,7 @@ TURNS = 10
 """Turns of one chat; then comes a new thread, whose first run is not timed."""
 
 PEERS = (
+    "limit",
     "InMemorySaver",
     "AsyncSqliteSaver",
     "AsyncPostgresSaver",

@@ -1,4 +1,8 @@
-"""Many sessions at once in one process: raw operations, and turns of whole graphs. Throughput."""
+"""Many sessions at once in one process: raw operations, and turns of whole graphs. Throughput.
+
+The speed of a machine may change from one second to the next, so a peer whose batches are short is measured more often
+in each round than one that takes long.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +28,7 @@ WORKLOAD = "sessions"
 MESSAGES = 20
 
 PEERS = (
+    "limit",
     "InMemorySaver",
     "AsyncSqliteSaver",
     "AsyncPostgresSaver, pool",
@@ -49,9 +54,10 @@ async def sessions(world: World, results: Results, profile: Profile) -> None:
                 peers = await opener.open(*PEERS, sessions=count)
                 jobs: list[Operations | Turns] = [make(peer, count, each) for peer in peers]
                 rounds = Rounds(results, case, kind, count * each)
-                for _ in range(profile.session_rounds + 1):
-                    random.shuffle(jobs)
-                    for job in jobs:
+                often = [job for job in jobs for _ in range(await rounds.repeats(job))]
+                for _ in range(profile.session_rounds):
+                    random.shuffle(often)
+                    for job in often:
                         await rounds.take(job)
                 rounds.report()
             world.clear()
@@ -65,6 +71,15 @@ class Rounds:
         self._rates: dict[str, list[float]] = defaultdict(list)
         self._costs_us: dict[str, list[float]] = defaultdict(list)
         self._failed: set[str] = set()
+
+    async def repeats(self, job: Operations | Turns) -> int:
+        """Warm up; how many of its batches go into a second, from one to ten."""
+        started = time.perf_counter()
+        await self.take(job)
+        took_s = time.perf_counter() - started
+        for kept in (self._rates, self._costs_us):
+            kept.pop(job.peer.name, None)
+        return min(max(int(1 / took_s), 1), 10)
 
     async def take(self, job: Operations | Turns) -> None:
         """Time one batch."""
@@ -85,9 +100,9 @@ class Rounds:
             self._costs_us[name].append(cpu_s / self._size * 1e6)
 
     def report(self) -> None:
-        """Keep the medians; the first round was for warming up."""
+        """Keep the medians."""
         for name in self._rates.keys() - self._failed:
-            rate, cost = statistics.median(self._rates[name][1:]), statistics.median(self._costs_us[name][1:])
+            rate, cost = statistics.median(self._rates[name]), statistics.median(self._costs_us[name])
             self._results.add(WORKLOAD, self._case, name, f"{self._kind} per s", rate)
             self._results.add(WORKLOAD, self._case, name, f"{self._kind} cpu us", cost)
 
@@ -117,24 +132,23 @@ class Operations:
 
 
 class Turns:
-    """Turns of a chat graph, in each session; the chats grow from round to round."""
+    """Turns of a chat graph, in each session."""
 
     def __init__(self, peer: Peer, count: int, each: int) -> None:
         self.peer = peer
-        self._each = each
+        self._count, self._each = count, each
         self._graph = chat(peer.saver)
-        self._configs = [thread(f"{peer.name}-{next(_names)}") for _ in range(count)]
-        self._turns = 0
 
     async def prepare(self) -> list[Session]:
-        """The next turns."""
-        numbers = range(self._turns, self._turns + self._each)
-        self._turns += self._each
-        return [functools.partial(self._run, config, numbers) for config in self._configs]
+        """New chats, of as many messages as those of `Operations`."""
+        configs = [thread(f"{self.peer.name}-{next(_names)}") for _ in range(self._count)]
+        said = {"messages": [turn(number)["messages"][0] for number in range(MESSAGES - 1)]}
+        await _few_at_once([functools.partial(self._graph.ainvoke, said, config) for config in configs])
+        return [functools.partial(self._run, config) for config in configs]
 
-    async def _run(self, config: RunnableConfig, numbers: range) -> None:
-        for number in numbers:
-            await self._graph.ainvoke(turn(number), config, durability="async")
+    async def _run(self, config: RunnableConfig) -> None:
+        for number in range(self._each):
+            await self._graph.ainvoke(turn(MESSAGES + number), config, durability="async")
 
 
 async def _together(jobs: Sequence[Coroutine[Any, Any, object]]) -> None:
