@@ -133,7 +133,7 @@ def cold_fault(  # noqa: C901, PLR0911 - a table
         case pg.DiskFull():
             return ColdTierError(f"{at} is out of storage ({text}). Make room; what waits in Redis is flushed then")
         case pg.DuplicatePreparedStatement() | pg.InvalidSqlStatementName():
-            return ConfigurationError(
+            return ColdTierError(
                 f"{at} mixes up prepared statements, as behind a transaction pooler ({text}). Pass "
                 "prepare_statements=False, or a pool with prepare_threshold=None"
             )

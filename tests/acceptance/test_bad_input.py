@@ -154,18 +154,21 @@ def test_missing_tables_are_named_with_the_remedy(redis_url: str, postgres_url: 
 
 
 def test_pooler_that_mixes_up_prepared_statements_is_told_from_other_faults(redis_url: str, postgres_url: str) -> None:
-    """As one does that hands out a connection on which somebody else has prepared a statement of that name."""
+    """As one does that hands out a connection on which somebody else has prepared statements of those names."""
 
     def occupy(connection: psycopg.Connection[Any]) -> None:
-        connection.execute("PREPARE _pg3_0 AS SELECT 1", prepare=False)
+        for number in range(100):
+            connection.execute(f"PREPARE _pg3_{number} AS SELECT 1", prepare=False)
 
     given = {"autocommit": True, "prepare_threshold": 0}
+    remedy = r"prepare_statements=False.*prepare_threshold=None"
     with (
         ConnectionPool(postgres_url, kwargs=given, configure=occupy, min_size=1, max_size=1, open=True) as pool,
         TieredSaver(redis=redis_url, postgres=pool, promoter="external") as saver,
-        pytest.raises(ConfigurationError, match=r"thread 't'.*prepare_statements=False.*prepare_threshold=None"),
     ):
-        saver.get_tuple(config("t"))
+        with pytest.raises(ColdTierError, match=rf"thread 't'.*{remedy}"):
+            saver.get_tuple(config("t"))
+        assert re.search(remedy, saver.stats().cold_error or ""), "stats answers nevertheless"
 
 
 @pytest.mark.parametrize(
