@@ -11,8 +11,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, cast
-from urllib.parse import unquote, urlsplit
+from typing import Any
 
 import hiredis
 from benchmarks.world import World
@@ -92,11 +91,9 @@ class InMemorySaverAndRedis(InMemorySaver):
 @asynccontextmanager
 async def opened(world: World, sessions: int) -> AsyncIterator[InMemorySaverAndRedis]:
     """As the openers of peers are."""
-    place = urlsplit(world.redis_url)
-    address = cast("tuple[str, int]", (place.hostname, place.port))
-    _, link = await asyncio.get_running_loop().create_connection(_Shared, *address)
-    if place.password:
-        await link.ask(("AUTH", unquote(place.password)))
+    host, port, password = world.redis_door
+    _, link = await asyncio.get_running_loop().create_connection(_Shared, host, port)
+    await link.ask(("AUTH", password))
     try:
         yield InMemorySaverAndRedis(link, str(world.admin.script_load("return ARGV[1] and 'ok'")))
     finally:

@@ -11,8 +11,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, closing
-from typing import Any, Protocol, cast
-from urllib.parse import urlsplit
+from typing import Any, Protocol
 
 import hiredis
 import redis
@@ -145,9 +144,8 @@ def _flat(reply: Any) -> list[bytes | int]:
 @asynccontextmanager
 async def limits(world: World) -> AsyncIterator[list[Limit]]:
     """The limit of async and of sync calls, and each again with a script that stores what it is sent."""
-    place = urlsplit(world.redis_url)
-    address = cast("tuple[str, int]", (place.hostname, place.port))
-    reader, writer = await asyncio.open_connection(*address, limit=1 << 20)
+    host, port, password = world.redis_door
+    reader, writer = await asyncio.open_connection(host, port, limit=1 << 20)
     models: list[TieredSaver] = []
 
     def model() -> TieredSaver:
@@ -156,10 +154,10 @@ async def limits(world: World) -> AsyncIterator[list[Limit]]:
         return models[-1]
 
     make: Callable[..., Limit] = lambda name, link, **kind: Limit(name, model(), world.admin, link, **kind)  # noqa: E731
-    with closing(writer), socket.create_connection(address) as connection:
+    with closing(writer), socket.create_connection((host, port)) as connection:
         stream, blocking = StreamLink(reader, writer), SocketLink(connection)
         for link in (stream, blocking):
-            await link.call(("AUTH", place.password or ""))
+            await link.call(("AUTH", password))
         yield [
             make("limit", stream),
             make("limit, HSET", stream, keep=True),

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import psycopg
 import redis
@@ -35,6 +35,12 @@ class World:
 
     def _redises(self) -> list[redis.Redis]:
         return [self.admin] if self.stack_admin is None else [self.admin, self.stack_admin]
+
+    @property
+    def redis_door(self) -> tuple[str, int, str]:
+        """Host, port and password, for who does without redis-py."""
+        place = urlsplit(self.redis_url)
+        return str(place.hostname), place.port or 6379, unquote(place.password or "")
 
     def versions(self) -> str:
         """Of the servers, in words."""
