@@ -35,7 +35,7 @@ test-nightly: $(READY)
 
 # Writes docs/benchmarks.md. Quicker, or some workloads only, without docs: make bench BENCH="--quick operations"
 bench: $(BENCH_READY)
-	PYTHONPATH=tests $(BENCH_VENV)/bin/python -m benchmarks $(BENCH)
+	$(BENCH_VENV)/bin/python -m benchmarks $(BENCH)
 
 # Needs a Chromium. What is in the pictures is what the test of the page has seen.
 pictures: $(READY)

@@ -14,10 +14,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import hiredis
-from benchmarks.world import World
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata, CheckpointTuple
 from langgraph.checkpoint.memory import InMemorySaver
+
+from benchmarks.world import World
 
 _BYTES = b"x" * 512
 

@@ -11,14 +11,14 @@ from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from benchmarks.measures import Results, Stopwatch, no_collections
-from benchmarks.payloads import Chat, at
-from benchmarks.profiles import Profile
-from benchmarks.world import World
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
+from benchmarks.measures import Results, Stopwatch, no_collections
+from benchmarks.payloads import Chat, at
+from benchmarks.profiles import Profile
+from benchmarks.world import World
 from langgraph_tiered_checkpoint import Promotion, TieredSaver
 
 WORKLOAD = "history"

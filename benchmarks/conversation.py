@@ -11,7 +11,6 @@ from benchmarks.measures import Results, no_collections
 from benchmarks.peers import Peers
 from benchmarks.profiles import Profile
 from benchmarks.world import World
-
 from langgraph_tiered_checkpoint import TieredSaver
 
 WORKLOAD = "conversation"

@@ -11,11 +11,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from benchmarks import bound
-from benchmarks.measures import Call, Results
-from benchmarks.payloads import Superstep, at
-from benchmarks.plain_pool import use_plain_pool
-from benchmarks.world import World
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.postgres import PostgresSaver
@@ -24,6 +19,11 @@ from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 from typing_extensions import Self
 
+from benchmarks import bound
+from benchmarks.measures import Call, Results
+from benchmarks.payloads import Superstep, at
+from benchmarks.plain_pool import use_plain_pool
+from benchmarks.world import World
 from langgraph_tiered_checkpoint import Promotion, TieredSaver
 
 Saver = BaseCheckpointSaver[Any]

@@ -12,15 +12,15 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import psycopg
-from benchmarks.measures import Results, no_collections
-from benchmarks.payloads import Chat, Superstep
-from benchmarks.profiles import Profile
-from benchmarks.world import World
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 from typing_extensions import Self
 
+from benchmarks.measures import Results, no_collections
+from benchmarks.payloads import Chat, Superstep
+from benchmarks.profiles import Profile
+from benchmarks.world import World
 from langgraph_tiered_checkpoint import Promotion, TieredSaver
 from langgraph_tiered_checkpoint.cold_schema import ColdSchema
 from langgraph_tiered_checkpoint.plans.batches import AT_ONCE, flush_many

@@ -9,7 +9,6 @@ from benchmarks.measures import Results
 from benchmarks.payloads import Chat, at
 from benchmarks.profiles import Profile
 from benchmarks.world import World
-
 from langgraph_tiered_checkpoint import Promotion, TieredSaver
 
 WORKLOAD = "memory"

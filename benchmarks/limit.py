@@ -15,10 +15,10 @@ from typing import Any, Protocol
 
 import hiredis
 import redis
+
 from benchmarks.measures import Call
 from benchmarks.payloads import Superstep, at
 from benchmarks.world import World
-
 from langgraph_tiered_checkpoint import Promotion, TieredSaver
 from langgraph_tiered_checkpoint.redis_ports import addressed
 from langgraph_tiered_checkpoint.scripts import script

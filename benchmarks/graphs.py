@@ -6,7 +6,6 @@ import operator
 import random
 from typing import Annotated, Any, TypedDict
 
-from benchmarks.payloads import message
 from langchain_core.messages import AnyMessage, BaseMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver
@@ -14,6 +13,8 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.graph.message import MessagesState, add_messages
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Send
+
+from benchmarks.payloads import message
 
 Graph = CompiledStateGraph[Any, Any, Any, Any]
 Saver = BaseCheckpointSaver[Any]

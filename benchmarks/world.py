@@ -12,10 +12,10 @@ from urllib.parse import unquote, urlsplit
 
 import psycopg
 import redis
-from benchmarks.wire import Wire
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
+from benchmarks.wire import Wire
 from langgraph_tiered_checkpoint import EmbeddedServers
 
 _numbers = itertools.count(1)

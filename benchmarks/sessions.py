@@ -16,13 +16,14 @@ from collections import defaultdict
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
+from langchain_core.runnables import RunnableConfig
+
 from benchmarks.graphs import chat, thread, turn
 from benchmarks.measures import Results, no_collections
 from benchmarks.payloads import Chat, Superstep
 from benchmarks.peers import Peer, Peers
 from benchmarks.profiles import Profile
 from benchmarks.world import World
-from langchain_core.runnables import RunnableConfig
 
 WORKLOAD = "sessions"
 MESSAGES = 20
