@@ -133,6 +133,7 @@ class ColdSchema:
 
         Raises:
             SchemaError: the tables are of a newer version of this package.
+            ConfigurationError: row-level security is active for this role.
         """
         return Tx("setup", "*", self._setup)
 
@@ -152,6 +153,7 @@ class ColdSchema:
 
         Raises:
             SchemaError: they are missing, older or newer. The message says what to do.
+            ConfigurationError: row-level security is active for this role.
         """
         return Tx("check_schema", "*", self._check)
 
@@ -161,6 +163,7 @@ class ColdSchema:
             raise SchemaError(
                 f"Postgres has no {_listed(missing)}{self._where}. Run setup(), or the DDL it prints, once"
             )
+        yield from self._see_all_rows()
         version = yield from self._version()
         columns = yield from self._columns()
         absent = [".".join(column) for column in _ADDED_COLUMNS.values() if column not in columns]
@@ -177,6 +180,7 @@ class ColdSchema:
         if self._schema is not None and not (yield q("schema_exists", schema=self._schema)):
             yield Sql(f"CREATE SCHEMA {_quoted(self._schema)}")
         before = yield from self._tables()
+        yield from self._see_all_rows()
         if "tiered_migrations" in before:
             yield from self._version()
         for table in TABLES:
@@ -199,6 +203,17 @@ class ColdSchema:
             else:
                 yield q("record_official")
         return pending
+
+    def _see_all_rows(self) -> Statements[None]:
+        """A row that is hidden looks like a thread that was deleted, and its hot copy would be dropped."""
+        hiding = yield self._q("row_security", names=list(TABLES), qualified=self._qualified(TABLES))
+        if hiding:
+            tables = _listed([name for name, _ in hiding])
+            raise ConfigurationError(
+                f"row-level security may hide rows of {tables}{self._where} in Postgres from the role {hiding[0][1]!r}, "
+                "and a thread whose rows are hidden looks deleted. Connect as a role that owns the tables or has BYPASSRLS, "
+                "or ALTER TABLE ... DISABLE ROW LEVEL SECURITY; `scoped` keeps tenants apart without it"
+            )
 
     def _compress(self, made: set[str]) -> Statements[None]:
         chosen = [statement for table, statement in _COMPRESSED.items() if table in made]

@@ -157,6 +157,12 @@ SELECT name
 FROM unnest(%(names)s::text[], %(qualified)s::text[]) AS t (name, qualified)
 WHERE to_regclass(qualified) IS NOT NULL
 
+-- name: row_security
+-- Reply: (table, our role) of those tables that may hide rows from us. Not from their owner, nor with BYPASSRLS.
+SELECT name, current_user::text
+FROM unnest(%(names)s::text[], %(qualified)s::text[]) AS t (name, qualified)
+WHERE row_security_active(to_regclass(qualified)::oid)
+
 -- name: existing_columns
 -- Reply: (table, column) of those tables.
 SELECT name, a.attname::text
