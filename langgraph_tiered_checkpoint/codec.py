@@ -27,6 +27,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.types import INTERRUPT, TASKS, _DeltaSnapshot
 
+from langgraph_tiered_checkpoint.arguments import wrong
 from langgraph_tiered_checkpoint.errors import InvalidThreadError, UnserializableError
 from langgraph_tiered_checkpoint.ids import CheckpointKey
 from langgraph_tiered_checkpoint.jsonb import exact_in_json, inlines, projection
@@ -200,6 +201,18 @@ class Codec:
         if "\0" in type_:
             raise UnserializableError(f"thread {key.thread_id!r}: the serde's type tag {type_!r} contains NUL")
         return type_, bytes(data)
+
+
+def check_serde(serde: object) -> None:
+    """Make sure of what a saver is to serialize with; None stands for LangGraph's own.
+
+    Raises:
+        ConfigurationError: a class in place of an instance, or something without the methods of a serializer.
+    """
+    methods = (("dumps_typed", "loads_typed"), ("dumps", "loads"))
+    fits = any(all(callable(getattr(serde, name, None)) for name in pair) for pair in methods)
+    if serde is not None and (isinstance(serde, type) or not fits):
+        raise wrong("serde", serde, "an object with dumps_typed and loads_typed; None takes LangGraph's")
 
 
 def delta_depth(metadata: Mapping[str, Any]) -> int:

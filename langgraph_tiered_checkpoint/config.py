@@ -6,6 +6,14 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal
 
+from langgraph_tiered_checkpoint.arguments import (
+    check_choice,
+    check_count,
+    check_duration,
+    check_flag,
+    check_instance,
+    check_name,
+)
 from langgraph_tiered_checkpoint.errors import ConfigurationError
 from langgraph_tiered_checkpoint.policy import Promotion
 
@@ -13,20 +21,9 @@ NEVER = 0
 """A duration of "never", on the wire to the scripts."""
 
 
-def milliseconds(name: str, value: timedelta | None) -> int:
-    """`value` in ms, `NEVER` for None.
-
-    Raises:
-        ConfigurationError: not a timedelta, or shorter than a millisecond.
-    """
-    if value is None:
-        return NEVER
-    if not isinstance(value, timedelta):
-        raise ConfigurationError(f"{name}={value!r} must be a datetime.timedelta or None")
-    ms = value // timedelta(milliseconds=1)
-    if ms < 1:
-        raise ConfigurationError(f"{name}={value!r} must be at least a millisecond; None means never")
-    return ms
+def milliseconds(value: timedelta | None) -> int:
+    """`value` in ms, `NEVER` for None."""
+    return NEVER if value is None else value // timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +42,12 @@ class Timeouts:
     cold: timedelta = timedelta(seconds=30)
     busy: timedelta = timedelta(seconds=30)
     drain: timedelta = timedelta(seconds=10)
+
+    def __post_init__(self) -> None:
+        for name in ("hot", "cold"):
+            check_duration(f"Timeouts.{name}", getattr(self, name))
+        for name in ("busy", "drain"):
+            check_duration(f"Timeouts.{name}", getattr(self, name), least=timedelta(0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,21 +72,22 @@ class Settings:
     """Whether there is a cold tier at all."""
 
     def __post_init__(self) -> None:
-        for name in ("ttl", "hot_ttl", "flush_interval"):
-            milliseconds(name, getattr(self, name))
-        if self.flush_interval is None:
-            raise ConfigurationError("flush_interval must be a datetime.timedelta")
-        if self.cold_writes not in ("behind", "through"):
-            raise ConfigurationError(f'cold_writes={self.cold_writes!r} must be "behind" or "through"')
-        if self.promoter not in ("embedded", "external"):
-            raise ConfigurationError(f'promoter={self.promoter!r} must be "embedded" or "external"')
-        if self.hot_checkpoints is not None and self.hot_checkpoints < 1:
-            raise ConfigurationError(f"hot_checkpoints={self.hot_checkpoints!r} must be at least 1, or None for all")
-        if self.remembered_bytes < 0:
-            raise ConfigurationError(f"remembered_bytes={self.remembered_bytes!r} must not be negative; 0 turns it off")
-        if not self.key_prefix or any(c in self.key_prefix for c in "{}\0"):
+        for name in ("ttl", "hot_ttl"):
+            check_duration(name, getattr(self, name), none="means never")
+        check_duration("flush_interval", self.flush_interval)
+        for name in ("refresh_on_read", "auto_setup", "prepare_statements"):
+            check_flag(name, getattr(self, name))
+        check_choice("cold_writes", self.cold_writes, ("behind", "through"))
+        check_choice("promoter", self.promoter, ("embedded", "external"))
+        check_count("hot_checkpoints", self.hot_checkpoints, none="keeps all")
+        check_count("remembered_bytes", self.remembered_bytes, least=0)
+        check_instance("promotion", self.promotion, Promotion)
+        check_instance("timeouts", self.timeouts, Timeouts)
+        check_name("key_prefix", self.key_prefix)
+        check_name("schema", self.schema, none="takes the search path's first")
+        if any(brace in self.key_prefix for brace in "{}"):
             raise ConfigurationError(
-                f"key_prefix={self.key_prefix!r} must not be empty nor contain braces: "
+                f"key_prefix={self.key_prefix!r} must not contain braces: "
                 "they would change the slot that Redis Cluster puts a thread in"
             )
         if not self.cold and self.cold_writes == "through":
@@ -92,9 +96,9 @@ class Settings:
     @property
     def ttl_ms(self) -> int:
         """`ttl` for the scripts."""
-        return milliseconds("ttl", self.ttl)
+        return milliseconds(self.ttl)
 
     @property
     def hot_ttl_ms(self) -> int:
         """`hot_ttl` for the scripts."""
-        return milliseconds("hot_ttl", self.hot_ttl)
+        return milliseconds(self.hot_ttl)

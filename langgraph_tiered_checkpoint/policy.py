@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from inspect import iscoroutinefunction
 from typing import Any, NamedTuple
 
-from langgraph_tiered_checkpoint.errors import ConfigurationError
+from langgraph_tiered_checkpoint.arguments import check_count, check_duration, check_flag, wrong
 
 
 class Candidate(NamedTuple):
@@ -34,7 +35,7 @@ class Promotion:
         when: called in the client before each `put`, with a `Candidate`; True promotes. It must not block.
 
     Raises:
-        ConfigurationError: a threshold that is zero or negative.
+        ConfigurationError: a threshold of another type, zero or negative.
     """
 
     after: timedelta | None = timedelta(hours=1)
@@ -45,12 +46,16 @@ class Promotion:
     when: Callable[[Candidate], bool] | None = None
 
     def __post_init__(self) -> None:
-        if self.after is not None and self.after < timedelta(0):
-            raise ConfigurationError(f"Promotion(after={self.after!r}) must not be negative; None turns it off")
-        for name in ("checkpoints", "bytes"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigurationError(f"Promotion({name}={value!r}) must be at least 1; None turns it off")
+        off = "turns it off"
+        check_duration("Promotion.after", self.after, none=off, least=timedelta(0))
+        check_count("Promotion.checkpoints", self.checkpoints, none=off)
+        check_count("Promotion.bytes", self.bytes, none=off)
+        check_flag("Promotion.on_interrupt", self.on_interrupt)
+        check_flag("Promotion.before_expiry", self.before_expiry)
+        when: object = self.when
+        # What an async function returns is always true.
+        if when is not None and (not callable(when) or iscoroutinefunction(when)):
+            raise wrong("Promotion.when", when, "a callable that is not async; None asks nobody")
 
     @classmethod
     def never(cls) -> Promotion:

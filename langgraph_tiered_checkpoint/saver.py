@@ -21,6 +21,7 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
+from langgraph_tiered_checkpoint.codec import check_serde
 from langgraph_tiered_checkpoint.config import Settings, Timeouts
 from langgraph_tiered_checkpoint.connections import Connections
 from langgraph_tiered_checkpoint.plans.store import Store
@@ -92,12 +93,13 @@ class TieredSaver(BaseCheckpointSaver[str]):
         remembered_bytes: int = 64 * 1024 * 1024,
         timeouts: Timeouts | None = None,
     ) -> None:
+        check_serde(serde)
         super().__init__(serde=serde)
         settings = Settings(
             ttl=ttl,
             hot_ttl=hot_ttl,
             refresh_on_read=refresh_on_read,
-            promotion=promotion or Promotion(),
+            promotion=Promotion() if promotion is None else promotion,
             cold_writes=cold_writes,
             flush_interval=flush_interval,
             promoter=promoter,
@@ -107,7 +109,7 @@ class TieredSaver(BaseCheckpointSaver[str]):
             auto_setup=auto_setup,
             prepare_statements=prepare_statements,
             remembered_bytes=remembered_bytes,
-            timeouts=timeouts or Timeouts(),
+            timeouts=Timeouts() if timeouts is None else timeouts,
             cold=postgres is not None,
         )
         self._store = Store.of(settings)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,6 +14,7 @@ import redis
 from faults.proxy import Fault, Proxy
 from homes import put
 from langgraph.checkpoint.base import Checkpoint, empty_checkpoint
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from psycopg_pool import ConnectionPool
 
 from langgraph_tiered_checkpoint import (
@@ -171,36 +172,70 @@ def test_pooler_that_mixes_up_prepared_statements_is_told_from_other_faults(redi
         assert re.search(remedy, saver.stats().cold_error or ""), "stats answers nevertheless"
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"ttl": 60},
-        {"ttl": timedelta(0)},
-        {"hot_ttl": timedelta(seconds=-1)},
-        {"flush_interval": timedelta(0)},
-        {"hot_checkpoints": 0},
-        {"cold_writes": "sideways"},
-        {"promoter": "nobody"},
-        {"key_prefix": "a{b}"},
-        {"key_prefix": ""},
-    ],
-)
-def test_setting_that_makes_no_sense_is_refused(redis_url: str, settings: dict[str, Any]) -> None:
-    with pytest.raises(ConfigurationError, match=next(iter(settings))):
-        TieredSaver.from_urls(redis_url, **settings)
+NO_DURATION = [5, "1h", True, {}, timedelta(0), timedelta(microseconds=1), timedelta(seconds=-1), timedelta.max]
+NO_COUNT = ["5", 5.0, True, 0, -1, [1]]
+NO_FLAG = [None, 0, 1, "yes"]
+NO_TEXT = ["", 5, b"lgt", "\ud800", ["lgt"]]
+
+WRONG: dict[str, list[Any]] = {
+    "ttl": NO_DURATION,
+    "hot_ttl": NO_DURATION,
+    "flush_interval": [None, *NO_DURATION],
+    "hot_checkpoints": NO_COUNT,
+    "remembered_bytes": [None, "5", True, -1, 0.5],
+    "refresh_on_read": NO_FLAG,
+    "auto_setup": NO_FLAG,
+    "prepare_statements": NO_FLAG,
+    "cold_writes": [None, "sideways", ["behind"], True],
+    "promoter": [None, "nobody", ["embedded"], True],
+    "key_prefix": [None, "a{b}", "nul\0inside", *NO_TEXT],
+    "schema": NO_TEXT,
+    "promotion": [{}, {"checkpoints": 5}, Promotion, "never", 5],
+    "timeouts": [{}, 5, timedelta(seconds=5), Timeouts],
+    "serde": ["json", 5, object(), JsonPlusSerializer],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in WRONG.items() for value in values])
+def test_setting_that_makes_no_sense_is_refused(redis_url: str, name: str, value: Any) -> None:
+    with pytest.raises(ConfigurationError, match=f"^{name}=.* must ") as caught:
+        TieredSaver.from_urls(redis_url, **{name: value})
+    assert repr(value)[:9] in str(caught.value), "says what was passed"
+
+
+async def agree(candidate: object) -> bool:
+    return True
 
 
 @pytest.mark.parametrize(
-    "make",
+    ("record", "name", "value"),
     [
-        lambda: Promotion(checkpoints=0),
-        lambda: Promotion(bytes=-1),
-        lambda: Promotion(after=timedelta(seconds=-1)),
+        *((Timeouts, name, value) for name in ("hot", "cold") for value in (None, *NO_DURATION)),
+        *((Timeouts, name, value) for name in ("busy", "drain") for value in (None, 5, "1h", timedelta(seconds=-1))),
+        *((Promotion, name, value) for name in ("checkpoints", "bytes") for value in NO_COUNT),
+        *((Promotion, "after", value) for value in (5, "1h", True, timedelta(seconds=-1))),
+        *((Promotion, name, value) for name in ("on_interrupt", "before_expiry") for value in NO_FLAG),
+        *((Promotion, "when", value) for value in (True, "always", agree)),
     ],
 )
-def test_promotion_that_makes_no_sense_is_refused(make: Callable[[], Promotion]) -> None:
-    with pytest.raises(ConfigurationError):
-        make()
+def test_part_of_a_setting_that_makes_no_sense_is_refused_where_it_is_made(
+    record: type[Timeouts | Promotion], name: str, value: Any
+) -> None:
+    with pytest.raises(ConfigurationError, match=rf"^{record.__name__}\.{name}=.* must "):
+        record(**{name: value})
+
+
+def test_settings_at_their_limits_are_taken(redis_url: str) -> None:
+    nothing = timedelta(0)
+    TieredSaver.from_urls(
+        redis_url,
+        ttl=timedelta(milliseconds=1),
+        hot_ttl=None,
+        hot_checkpoints=None,
+        remembered_bytes=0,
+        promotion=Promotion(after=nothing, checkpoints=1, bytes=None, when=lambda _: True),
+        timeouts=Timeouts(hot=timedelta(milliseconds=1), busy=nothing, drain=nothing),
+    )
 
 
 def test_write_through_needs_a_cold_tier(redis_url: str) -> None:
