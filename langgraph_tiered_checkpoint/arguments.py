@@ -15,9 +15,11 @@ LONGEST: Final = timedelta(days=36_500)
 _MILLISECOND: Final = timedelta(milliseconds=1)
 
 
-def wrong(name: str, value: object, wanted: str) -> ConfigurationError:
+def wrong(
+    name: str, value: object, wanted: str, error: type[ConfigurationError] = ConfigurationError
+) -> ConfigurationError:
     """`value` is not what `name` takes."""
-    return ConfigurationError(f"{name}={reprlib.repr(value)} must be {wanted}, not {type(value).__name__}")
+    return error(f"{name}={reprlib.repr(value)} must be {wanted}, not {type(value).__name__}")
 
 
 def check_duration(name: str, value: object, *, none: str = "", least: timedelta = _MILLISECOND) -> None:

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from langgraph_tiered_checkpoint.arguments import wrong
 from langgraph_tiered_checkpoint.errors import InvalidThreadError
 
 MAX_THREAD_ID_BYTES = 1_000
@@ -87,17 +88,28 @@ def check_text(thread_id: object, what: str, text: str) -> int:
         raise InvalidThreadError(f"thread {thread_id!r}: {what} {text!r} is not valid unicode") from exc
 
 
-def check_thread_id(thread_id: object) -> str:
-    """The thread id as a string, as LangGraph makes it.
+def text_of(what: str, value: object) -> str:
+    """An id as text. What else has a text, such as a list or bytes, is passed by mistake.
 
     Raises:
-        InvalidThreadError: missing, empty, too long, or not storable.
+        InvalidThreadError: neither a string nor an int nor a UUID.
+    """
+    if isinstance(value, bool) or not isinstance(value, str | int | uuid.UUID):
+        raise wrong(what, value, "a string, an int or a UUID", InvalidThreadError)
+    return str(value)
+
+
+def check_thread_id(thread_id: object) -> str:
+    """The thread id as a string, as LangGraph makes it of an int or a UUID.
+
+    Raises:
+        InvalidThreadError: missing, of another type, empty, too long, or not storable.
     """
     if thread_id is None or thread_id == "":
         raise InvalidThreadError(
             'a checkpointer needs a non-empty thread id: pass config={"configurable": {"thread_id": "..."}}'
         )
-    text = str(thread_id)
+    text = text_of("a thread id", thread_id)
     size = check_text(text, "the thread id", text)
     if size > MAX_THREAD_ID_BYTES:
         raise InvalidThreadError(

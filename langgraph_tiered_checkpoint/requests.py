@@ -17,9 +17,10 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from langgraph_tiered_checkpoint import lives
+from langgraph_tiered_checkpoint.arguments import check_count, wrong
 from langgraph_tiered_checkpoint.codec import Codec, interrupts, matches
 from langgraph_tiered_checkpoint.errors import ConfigurationError, TieredCheckpointError
-from langgraph_tiered_checkpoint.ids import CheckpointKey, check_text
+from langgraph_tiered_checkpoint.ids import CheckpointKey, check_text, text_of
 from langgraph_tiered_checkpoint.plans import batches, flushing, inspection, reading, structure, writing
 from langgraph_tiered_checkpoint.plans.listing import Listed, Query, ThreadIds, ThreadListing
 from langgraph_tiered_checkpoint.plans.store import Store
@@ -74,7 +75,7 @@ class Requests(NamedTuple):
         if checkpoint_id:
             check_text(thread_id, "checkpoint_id", checkpoint_id)
         root_id = (configurable.get("checkpoint_map") or {}).get("") or ""
-        return Target(str(thread_id), stored, ns, checkpoint_id, root_id)
+        return Target(self.scope.plain(stored), stored, ns, checkpoint_id, root_id)
 
     # The checkpointer contract
 
@@ -172,7 +173,7 @@ class Requests(NamedTuple):
     def delete_for_runs(self, run_ids: Sequence[str]) -> Plan[None]:
         if isinstance(run_ids, str):
             raise ConfigurationError("delete_for_runs takes a sequence of run ids, not one string")
-        wanted = frozenset(str(run_id) for run_id in run_ids)
+        wanted = frozenset(text_of("a run id", run_id) for run_id in run_ids)
         for run_id in wanted:
             if not run_id:
                 raise ConfigurationError("a run id must not be empty")
@@ -187,9 +188,9 @@ class Requests(NamedTuple):
 
     def prune(self, thread_ids: Sequence[str], strategy: str) -> Plan[None]:
         if isinstance(thread_ids, str):
-            raise TypeError("thread_ids must be a sequence of thread ids, not one string")
+            raise ConfigurationError("prune takes a sequence of thread ids, not one string")
         if strategy not in ("keep_latest", "delete", "delete_all"):
-            raise ValueError(f'unknown prune strategy {strategy!r}: choose "keep_latest" or "delete"')
+            raise ConfigurationError(f'unknown prune strategy {strategy!r}: choose "keep_latest" or "delete"')
         for stored in [self.scope.stored(thread_id) for thread_id in thread_ids]:
             if strategy == "keep_latest":
                 yield from structure.prune(self.store, stored)
@@ -217,7 +218,8 @@ class Requests(NamedTuple):
         yield from structure.evict(self.store, self.scope.stored(thread_id))
 
     def explain(self, thread_id: str) -> Plan[ThreadStatus]:
-        return (yield from inspection.explain(self.store, self.scope.stored(thread_id), str(thread_id)))
+        stored = self.scope.stored(thread_id)
+        return (yield from inspection.explain(self.store, stored, self.scope.plain(stored)))
 
     def stats(self) -> Plan[TierStats]:
         return (yield from inspection.stats(self.store))
@@ -239,6 +241,8 @@ class ThreadIdPages:
     """Thread ids as the caller knows them, in pages."""
 
     def __init__(self, store: Store, scope: Scope, prefix: str) -> None:
+        if not isinstance(prefix, str):
+            raise wrong("prefix", prefix, "a string")
         self._scope = scope
         self._ids = ThreadIds(store, scope.prefix + prefix)
 
@@ -266,6 +270,7 @@ class Listing:
         self._requests = requests
         self._codec = Codec(requests.serde)
         self._filter = filter_
+        check_count("limit", limit, none="lists all", least=0)
         self._left = limit
         ns: str | None = None
         only = below = below_ns = ""

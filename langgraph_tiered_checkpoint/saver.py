@@ -24,6 +24,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph_tiered_checkpoint.codec import check_serde
 from langgraph_tiered_checkpoint.config import Settings, Timeouts
 from langgraph_tiered_checkpoint.connections import Connections
+from langgraph_tiered_checkpoint.errors import ConfigurationError
 from langgraph_tiered_checkpoint.plans.store import Store
 from langgraph_tiered_checkpoint.policy import Promotion
 from langgraph_tiered_checkpoint.promoter import Promoter
@@ -159,7 +160,10 @@ class TieredSaver(BaseCheckpointSaver[str]):
 
         Raises:
             InvalidThreadError: an empty tenant, or one that Postgres cannot store.
+            ConfigurationError: this saver is confined to a tenant already.
         """
+        if self._scope.prefix:
+            raise ConfigurationError(f"scoped({tenant!r}): this saver is confined to a tenant; call the unscoped one")
         clone = copy.copy(self)
         clone._scope = Scope.of(tenant)  # noqa: SLF001 - our own clone
         return clone

@@ -11,6 +11,15 @@ RESERVED = "lgt-tenant:"
 """What the stored ids of all tenants begin with. An id that a caller brings must not."""
 
 
+class ListedId(str):
+    """The stored id of a tenant's thread, as an unscoped saver has listed it.
+
+    Only what was listed is one: the same text from anywhere else, such as a visitor's cookie, reaches nothing.
+    """
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Scope:
     """A mapping between the thread ids that a caller uses and the stored ones.
@@ -28,7 +37,7 @@ class Scope:
         Raises:
             InvalidThreadError: an empty name, or one that Postgres cannot store.
         """
-        if not tenant:
+        if tenant in ("", None):
             raise InvalidThreadError(f"scoped({tenant!r}): the tenant must be a non-empty string")
         check_text(tenant, "the tenant", tenant)
         return cls(f"{RESERVED}{len(tenant)}:{tenant}:")
@@ -40,14 +49,17 @@ class Scope:
             InvalidThreadError: an id that cannot be used, or one inside the tenants' reserved range.
         """
         plain = check_thread_id(thread_id)
-        if not self.prefix:
-            if plain.startswith(RESERVED):
-                raise InvalidThreadError(
-                    f"thread {plain!r}: ids that begin with {RESERVED!r} belong to tenants; use scoped(tenant)"
-                )
-            return plain
-        return check_thread_id(self.prefix + plain)
+        if self.prefix:
+            return check_thread_id(self.prefix + plain)
+        if plain.startswith(RESERVED) and not isinstance(thread_id, ListedId):
+            raise InvalidThreadError(
+                f"thread {plain!r}: ids that begin with {RESERVED!r} belong to tenants. Use scoped(tenant), or pass on "
+                "the very object that thread_ids(), list(None) or stats() has given"
+            )
+        return plain
 
     def plain(self, stored: str) -> str:
         """The id that the caller knows a stored thread by. Unscoped, tenants' threads keep their stored ids."""
+        if not self.prefix and stored.startswith(RESERVED):
+            return ListedId(stored)
         return stored[len(self.prefix) :]

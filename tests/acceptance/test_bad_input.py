@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -79,6 +80,42 @@ def test_thread_id_that_postgres_cannot_key_is_refused_at_first_use(
     assert redis_client.keys("*:t:*") == []
 
 
+@pytest.mark.parametrize(
+    "mistaken", [["a"], ("a",), {"a"}, {"a": 1}, b"a", bytearray(b"a"), True, 1.5, object(), uuid.uuid4]
+)
+def test_thread_id_of_another_type_is_refused(saver: TieredSaver, redis_client: redis.Redis, mistaken: Any) -> None:
+    calls: list[Callable[[Any], object]] = [
+        lambda given: saver.get_tuple(config(given)),
+        lambda given: list(saver.list(config(given))),
+        lambda given: saver.put(config(given), checkpoint(a=1), {}, {}),
+        lambda given: saver.put_writes(config(given) | {"checkpoint_id": "x"}, [("a", 1)], "task"),
+        lambda given: saver.prune([given]),
+        lambda given: saver.delete_for_runs([given]),
+        lambda given: saver.copy_thread(given, "b"),
+        lambda given: saver.copy_thread("b", given),
+        saver.delete_thread,
+        saver.promote,
+        saver.pin,
+        saver.unpin,
+        saver.flush,
+        saver.evict,
+        saver.explain,
+    ]
+    for call in calls:
+        with pytest.raises(InvalidThreadError, match=rf"must be .* not {type(mistaken).__name__}"):
+            call(mistaken)
+    assert redis_client.keys("*:t:*") == []
+
+
+def test_listing_of_what_makes_no_sense_is_refused(saver: TieredSaver) -> None:
+    for prefix in (None, 5, b"a"):
+        with pytest.raises(ConfigurationError, match=r"^prefix="):
+            list(saver.thread_ids(prefix))  # type: ignore[arg-type]  # on purpose
+    for limit in ("5", 1.5, True, -1):
+        with pytest.raises(ConfigurationError, match=r"^limit="):
+            list(saver.list(config("t"), limit=limit))  # type: ignore[arg-type]  # on purpose
+
+
 def test_key_columns_that_are_too_long_together_are_refused(saver: TieredSaver, redis_client: redis.Redis) -> None:
     made = checkpoint(**{"c" * 900: ["value"]})
     with pytest.raises(InvalidThreadError, match="2600"):
@@ -86,10 +123,11 @@ def test_key_columns_that_are_too_long_together_are_refused(saver: TieredSaver, 
     assert threads_in_redis(redis_client) == []
 
 
-def test_int_thread_id_is_the_same_as_its_text(saver: TieredSaver) -> None:
+@pytest.mark.parametrize("thread_id", [7, uuid.uuid4()], ids=["int", "UUID"])
+def test_thread_id_that_is_no_string_is_the_same_as_its_text(saver: TieredSaver, thread_id: Any) -> None:
     made = checkpoint(a=1)
-    saver.put(config(7), made, {"step": 1}, made["channel_versions"])
-    found = saver.get_tuple(config("7"))
+    saver.put(config(thread_id), made, {"step": 1}, made["channel_versions"])
+    found = saver.get_tuple(config(str(thread_id)))
     assert found is not None
     assert found.checkpoint["id"] == made["id"]
 
@@ -258,9 +296,9 @@ def test_promoting_a_thread_that_does_not_exist_says_so(saver: TieredSaver) -> N
 
 
 def test_prune_of_one_string_or_an_unknown_strategy_is_refused(saver: TieredSaver) -> None:
-    with pytest.raises(TypeError):
+    with pytest.raises(ConfigurationError, match="sequence"):
         saver.prune("thread")
-    with pytest.raises(ValueError, match="strategy"):
+    with pytest.raises(ConfigurationError, match="strategy"):
         saver.prune(["thread"], strategy="keep_some")
 
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from acceptance.threads import checkpoint_id, config, put, put_chain, steps
-from langchain_core.runnables import RunnableConfig
 
 from langgraph_tiered_checkpoint import ConfigurationError, NotPromotableError, Promotion, TieredSaver
 
@@ -99,17 +98,74 @@ def test_other_operations_know_only_the_tenants_threads(tenants: list[TieredSave
         assert len(found.pending_writes or [] if found else []) == expected
 
 
-def test_stored_ids_of_tenants_cannot_be_reached_without_scope(tenants: list[TieredSaver]) -> None:
+def test_stored_ids_of_tenants_cannot_be_reached_by_their_text(tenants: list[TieredSaver]) -> None:
+    """As a visitor's cookie might hold it, who has guessed how they are made up."""
     unscoped = tenants[-1]
-    reserved = [name for name in unscoped.thread_ids() if name != "t"]
-    assert len(reserved) == len(TENANTS)
-    for name in reserved:
-        calls: list[Callable[[RunnableConfig], object]] = [unscoped.get_tuple, lambda at: list(unscoped.list(at))]
+    guessed = [str(name) for name in unscoped.thread_ids() if name != "t"]
+    assert len(guessed) == len(TENANTS)
+    calls: list[Callable[[str], object]] = [
+        lambda name: unscoped.get_tuple(config(name)),
+        lambda name: list(unscoped.list(config(name))),
+        lambda name: put(unscoped, 9, thread_id=name),
+        lambda name: unscoped.put_writes(config(name, "", checkpoint_id(1)), [("items", 1)], "task"),
+        unscoped.delete_thread,
+        unscoped.explain,
+        unscoped.promote,
+        lambda name: unscoped.prune([name]),
+        lambda name: unscoped.copy_thread(name, "mine"),
+        lambda name: unscoped.copy_thread("t", name),
+    ]
+    for name in guessed:
         for call in calls:
             with pytest.raises(ConfigurationError, match="scoped"):
-                call(config(name))
-        with pytest.raises(ConfigurationError, match="scoped"):
-            unscoped.delete_thread(name)
+                call(name)
+        scoped = tenants[0]
+        assert scoped.get_tuple(config(name)) is None
+        scoped.delete_thread(name)
+    for number, tenant in enumerate(tenants, 1):
+        assert steps(tenant, "t") == [number]
+
+
+def test_ids_that_a_listing_without_scope_has_given_can_be_used(tenants: list[TieredSaver]) -> None:
+    unscoped = tenants[-1]
+    for name in unscoped.thread_ids():
+        expected = steps(unscoped, name)
+        assert len(expected) == 1
+        unscoped.promote(name)
+        unscoped.flush(name)
+        unscoped.evict(name)
+        assert unscoped.explain(name).state == "cold"
+        unscoped.prune([name])
+        if name != "t":
+            copied = f"copy of {name[-20:]}"
+            unscoped.copy_thread(name, copied)
+            assert steps(unscoped, copied) == expected
+    for found in unscoped.list(None):
+        again = unscoped.get_tuple(found.config)
+        assert again is not None
+        assert again.config == found.config
+    assert [steps(tenant, "t") for tenant in tenants] == [[number] for number in range(1, len(tenants) + 1)]
+    for name in unscoped.thread_ids():
+        unscoped.delete_thread(unscoped.explain(name).thread_id)
+    assert list(unscoped.thread_ids()) == []
+    assert all(tenant.get_tuple(config("t")) is None for tenant in tenants)
+
+
+def test_listed_id_means_nothing_to_another_tenant(tenants: list[TieredSaver]) -> None:
+    first, second, unscoped = tenants[0], tenants[1], tenants[-1]
+    [listed] = [name for name in unscoped.thread_ids() if steps(unscoped, name) == [1]]
+    for tenant in (first, second):
+        assert tenant.get_tuple(config(listed)) is None
+        tenant.delete_thread(listed)
+    assert steps(first, "t") == [1]
+
+
+def test_saver_of_a_tenant_cannot_be_scoped_to_another(saver: TieredSaver) -> None:
+    with pytest.raises(ConfigurationError, match=r"scoped\('b'\)"):
+        saver.scoped("a").scoped("b")
+    for name in (None, 5, b"a", ["a"], ""):
+        with pytest.raises(ConfigurationError, match="tenant"):
+            saver.scoped(name)  # type: ignore[arg-type]  # on purpose
 
 
 def test_thread_ids_are_those_of_both_tiers_that_begin_with_the_prefix(saver: TieredSaver) -> None:
