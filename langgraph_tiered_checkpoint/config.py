@@ -34,7 +34,8 @@ class Timeouts:
         hot: connecting to Redis, and how long it may be silent while a request waits; a long reply may
             take longer.
         cold: getting a connection to Postgres, and each statement; connecting gets two seconds at least.
-        busy: how long a write waits for a structural operation (prune, copy) that holds its thread.
+        busy: how long a write waits for a structural operation (prune, copy) that holds its thread, or for readers
+            and evictions that are always faster.
         drain: how long `close` lets the embedded promoter flush what is still dirty.
     """
 

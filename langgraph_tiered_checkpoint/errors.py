@@ -60,4 +60,4 @@ class ThreadDeletedError(TieredCheckpointError):
 
 
 class ThreadBusyError(TieredCheckpointError):
-    """A structural operation (prune, copy, delete_for_runs) held the thread for longer than we wait."""
+    """Others held the thread, or changed it under us, for longer than we wait: the message says who. Try again."""

@@ -15,10 +15,8 @@ from langgraph_tiered_checkpoint.plans.store import Store
 from langgraph_tiered_checkpoint.records import BlobRow, CheckpointRow, ThreadBatch, WriteRow
 from langgraph_tiered_checkpoint.steps import Lua, Pause, Plan
 
-_ROUNDS = 8
-"""How often a write asks Postgres for the thread's origin before it gives up: each time it lost a race."""
-
 _PAUSE_S = 0.02
+"""How long a write waits before it tries again, if others were faster. For how long it does, `timeouts.busy` says."""
 
 
 class Written(NamedTuple):
@@ -136,7 +134,7 @@ def _write(
 ) -> Plan[Sequence[Any]]:
     """Send the call until it is stored; the reply is that of `finish` in lua/write.lua."""
     origin, incarnation = UNKNOWN_ORIGIN, ""
-    waited_s, rounds = 0.0, 0
+    waited_s, asked = 0.0, False
     while True:
         since_ms = life.absent_ms
         if since_ms is None:  # without a known life, the time inside the id has to tell a late write from a new one
@@ -150,20 +148,25 @@ def _write(
             case b"missing":
                 resend(reply[1])
             case b"origin":
-                rounds += 1
-                if rounds > _ROUNDS:
-                    raise _busy(thread_id)
+                if asked:  # it was filled in while Postgres was asked, and is evicted again
+                    waited_s = yield from _wait(store, waited_s, _lost_races(thread_id))
+                asked = True
                 origin, incarnation = yield from _find_origin(store, life, thread_id, reply[1].decode())
             case b"closed":
-                if waited_s >= store.settings.timeouts.busy.total_seconds():
-                    raise _busy(thread_id)
+                waited_s = yield from _wait(store, waited_s, _busy(thread_id))
                 origin, incarnation = UNKNOWN_ORIGIN, ""
-                yield Pause(_PAUSE_S)
-                waited_s += _PAUSE_S
             case b"pressed":
                 raise _pressed(thread_id)
             case _:
                 raise _deleted(thread_id)
+
+
+def _wait(store: Store, waited_s: float, error: ThreadBusyError) -> Plan[float]:
+    """Wait a little. The reply is how long that comes to in all; if it is too long, the error is raised."""
+    if waited_s >= store.settings.timeouts.busy.total_seconds():
+        raise error
+    yield Pause(_PAUSE_S)
+    return waited_s + _PAUSE_S
 
 
 def _find_origin(store: Store, life: Life, thread_id: str, token: str) -> Plan[tuple[FoundOrigin, str]]:
@@ -182,6 +185,14 @@ def _find_origin(store: Store, life: Life, thread_id: str, token: str) -> Plan[t
 def _busy(thread_id: str) -> ThreadBusyError:
     return ThreadBusyError(
         f"thread {thread_id!r}: a prune, copy or delete held it for too long; nothing was stored, try again"
+    )
+
+
+def _lost_races(thread_id: str) -> ThreadBusyError:
+    return ThreadBusyError(
+        f"thread {thread_id!r}: each time that Postgres was asked for it, others read it back into Redis and evicted it "
+        "again before the write came; nothing was stored, try again. If nobody calls `evict`, Redis evicts what has "
+        "just been read: give it more memory, or the saver a longer hot_ttl"
     )
 
 

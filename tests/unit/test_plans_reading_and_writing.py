@@ -214,6 +214,17 @@ def test_write_waits_for_a_structural_operation_but_not_for_ever() -> None:
         play(put(STORE, life), [*closed * 1501, ("put", [b"closed", 30_000])])
 
 
+def test_write_goes_on_when_the_thread_is_read_back_and_evicted_under_it_but_not_for_ever() -> None:
+    life = Life("life", confirmed=True)
+    origin = Origin("life", "7.op", pinned=False)
+    asked: list[tuple[str, Any]] = [("put", [b"origin", b"token"]), ("adopt", origin)]
+    again: list[tuple[str, Any]] = [("put", [b"origin", b"token"]), ("pause", None), ("adopt", origin)]
+    stored = ("put", [b"ok", b"life", b"c", b"run"])
+    assert play(put(STORE, life), [*asked, *again * 20, stored]).result.state == "c"
+    with pytest.raises(ThreadBusyError, match="evicted it again"):
+        play(put(STORE, life), [*asked, *again * 1501, ("put", [b"origin", b"token"])])
+
+
 def test_structural_operation_takes_its_marker_away_when_postgres_fails() -> None:
     clean = [b"thread", b"life", b"c", b"3.op", 3, 3, 0, b"age", 0, 0, 0, b"run"]
     with pytest.raises(ColdTierError):
