@@ -21,7 +21,8 @@ local ns, id, frame = ARGV[20], ARGV[21], ARGV[23]
 local head = header(frame)
 local n = need_ns(m, ns, head[1])
 local keys = keys_of(n[1], head[4])
-local absent, derived = {}, {}
+local absent, derived, position_of = {}, {}, {}
+for position, key in ipairs(keys) do position_of[key] = position - 1 end
 for _, position in ipairs(open(ARGV[24])) do
   if tally(keys[position + 1])[1] == 0 then absent[#absent + 1] = position end
 end
@@ -33,10 +34,7 @@ for i = 25, #ARGV, 3 do
     if base and tag_of(base) == tag then
       derived[i] = {base_bk, base, items}
     else
-      local bk = blob_key(n[1], ARGV[i], ARGV[i + 1])
-      for position, key in ipairs(keys) do
-        if key == bk then absent[#absent + 1] = position - 1 end
-      end
+      absent[#absent + 1] = position_of[blob_key(n[1], ARGV[i], ARGV[i + 1])]
     end
   end
 end
