@@ -112,7 +112,7 @@ class Limit:
                 step = plan.send(reply)
                 assert isinstance(step, Lua), step
                 text, sha = script(step.script)
-                words = addressed(("EVALSHA", sha, len(step.keys), *step.keys, *step.args), RUN_ID)
+                words = addressed(("EVALSHA", sha, str(len(step.keys)), *step.keys, *step.args), RUN_ID)
                 reply = self._client.eval(text, *words[2:])
         except StopIteration:
             return words, reply

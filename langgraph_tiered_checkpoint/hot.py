@@ -90,7 +90,7 @@ class Hot:
         bucket = self._buckets[bucket_of(thread_id)]
         return (f"{bucket}t:{thread_id}", *[bucket + name for name in lists])
 
-    def _call(self, script: str, thread_id: str, lists: Sequence[str], *args: bytes | str | int) -> Lua:
+    def _call(self, script: str, thread_id: str, lists: Sequence[str], *args: bytes | str) -> Lua:
         return Lua(script, self._keys(thread_id, *lists), args, thread_id)
 
     # Writing
@@ -130,13 +130,13 @@ class Hot:
         origin: FoundOrigin = UNKNOWN_ORIGIN,
     ) -> Lua:
         """Store pending writes of one task, any number of them. One round trip."""
-        args: list[bytes | str | int] = [ns, checkpoint_id, task_id, "1" if interrupt else "0"]
+        args: list[bytes | str] = [ns, checkpoint_id, task_id, "1" if interrupt else "0"]
         for write in writes:
-            args += (write.idx, pack_write(write))
+            args += (str(write.idx), pack_write(write))
         return self._write("put_writes", writer, origin, args)
 
-    def _write(self, script: str, writer: Writer, origin: FoundOrigin, args: Iterable[bytes | str | int]) -> Lua:
-        head: tuple[bytes | str | int, ...] = (
+    def _write(self, script: str, writer: Writer, origin: FoundOrigin, args: Iterable[bytes | str]) -> Lua:
+        head: tuple[bytes | str, ...] = (
             writer.thread_id,
             writer.op,
             writer.incarnation,
@@ -185,7 +185,18 @@ class Hot:
         at_id, at_ns = cursor or ("", "")
         one = "0" if ns is None else "1"
         return self._call(
-            "list", thread_id, (), one, ns or "", below, at_id, at_ns, limit, "1" if values else "0", only, self._run
+            "list",
+            thread_id,
+            (),
+            one,
+            ns or "",
+            below,
+            at_id,
+            at_ns,
+            str(limit),
+            "1" if values else "0",
+            only,
+            self._run,
         )
 
     def delta(self, thread_id: str, ns: str, checkpoint_id: str, channels: Sequence[str]) -> Lua:
@@ -215,7 +226,7 @@ class Hot:
         for write in (*(stored.writes if stored else ()), *early):
             writes += (write.checkpoint_id, write.idx, write.task_id, pack_write(write))
         packed = pack_list(writes)
-        args: list[bytes | str | int] = [
+        args: list[bytes | str] = [
             thread_id,
             token,
             incarnation,
@@ -236,31 +247,37 @@ class Hot:
     # Promoting
 
     def claim(self, bucket: int, limit: int) -> Lua:
-        return Lua("claim", (self.bucket_key(bucket, "due"),), (limit, LEASE_MS, "0", 0), f"bucket {bucket:02x}")
+        return Lua(
+            "claim", (self.bucket_key(bucket, "due"),), (str(limit), str(LEASE_MS), "0", "0"), f"bucket {bucket:02x}"
+        )
 
     def due(self, bucket: int, rank: int, limit: int) -> Lua:
-        return Lua("claim", (self.bucket_key(bucket, "due"),), (limit, 0, "1", rank), f"bucket {bucket:02x}")
+        return Lua(
+            "claim", (self.bucket_key(bucket, "due"),), (str(limit), "0", "1", str(rank)), f"bucket {bucket:02x}"
+        )
 
     def peek(self, thread_id: str) -> Lua:
-        return self._call("peek", thread_id, ("due",), thread_id, LEASE_MS, self._run)
+        return self._call("peek", thread_id, ("due",), thread_id, str(LEASE_MS), self._run)
 
     def changes(self, thread_id: str, peek: Peek, after: int, most_bytes: int = PAGE_BYTES) -> Lua:
-        return self._call("changes", thread_id, (), peek.incarnation, peek.flushed, after, most_bytes, self._run)
+        return self._call(
+            "changes", thread_id, (), peek.incarnation, peek.flushed, str(after), str(most_bytes), self._run
+        )
 
     def scan(self, thread_id: str, peek: Peek, cursor: str, most_bytes: int = PAGE_BYTES) -> Lua:
         return self._call(
-            "scan", thread_id, (), peek.incarnation, peek.flushed, cursor, SCAN_FIELDS, most_bytes, self._run
+            "scan", thread_id, (), peek.incarnation, peek.flushed, cursor, str(SCAN_FIELDS), str(most_bytes), self._run
         )
 
     def ack(self, thread_id: str, incarnation: str, through: str) -> Lua:
-        keep = self._settings.hot_checkpoints or 0
+        keep = str(self._settings.hot_checkpoints or 0)
         return self._call("ack", thread_id, ("due", "parked"), thread_id, incarnation, through, self._interval_ms, keep)
 
     def trim(self, thread_id: str, incarnation: str) -> Lua:
-        return self._call("trim", thread_id, (), incarnation, self._settings.hot_checkpoints or 0)
+        return self._call("trim", thread_id, (), incarnation, str(self._settings.hot_checkpoints or 0))
 
     def park(self, thread_id: str, incarnation: str, error: str) -> Lua:
-        return self._call("park", thread_id, ("due", "parked"), thread_id, incarnation, error, 1_000, 600_000)
+        return self._call("park", thread_id, ("due", "parked"), thread_id, incarnation, error, "1000", "600000")
 
     def rebase(self, thread_id: str, incarnation: str, flushed: str, op: str, *, whole: bool, seen: str = "any") -> Lua:
         args = (thread_id, incarnation, flushed, op, self._interval_ms, "1" if whole else "0", seen)
@@ -278,13 +295,13 @@ class Hot:
     # Structural
 
     def evict(self, thread_id: str, incarnation: str, flushed: str, *, token: str = "", hold_ms: int = 0) -> Lua:
-        return self._call("evict", thread_id, ("due", "threads"), thread_id, incarnation, flushed, token, hold_ms)
+        return self._call("evict", thread_id, ("due", "threads"), thread_id, incarnation, flushed, token, str(hold_ms))
 
     def reopen(self, thread_id: str, token: str) -> Lua:
         return self._call("reopen", thread_id, (), token)
 
     def outline(self, thread_id: str, cursor: str) -> Lua:
-        return self._call("outline", thread_id, (), cursor, 500)
+        return self._call("outline", thread_id, (), cursor, "500")
 
     def drop(
         self, thread_id: str, incarnation: str, which: Iterable[tuple[str, str]], staying: Iterable[tuple[str, str]]
@@ -320,15 +337,17 @@ class Hot:
 
     def sweep(self, bucket: int, rank: int) -> Lua:
         keys = tuple(self.bucket_key(bucket, what) for what in ("threads", "due", "parked", "runs", "gone"))
-        return Lua("sweep", keys, (self.bucket_key(bucket, "t:"), rank, 200), f"bucket {bucket:02x}")
+        return Lua("sweep", keys, (self.bucket_key(bucket, "t:"), str(rank), "200"), f"bucket {bucket:02x}")
 
     def threads(self, bucket: int, rank: int, limit: int) -> Lua:
         key = self.bucket_key(bucket, "threads")
-        return Lua("names", (key,), (rank, "threads", limit, self.bucket_key(bucket, "t:")), f"bucket {bucket:02x}")
+        return Lua(
+            "names", (key,), (str(rank), "threads", str(limit), self.bucket_key(bucket, "t:")), f"bucket {bucket:02x}"
+        )
 
     def threads_of_run(self, bucket: int, run_id: str, after: str, limit: int) -> Lua:
         key = self.bucket_key(bucket, "runs")
-        return Lua("names", (key,), (run_id, "runs", limit, after), f"bucket {bucket:02x}")
+        return Lua("names", (key,), (run_id, "runs", str(limit), after), f"bucket {bucket:02x}")
 
 
 def bucket_of(thread_id: str) -> int:

@@ -29,7 +29,7 @@ MIN_VERSION: Final = (6, 2)
 _IDLE_CONNECTIONS = 64
 """Sync connections kept for reuse. More are made when more threads need them at once."""
 
-Words = tuple[bytes | str | int, ...]
+Words = tuple[bytes | str, ...]
 """One command."""
 
 Conversation = Generator[Sequence[Words], list[Any], list[Any]]
@@ -46,7 +46,7 @@ def invoke(calls: Sequence[Lua], *, one_server: bool = True) -> Conversation:
     Raises:
         redis.ResponseError: the first error among the replies.
     """
-    replies = yield [("EVALSHA", script(c.script).sha, len(c.keys), *c.keys, *c.args) for c in calls]
+    replies = yield [("EVALSHA", script(c.script).sha, str(len(c.keys)), *c.keys, *c.args) for c in calls]
     unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
     if unknown:
         for i, reply in zip(unknown, (yield list(_with_text([calls[i] for i in unknown], one_server))), strict=True):
@@ -63,7 +63,7 @@ def _with_text(calls: Sequence[Lua], one_server: bool) -> Iterator[Words]:  # no
         text, sha = script(c.script)
         known = one_server and c.script in loaded
         loaded.add(c.script)
-        yield ("EVALSHA" if known else "EVAL", sha if known else text, len(c.keys), *c.keys, *c.args)
+        yield ("EVALSHA" if known else "EVAL", sha if known else text, str(len(c.keys)), *c.keys, *c.args)
 
 
 def packed(commands: Sequence[Words], run_id: str = "") -> list[bytes]:

@@ -53,7 +53,7 @@ class Lua(NamedTuple):
     script: str
     """The name of a file in lua/, without its ending."""
     keys: tuple[str, ...]
-    args: tuple[bytes | str | int, ...]
+    args: tuple[bytes | str, ...]
     thread: str
 
 

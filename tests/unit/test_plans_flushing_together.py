@@ -130,8 +130,8 @@ def test_long_logs_are_flushed_together_a_page_of_each_at_a_time() -> None:
     )
     pages = [step.calls for step in played.steps if isinstance(step, LuaBatch) and step.calls[0].script == "changes"]
     assert [[(call.thread, *call.args[1:4]) for call in page] for page in pages] == [
-        [("a", "1.op", 1, PAGE_BYTES // 2), ("b", "1.op", 1, PAGE_BYTES // 2)],
-        [("b", "6.op", 6, PAGE_BYTES)],
+        [("a", "1.op", "1", str(PAGE_BYTES // 2)), ("b", "1.op", "1", str(PAGE_BYTES // 2))],
+        [("b", "6.op", "6", str(PAGE_BYTES))],
     ]
     both, rest = [next(step.body()).params for step in played.steps if isinstance(step, Tx)]
     assert list(both[3:5]) == [["1.op", "1.op"], ["4.op", "6.op"]]  # after the names for the lock
@@ -161,7 +161,7 @@ def test_first_copy_from_a_long_log_goes_on_as_a_flush_of_what_is_in_postgres_by
             for call in (step.calls if isinstance(step, LuaBatch) else [step])
             if isinstance(call, Lua) and call.script == "changes"
         ]
-        assert [call.args[1:3] for call in calls] == [("", 0), ("6.op", 6)]
+        assert [call.args[1:3] for call in calls] == [("", "0"), ("6.op", "6")]
 
 
 @pytest.mark.parametrize("verdict", [b"diverged", b"stale", b"gone"])

@@ -14,7 +14,8 @@ from langgraph_tiered_checkpoint.targets import ColdTarget, HotTarget
 
 
 def lua(script: str, key: str = "k", *args: bytes | str | int) -> Lua:
-    return Lua(script, (key,), args, "t1")
+    words = tuple(str(arg) if isinstance(arg, int) else arg for arg in args)
+    return Lua(script, (key,), words, "t1")
 
 
 def tx(*statements: tuple[Any, ...], timeout_ms: int | None = None) -> Tx[Any]:
