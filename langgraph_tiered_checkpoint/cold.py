@@ -223,9 +223,7 @@ class Cold(ColdReader):
         return Tx("copy", f"{source} -> {target}", partial(self._copy, source, target, target_incarnation, flushed))
 
     def _copy(self, source: str, target: str, incarnation: str, flushed: str) -> Statements[int]:
-        exists = ConfigurationError(
-            f"thread {target!r} already exists. Copy {source!r} to an id that is not in use, or delete the thread first"
-        )
+        exists = ConfigurationError(f"thread {target!r} already exists. Copy {source!r} to an id that is not in use")
         yield self._q("share", thread=source)
         [(any_source, any_target)] = yield self._q("has_rows", source=source, target=target)
         if any_target:

@@ -210,9 +210,10 @@ class ColdSchema:
         if hiding:
             tables = _listed([name for name, _ in hiding])
             raise ConfigurationError(
-                f"row-level security may hide rows of {tables}{self._where} in Postgres from the role {hiding[0][1]!r}, "
-                "and a thread whose rows are hidden looks deleted. Connect as a role that owns the tables or has BYPASSRLS, "
-                "or ALTER TABLE ... DISABLE ROW LEVEL SECURITY; `scoped` keeps tenants apart without it"
+                f"row-level security may hide rows of {tables}{self._where} in Postgres from the role "
+                f"{hiding[0][1]!r}, and a thread whose rows are hidden looks deleted. Connect as a role that owns the "
+                "tables or has BYPASSRLS, or ALTER TABLE ... DISABLE ROW LEVEL SECURITY; `scoped` keeps tenants apart "
+                "without it"
             )
 
     def _compress(self, made: set[str]) -> Statements[None]:

@@ -250,7 +250,7 @@ def _copy_base(store: Store, cold: Cold, thread_id: str, peek: Peek, fence: str)
 def _reconcile(store: Store, cold: Cold, thread_id: str, peek: Peek, *, last_chance: bool) -> Plan[None]:
     """The fence did not hold: find out what Postgres has, and acknowledge it or upload everything again."""
     answer = yield cold.status(thread_id)
-    origin = answer and answer.origin
+    origin = answer.origin if answer and answer.origin.incarnation else None
     if origin is None or origin.incarnation != peek.incarnation:
         yield from _settle_without_row(store, cold, thread_id, peek, origin)
     elif origin.flushed:
@@ -270,13 +270,15 @@ def _settle_without_row(store: Store, cold: Cold, thread_id: str, peek: Peek, or
         yield store.hot.delete(thread_id, new_id(), (peek.incarnation,))
     elif origin is not None:
         raise ColdRefusedError(
-            f"thread {thread_id!r}: Postgres holds another thread of that id (incarnation {origin.incarnation}, "
-            f"not {peek.incarnation}), left by a delete that failed. Repeat delete_thread, then try again"
+            f"thread {thread_id!r}: Postgres holds another life of that id (incarnation {origin.incarnation}; Redis "
+            f"has {peek.incarnation}). Neither was changed, and what Redis holds stays there. Find out who wrote those "
+            "rows before you give up either: a saver with another Redis or key_prefix on the same tables, which needs "
+            "a schema of its own, or the backup that Postgres was restored from"
         )
     elif peek.flushed:
         raise ColdRefusedError(
-            f"thread {thread_id!r}: its row in tiered_threads is gone although nobody deleted the thread here. "
-            "Restore the row, or delete the thread"
+            f"thread {thread_id!r}: its row in tiered_threads is gone, although nobody deleted the thread here. What "
+            "Redis holds stays there. Restore the row from a backup, and see whether the thread's other rows are there"
         )
 
 

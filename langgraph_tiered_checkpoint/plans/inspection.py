@@ -11,6 +11,7 @@ import msgpack
 from langgraph_tiered_checkpoint.cold import ColdStatus
 from langgraph_tiered_checkpoint.errors import ColdTierError
 from langgraph_tiered_checkpoint.hot import BUCKETS
+from langgraph_tiered_checkpoint.plans.comparing import change_number
 from langgraph_tiered_checkpoint.plans.store import Store
 from langgraph_tiered_checkpoint.records import ThreadStatus, TierStats
 from langgraph_tiered_checkpoint.steps import LuaBatch, Plan
@@ -66,12 +67,13 @@ def _resident(thread_id: str, reply: Sequence[Any], cold: ColdStatus | None, col
     _, packed, ttl_ms, due, memory, now_ms, lease_ms = reply
     meta = msgpack.unpackb(packed)
     due_ms = float(due) if due else None
-    in_cold = bool(meta["fl"]) if cold_error else cold is not None
+    other_life = cold is not None and cold.origin.incarnation not in ("", meta["i"])
+    in_cold = bool(meta["fl"]) if cold_error else cold is not None and not other_life
     return ThreadStatus(
         thread_id=thread_id,
         tier="both" if in_cold else "hot",
         state=_STATES[meta["s"]],  # type: ignore[arg-type]  # the three literals of ThreadStatus.state
-        why=_why(meta, ttl_ms),
+        why=_why(meta, ttl_ms) if meta["s"] != "c" else _why_clean(meta, cold, cold_error),
         incarnation=meta["i"],
         hot_checkpoints=meta["n"],
         cold_checkpoints=None if cold_error else cold.checkpoints if cold else 0,
@@ -97,10 +99,25 @@ def _why(meta: dict[str, Any], ttl_ms: int) -> str:
             return "not promoted, and kept for ever: ttl=None"
         case "d" if meta["er"]:
             return f"promoted ({meta['rs']}); its last flush failed {meta['bk']} times and will be tried again"
-        case "d":
-            return f"promoted ({meta['rs']}); it holds changes that Postgres has not committed yet"
         case _:
-            return f"promoted ({meta['rs']}); Postgres holds everything, the hot copy may lapse at any time"
+            return f"promoted ({meta['rs']}); it holds changes that Postgres has not committed yet"
+
+
+def _why_clean(meta: dict[str, Any], cold: ColdStatus | None, cold_error: str | None) -> str:
+    """What Postgres does not confirm is not claimed of it."""
+    promoted = f"promoted ({meta['rs']}); "
+    if cold_error:
+        return promoted + "Postgres has committed everything, but cannot be asked now whether it still holds it"
+    if cold is None or cold.origin.incarnation != meta["i"]:
+        return promoted + (
+            "but Postgres does not hold this life of the thread any more, though nobody deleted it here. The hot copy "
+            "may be all there is; its TTL ends it, unless it is written to"
+        )
+    if cold.origin.flushed == meta["fl"]:
+        return promoted + "Postgres holds everything, the hot copy may lapse at any time"
+    if change_number(cold.origin.flushed) > change_number(meta["fl"]):
+        return promoted + "Postgres holds later changes: they have just been flushed, or Redis has gone back in time"
+    return promoted + "Postgres has gone back in time, behind what this copy holds: evict() uploads it again"
 
 
 def _at(ms: float) -> datetime:

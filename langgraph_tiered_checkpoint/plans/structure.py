@@ -12,6 +12,7 @@ from itertools import islice
 from langgraph_tiered_checkpoint import retention
 from langgraph_tiered_checkpoint.cold import Cold
 from langgraph_tiered_checkpoint.errors import (
+    ColdRefusedError,
     ConfigurationError,
     NotPromotableError,
     ThreadBusyError,
@@ -19,11 +20,11 @@ from langgraph_tiered_checkpoint.errors import (
 )
 from langgraph_tiered_checkpoint.hot import BUCKETS
 from langgraph_tiered_checkpoint.lives import new_id
-from langgraph_tiered_checkpoint.plans.comparing import change_number
+from langgraph_tiered_checkpoint.plans.comparing import change_number, compare
 from langgraph_tiered_checkpoint.plans.flushing import ask, flush
 from langgraph_tiered_checkpoint.plans.store import Store
 from langgraph_tiered_checkpoint.records import Outline
-from langgraph_tiered_checkpoint.replies import parse_outline, parse_peek
+from langgraph_tiered_checkpoint.replies import Peek, parse_outline, parse_peek
 from langgraph_tiered_checkpoint.steps import LuaBatch, Pause, Plan
 
 Decide = Callable[[list[Outline]], set[retention.Place]]
@@ -219,27 +220,49 @@ def _runs_of(store: Store, thread_id: str) -> Plan[Iterable[str]]:
 
 def _taken(source: str, target: str) -> ConfigurationError:
     return ConfigurationError(
-        f"thread {source!r} cannot be copied to {target!r}: that thread exists. Delete it first, or choose another id"
+        f"thread {source!r} cannot be copied to {target!r}: that thread exists. Choose an id that is not in use"
     )
 
 
 def evict(store: Store, thread_id: str) -> Plan[None]:
     """Take a promoted thread out of the hot tier, flushing first. The next read brings it back.
 
+    Postgres is asked whether it holds what is about to be dropped.
+
     Raises:
         NotPromotableError: the thread is ephemeral: its hot copy is all there is.
+        ColdRefusedError: Postgres does not hold this life of the thread.
     """
-    store.need_cold("evicted", thread_id)
+    cold = store.need_cold("evicted", thread_id)
     for _ in range(_ROUNDS):
         yield from flush(store, thread_id)
         peek = parse_peek((yield store.hot.peek(thread_id)))
         if peek is not None and peek.state == "e":
             raise NotPromotableError(
-                f"thread {thread_id!r} is ephemeral: its hot copy is all there is. promote() it first, or delete it"
+                f"thread {thread_id!r} is ephemeral: its hot copy is all there is. promote() it first"
             )
+        if peek is not None and peek.state == "c" and not (yield from _in_postgres(store, cold, thread_id, peek)):
+            continue
         incarnation, flushed = (peek.incarnation, peek.flushed) if peek else ("", "")
         reply = yield store.hot.evict(thread_id, incarnation, flushed)
         if reply[0] != b"dirty":
             return
         yield Pause(_PAUSE_S)
     raise ThreadBusyError(f"thread {thread_id!r} is being written too fast to be evicted; try again")
+
+
+def _in_postgres(store: Store, cold: Cold, thread_id: str, peek: Peek) -> Plan[bool]:
+    """Whether Postgres has flushed what a clean hot copy takes to be flushed. If not, look at the hot copy again."""
+    origin = yield cold.origin(thread_id)
+    if origin is not None and (origin.incarnation, origin.flushed) == (peek.incarnation, peek.flushed):
+        return True
+    again = parse_peek((yield store.hot.peek(thread_id)))
+    if again is None or (again.incarnation, again.state, again.flushed) != (peek.incarnation, "c", peek.flushed):
+        return False
+    if origin is None or origin.incarnation != peek.incarnation:
+        raise ColdRefusedError(
+            f"thread {thread_id!r} was not evicted: Postgres does not hold it any more, though nobody deleted it here. "
+            "Restore its rows from a backup. Until then Redis has a copy; its TTL ends it, unless it is written to"
+        )
+    yield from compare(store, thread_id, peek.incarnation, peek.flushed)
+    return False

@@ -123,6 +123,14 @@ def test_a_first_read_after_eviction_is_one_round_trip_however_long_the_thread(
 
 
 @pytest.mark.usefixtures("prepared")
+def test_to_evict_a_clean_thread_costs_one_round_trip(saver: TieredSaver, idle: list[Any]) -> None:
+    put(saver, at("t"), {"a": [1]})
+    saver.promote("t")
+    with expect(idle, round_trips=1, statements=1):
+        saver.evict("t")
+
+
+@pytest.mark.usefixtures("prepared")
 def test_a_new_thread_costs_one_round_trip(saver: TieredSaver, idle: list[Any]) -> None:
     with expect(idle, round_trips=1, statements=1):
         put(saver, at("new"), {"a": [1]})

@@ -153,8 +153,8 @@ def test_outage_parks_nothing() -> None:
         )
 
 
-def test_leftover_of_a_failed_delete_is_not_written_to() -> None:
-    with pytest.raises(ColdRefusedError, match="delete_thread"):
+def test_another_life_in_postgres_is_not_written_to_and_no_delete_is_advised() -> None:
+    with pytest.raises(ColdRefusedError, match=r"incarnation other life; Redis has (?!.*delete)"):
         play(
             flushing.flush(STORE, "t"),
             [
