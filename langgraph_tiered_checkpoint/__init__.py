@@ -25,6 +25,7 @@ from langgraph_tiered_checkpoint.records import ThreadStatus, TierStats
 from langgraph_tiered_checkpoint.saver import TieredSaver
 
 if TYPE_CHECKING:
+    from langgraph_tiered_checkpoint.chat_history import TieredChatMessageHistory
     from langgraph_tiered_checkpoint.embedded import EmbeddedServers
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "ThreadDeletedError",
     "ThreadStatus",
     "TierStats",
+    "TieredChatMessageHistory",
     "TieredCheckpointError",
     "TieredSaver",
     "Timeouts",
@@ -54,9 +56,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """`EmbeddedServers` is for demos and tests; a service need not load it."""
+    """What a service may do without: embedded servers are for demos and tests, a history loads all of LangGraph."""
     if name == "EmbeddedServers":
         from langgraph_tiered_checkpoint.embedded import EmbeddedServers
 
         return EmbeddedServers
+    if name == "TieredChatMessageHistory":
+        from langgraph_tiered_checkpoint.chat_history import TieredChatMessageHistory
+
+        return TieredChatMessageHistory
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
