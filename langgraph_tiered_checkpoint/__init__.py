@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from langgraph_tiered_checkpoint.chat_history import TieredChatMessageHistory
     from langgraph_tiered_checkpoint.embedded import EmbeddedServers
 
+__version__: str
+"""The version that is installed."""
+
 __all__ = [
     "Candidate",
     "ColdRefusedError",
@@ -52,11 +55,16 @@ __all__ = [
     "TieredSaver",
     "Timeouts",
     "UnserializableError",
+    "__version__",
 ]
 
 
 def __getattr__(name: str) -> Any:
     """What a service may do without: embedded servers are for demos and tests, a history loads all of LangGraph."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("langgraph-tiered-checkpoint")
     if name == "EmbeddedServers":
         from langgraph_tiered_checkpoint.embedded import EmbeddedServers
 

@@ -1,0 +1,151 @@
+"""Commands that change something: the tables, where threads are, and whether they are there at all."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from typing import Annotated
+
+import typer
+
+from langgraph_tiered_checkpoint.cli import FAILED
+from langgraph_tiered_checkpoint.cli.access import access_of
+from langgraph_tiered_checkpoint.cli.output import progress
+from langgraph_tiered_checkpoint.errors import ColdTierError, ConfigurationError, TieredCheckpointError
+from langgraph_tiered_checkpoint.saver import TieredSaver
+
+Threads = Annotated[list[str], typer.Argument(help="Ids of threads.", show_default=False)]
+
+
+def setup(
+    ctx: typer.Context,
+    print_ddl: Annotated[bool, typer.Option("--print-ddl", help="Print the SQL for a DBA; do nothing.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Only say whether both servers are fit for use.")] = False,
+) -> None:
+    """Create or migrate the tables in Postgres, and check both servers."""
+    access = access_of(ctx)
+    if print_ddl:
+        from langgraph_tiered_checkpoint.cold_schema import ColdSchema
+
+        typer.echo(ColdSchema(access.schema).ddl(), nl=False)
+        return
+    if access.postgres is None:
+        raise ConfigurationError("setup is about Postgres: pass --postgres before the command, or set LGT_POSTGRES_URL")
+    with access.saver() as saver:
+        if check:
+            saver.explain("lgt-setup-check")  # a thread of which nothing is known asks both servers
+        else:
+            saver.setup()
+    typer.echo("both servers are fit for use", err=True)
+
+
+def worker(
+    ctx: typer.Context,
+    once: Annotated[bool, typer.Option("--once", help="Flush what is due or dirty now, and end.")] = False,
+) -> None:
+    """Flush what is dirty, until SIGTERM or Ctrl-C; then drain, and end. Any number of workers may run."""
+    access = access_of(ctx)
+    if access.postgres is None:
+        raise ConfigurationError("a worker needs Postgres: pass --postgres before the command, or set LGT_POSTGRES_URL")
+    if access.scope:
+        raise ConfigurationError("a worker flushes the threads of all tenants: leave --scope out")
+    if once:
+        with access.saver(auto_setup=True) as saver:
+            saver.flush()
+        return
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    with access.saver(promoter="embedded", auto_setup=True) as saver, saver:
+        saver.setup()
+        typer.echo("flushing; SIGTERM drains and ends", err=True)
+        stop.wait()
+        typer.echo("draining", err=True)
+
+
+def flush(
+    ctx: typer.Context,
+    thread: Annotated[str, typer.Argument(help="One thread; all without.", show_default=False)] = "",
+) -> None:
+    """Return when Postgres holds everything promoted that was written before."""
+    with access_of(ctx).saver() as saver:
+        saver.flush(thread or None)
+
+
+def promote(ctx: typer.Context, threads: Threads) -> None:
+    """Promote threads now, whatever the policy says: Postgres holds them when it returns."""
+    with access_of(ctx).saver() as saver:
+        for thread in progress("promoting", threads):
+            saver.promote(thread)
+
+
+def pin(ctx: typer.Context, threads: Threads) -> None:
+    """Promote threads, and mark them as ones to keep."""
+    with access_of(ctx).saver() as saver:
+        for thread in progress("pinning", threads):
+            saver.pin(thread)
+
+
+def unpin(ctx: typer.Context, threads: Threads) -> None:
+    """Take back the marks of `pin`. The threads stay promoted."""
+    with access_of(ctx).saver() as saver:
+        for thread in progress("unpinning", threads):
+            saver.unpin(thread)
+
+
+def evict(ctx: typer.Context, threads: Threads) -> None:
+    """Take promoted threads out of Redis, flushing them first. The next read brings them back."""
+    with access_of(ctx).saver() as saver:
+        for thread in progress("evicting", threads):
+            saver.evict(thread)
+
+
+def copy(
+    ctx: typer.Context,
+    source: Annotated[str, typer.Argument(help="The thread to copy.", show_default=False)],
+    target: Annotated[str, typer.Argument(help="An id that is free.", show_default=False)],
+) -> None:
+    """Copy a thread with its history. Exit status 1 if there is no such thread."""
+    with access_of(ctx).saver() as saver:
+        if saver.explain(source).tier is None:
+            typer.echo(f"lgt: there is no thread {source!r}", err=True)
+            raise typer.Exit(FAILED)
+        saver.copy_thread(source, target)
+
+
+def prune(ctx: typer.Context, threads: Threads) -> None:
+    """Keep only the latest checkpoint of each namespace, and what it needs."""
+    with access_of(ctx).saver() as saver:
+        for thread in progress("pruning", threads):
+            saver.prune([thread])
+
+
+def delete(
+    ctx: typer.Context,
+    threads: Threads,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+) -> None:
+    """Delete threads from both tiers, for good. Asks first; exit status 1 if one is not there."""
+    with access_of(ctx).saver() as saver:
+        present = [thread for thread in threads if _is_there(saver, thread)]
+        if present and not dry_run:
+            if not yes:
+                typer.confirm(f"Delete {len(present)} of {len(threads)} for good?", abort=True, err=True)
+            for thread in progress("deleting", present):
+                saver.delete_thread(thread)
+    if len(present) < len(threads):
+        raise typer.Exit(FAILED)
+
+
+def _is_there(saver: TieredSaver, thread: str) -> bool:
+    """Whether there is anything to delete, which is said; what cannot be read is there."""
+    try:
+        status = saver.explain(thread)
+    except (ConfigurationError, ColdTierError):
+        raise
+    except TieredCheckpointError as exc:
+        typer.echo(f"{thread}: unreadable ({exc})", err=True)
+        return True
+    typer.echo(f"{thread}: {status.state}, {status.why}", err=True)
+    return status.tier is not None
