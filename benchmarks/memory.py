@@ -20,8 +20,10 @@ THREADS = 200
 
 async def memory(world: World, results: Results, profile: Profile) -> None:
     """Python's own allocations that are left after many threads were written and read."""
-    settings = {"remembered_bytes": BOUND, "promotion": Promotion.never()}
-    async with TieredSaver.from_urls(world.redis_url, world.database(), **settings) as saver:
+    never = Promotion.never()
+    async with TieredSaver.from_urls(
+        world.redis_url, world.database(), remembered_bytes=BOUND, promotion=never
+    ) as saver:
         await _visit(saver, "first")
         gc.collect()
         tracemalloc.start()

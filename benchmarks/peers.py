@@ -182,7 +182,11 @@ async def _redis(world: World, sessions: int) -> AsyncIterator[Saver]:
 
 
 def _tiered(*, plain_pool: bool = False, **settings: Any) -> Opener:
-    chosen = {"promotion": Promotion.never(), "ttl": timedelta(hours=1), "promoter": "external"} | settings
+    chosen: dict[str, Any] = {
+        "promotion": Promotion.never(),
+        "ttl": timedelta(hours=1),
+        "promoter": "external",
+    } | settings
 
     @asynccontextmanager
     async def opened(world: World, sessions: int) -> AsyncIterator[Saver]:

