@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
+from queue import Empty, SimpleQueue
 
 from langgraph_tiered_checkpoint.errors import TieredCheckpointError
 from langgraph_tiered_checkpoint.hot import BUCKETS
@@ -33,6 +36,9 @@ class Promoter:
 
     Starts with the first dirty thread, or with `start`. Any number of promoters may serve one store: a lease
     spreads the work, and the fence in Postgres keeps it right. After `fork` the child starts one of its own.
+
+    What callers wait for here is entered and left in one step of the interpreter, so an exception out of a signal
+    handler leaves nothing locked.
     """
 
     def __init__(self, store: Store, run: Callable[[Plan[object]], object], *, embedded: bool) -> None:
@@ -40,12 +46,13 @@ class Promoter:
         self._run = run
         self._interval_s = store.settings.flush_interval.total_seconds()
         self._enabled = embedded and store.cold is not None
-        self._forget()
+        self.start_afresh()
+        _all.add(self)
 
-    def _forget(self) -> None:
-        """A state of rest: nothing noticed, no thread running."""
-        self._pid = os.getpid()
-        self._wake = threading.Condition()
+    def start_afresh(self) -> None:
+        """Come to rest: nothing noticed, no thread running. What a forked child has of the others is left alone."""
+        self._lock = threading.RLock()
+        self._wake: SimpleQueue[None] = SimpleQueue()
         self._noticed: dict[str, float] = {}
         self._thread: threading.Thread | None = None
         self._stopping = False
@@ -53,43 +60,41 @@ class Promoter:
 
     def notice(self, thread_id: str, *, due: bool) -> None:
         """A write of this process has left the thread dirty; if it is not due soon, a sweep will find it when it is."""
-        if not self._enabled:
+        if not self._enabled or ((thread_id in self._noticed or not due) and self._runs()):
             return
-        if self._pid != os.getpid():
-            self._forget()
-        if thread_id in self._noticed or (self._thread is not None and not due):
-            return
-        with self._wake:
+        with self._lock:
             if due:
                 self._noticed[thread_id] = time.monotonic() + self._interval_s
-            if self._thread is None:
-                self._start()
+            if not self._runs():
+                self.start()
             elif len(self._noticed) == 1:
-                self._wake.notify()
+                self._wake.put(None)
 
     def start(self) -> None:
         """Begin to sweep for what other processes left, without waiting for a write."""
-        if self._enabled:
-            with self._wake:
-                if self._thread is None:
-                    self._start()
+        if not self._enabled:
+            return
+        with self._lock:
+            if not self._runs():
+                self._stopping = False
+                self._thread = threading.Thread(target=self._loop, name="lgt-promoter", daemon=True)
+                self._thread.start()
 
-    def _start(self) -> None:
-        self._stopping = False
-        self._thread = threading.Thread(target=self._loop, name="lgt-promoter", daemon=True)
-        self._thread.start()
+    def _runs(self) -> bool:
+        """Whether there is a loop; one whose start was cut off is none."""
+        thread = self._thread
+        return thread is not None and thread.is_alive()
 
     def close(self, drain_s: float) -> None:
         """Stop, flushing what was noticed for at most `drain_s`. What is left stays dirty, for anyone to take up."""
-        if self._pid != os.getpid():
-            return
-        with self._wake:
+        with self._lock:
             thread, self._thread, self._stopping = self._thread, None, True
-            self._wake.notify()
+            self._wake.put(None)
         if thread is None or thread is threading.current_thread():
             return
         deadline = time.monotonic() + drain_s
-        thread.join(drain_s)
+        if thread.is_alive():
+            thread.join(drain_s)
         left = list(self._noticed)
         for start in range(0, len(left), AT_ONCE):
             if time.monotonic() >= deadline or not self._flush(left[start : start + AT_ONCE]):
@@ -97,18 +102,16 @@ class Promoter:
 
     def _loop(self) -> None:
         next_sweep = time.monotonic()
-        while True:
-            with self._wake:
-                if self._stopping:
-                    return
-                now = time.monotonic()
+        while not self._stopping:
+            now = time.monotonic()
+            with self._lock:
                 ready = list(islice((t for t, due in self._noticed.items() if due <= now), AT_ONCE))
-                if not ready and now < next_sweep:
-                    first = min(self._noticed.values(), default=next_sweep)
-                    self._wake.wait(max(0.0, min(first, next_sweep) - now))
-                    continue
                 for thread_id in ready:
                     del self._noticed[thread_id]
+                first = next_sweep if ready else min(self._noticed.values(), default=next_sweep)
+            if not ready and now < next_sweep:
+                self._nap(min(first, next_sweep) - now)
+                continue
             well = not ready or self._flush(ready)
             if well and time.monotonic() >= next_sweep:
                 next_sweep = time.monotonic() + SWEEP_S
@@ -116,12 +119,19 @@ class Promoter:
             if not well:
                 next_sweep = self._back_off(ready, next_sweep)
 
+    def _nap(self, seconds: float) -> None:
+        """Sleep until something was noticed, or `close` was called."""
+        with contextlib.suppress(Empty):
+            self._wake.get(timeout=max(0.0, seconds))
+
     def _back_off(self, ready: Iterable[str], next_sweep: float) -> float:
         """Leave a tier that is out alone for a while; what other processes have left comes first afterwards."""
-        with self._wake:
+        with self._lock:
             for thread_id in ready:
                 self._noticed.setdefault(thread_id, 0.0)
-            self._wake.wait_for(lambda: self._stopping, self._backoff_s)
+        until = time.monotonic() + self._backoff_s
+        while not self._stopping and (left_s := until - time.monotonic()) > 0:
+            self._nap(left_s)
         return min(next_sweep, time.monotonic())
 
     def _flush(self, thread_ids: Sequence[str]) -> bool:
@@ -157,3 +167,15 @@ class Promoter:
                 self._flush_many(names)
         if not self._stopping:
             self._run(sweep(self._store))
+
+
+_all: weakref.WeakSet[Promoter] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for promoter in list(_all):
+        promoter.start_afresh()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -6,6 +6,7 @@ import asyncio
 import multiprocessing
 import os
 import random
+import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -174,6 +175,44 @@ def test_promoter_of_a_forked_child_flushes_what_the_child_writes(
     wait_until(lambda: saver.explain("of the parent").state == "clean", "the parent's promoter")
     loop.run_until_complete(saver.aclose())
     loop.close()
+
+
+def test_forked_child_that_enters_the_saver_flushes_what_others_left(
+    saver: TieredSaver, make_saver: MakeSaver, redis_url: str, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a pre-fork server, though the parent has a promoter, and a thread of it was just telling it something."""
+    monkeypatch.setattr(promoter, "SWEEP_S", 3_600)
+    for step in range(1, 4):
+        put(saver, at("of the parent"), {"n": step}, step)
+    wait_until(lambda: saver.explain("of the parent").state == "clean", "the parent's promoter")
+    other: TieredSaver = make_saver(redis_url, postgres_url, promoter="external", promotion=Promotion(checkpoints=1))
+    put(other, at("left"), {"n": 1})
+    held, forked = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with saver._promoter._lock:
+            held.set()
+            forked.wait()
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            signal.alarm(60)
+            monkeypatch.setattr(promoter, "SWEEP_S", 0.1)
+            with saver:
+                wait_until(lambda: saver.explain("left").state == "clean", "the child's promoter")
+            code = 0
+        finally:
+            os._exit(code)
+    forked.set()
+    holder.join()
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert saver.explain("left").state == "clean"
 
 
 @pytest.mark.parametrize("savers", [1, 2])
