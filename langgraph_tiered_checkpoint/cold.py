@@ -241,7 +241,8 @@ class Cold(ColdReader):
         return int(copied)
 
 
-# One statement cannot touch a row twice, so of rows with the same key the last one stays.
+# One statement cannot touch a row twice, so of rows with the same key the last one stays; of pending writes the first
+# one, but for the special ones.
 
 
 def _checkpoint_columns(rows: Iterable[tuple[str, CheckpointRow]]) -> dict[str, list[Any] | None]:
@@ -272,9 +273,12 @@ def _blob_columns(rows: Iterable[tuple[str, BlobRow]]) -> dict[str, list[Any] | 
 
 
 def _write_columns(rows: Iterable[tuple[str, WriteRow]]) -> dict[str, list[Any] | None]:
-    unique = list(
-        {(thread, row.ns, row.checkpoint_id, row.task_id, row.idx): (thread, row) for thread, row in rows}.values()
-    )
+    by_key: dict[tuple[Any, ...], tuple[str, WriteRow]] = {}
+    for thread, row in rows:
+        key = thread, row.ns, row.checkpoint_id, row.task_id, row.idx
+        if row.idx < 0 or key not in by_key:
+            by_key[key] = thread, row
+    unique = by_key.values()
     return {
         "w_threads": [thread for thread, _ in unique] or None,
         "w_spaces": [row.ns for _, row in unique],

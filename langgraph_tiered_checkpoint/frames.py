@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import msgpack
@@ -12,6 +12,12 @@ from langgraph_tiered_checkpoint.records import BlobRow, CheckpointRow, WriteRow
 
 _HEAD = 17
 """Of a value in the hot tier: its kind and its tag."""
+
+MOST_ALONE = 500
+"""Pending writes of one call up to which each has a field of its own: a script has something to do for each field."""
+
+_BUNDLE = 1_000
+"""Pending writes in one field, at most, where there are more."""
 
 _STAND_INS = [bytes((code,)) for code in range(32) if chr(code) not in "\t\n\r"]
 """Bytes that no JSON contains: it has to escape them."""
@@ -50,10 +56,24 @@ def pack_difference(blob: BlobRow, found: Difference) -> bytes:
     return b"D" + pack_list([found.version, found.tag, items])
 
 
-def pack_write(write: WriteRow) -> bytes:
-    """The record of a pending write."""
+def pack_writes(writes: Sequence[WriteRow]) -> list[tuple[int | str, bytes]]:
+    """The records of pending writes of one task, each with its index; or, of many, with the first and the last one."""
+    if len(writes) <= MOST_ALONE:
+        return [(write.idx, _pack_write(write)) for write in writes]
+    ordinary = [write for write in writes if write.idx >= 0]
+    special: list[tuple[int | str, bytes]] = [(write.idx, _pack_write(write)) for write in writes if write.idx < 0]
+    return special + [_pack_bundle(ordinary[i : i + _BUNDLE]) for i in range(0, len(ordinary), _BUNDLE)]
+
+
+def _pack_write(write: WriteRow) -> bytes:
     head = pack_list([write.task_id, write.idx, write.channel, write.type, write.task_path])
     return head + write.data
+
+
+def _pack_bundle(writes: Sequence[WriteRow]) -> tuple[str, bytes]:
+    name = f"{writes[0].idx}-{writes[-1].idx}"
+    channels = list(dict.fromkeys(write.channel for write in writes))
+    return name, pack_list([writes[0].task_id, name, channels]) + _pack([write[3:] for write in writes])
 
 
 class Parts:
@@ -89,13 +109,25 @@ class Parts:
             depth,
         )
 
-    def write(self, ns: str, checkpoint_id: str, frame: bytes) -> WriteRow:
-        """The inverse of `pack_write`."""
-        stop = self._unpacker.tell() + len(frame)
-        self._unpacker.feed(frame)
-        task_id, idx, channel, type_, task_path = self._unpacker.unpack()
-        data = self._unpacker.read_bytes(stop - self._unpacker.tell())
-        return WriteRow(ns, checkpoint_id, task_id, idx, channel, type_, data, task_path)
+    def writes(self, ns: str, checkpoint_id: str, frames: Iterable[bytes]) -> list[WriteRow]:
+        """The inverse of `pack_writes`, of one checkpoint's pending writes in the order in which they came.
+
+        Scripts do not look into bundles, so the first write of a task and index wins here.
+        """
+        rows: list[WriteRow] = []
+        bundled = False
+        for frame in frames:
+            stop = self._unpacker.tell() + len(frame)
+            self._unpacker.feed(frame)
+            task_id, idx, *rest = self._unpacker.unpack()
+            if isinstance(idx, str):
+                bundled = True
+                rows += [WriteRow(ns, checkpoint_id, task_id, *write) for write in self._unpacker.unpack()]
+            else:
+                channel, type_, task_path = rest
+                data = self._unpacker.read_bytes(stop - self._unpacker.tell())
+                rows.append(WriteRow(ns, checkpoint_id, task_id, idx, channel, type_, data, task_path))
+        return list({(row.task_id, row.idx): row for row in reversed(rows)}.values())[::-1] if bundled else rows
 
     def blob(self, ns: str, channel: str, version: str, value: Any) -> BlobRow:
         """A value that lua/delivering.lua has given, whole or with pieces of its arena."""

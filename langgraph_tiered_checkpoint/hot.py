@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from langgraph_tiered_checkpoint.config import Settings
-from langgraph_tiered_checkpoint.frames import pack_blob, pack_frame, pack_list, pack_write
+from langgraph_tiered_checkpoint.frames import pack_blob, pack_frame, pack_list, pack_writes
 from langgraph_tiered_checkpoint.records import BlobRow, CheckpointRow, StoredCheckpoint, WriteRow
 from langgraph_tiered_checkpoint.replies import Peek
 from langgraph_tiered_checkpoint.steps import SERVER_RUN, Lua
@@ -131,8 +131,8 @@ class Hot:
     ) -> Lua:
         """Store pending writes of one task, any number of them. One round trip."""
         args: list[bytes | str] = [ns, checkpoint_id, task_id, "1" if interrupt else "0"]
-        for write in writes:
-            args += (str(write.idx), pack_write(write))
+        for idx, frame in pack_writes(writes):
+            args += (str(idx), frame)
         return self._write("put_writes", writer, origin, args)
 
     def _write(self, script: str, writer: Writer, origin: FoundOrigin, args: Iterable[bytes | str]) -> Lua:
@@ -222,9 +222,13 @@ class Hot:
         `early` are pending writes of other checkpoints: with those of this one, all from the id `since` on. `tag` is
         random, and what the values are known by afterwards.
         """
-        writes: list[Any] = []
+        of_tasks: dict[tuple[str, str], list[WriteRow]] = {}
         for write in (*(stored.writes if stored else ()), *early):
-            writes += (write.checkpoint_id, write.idx, write.task_id, pack_write(write))
+            of_tasks.setdefault((write.checkpoint_id, write.task_id), []).append(write)
+        writes: list[Any] = []
+        for (of_checkpoint, task_id), rows in of_tasks.items():
+            for idx, frame in pack_writes(rows):
+                writes += (of_checkpoint, idx, task_id, frame)
         packed = pack_list(writes)
         args: list[bytes | str] = [
             thread_id,

@@ -128,7 +128,7 @@ def _record(reply: Sequence[Any], given: Parts) -> StoredCheckpoint:
         for (channel, version), value in zip(row.refs, values, strict=False)
         if value is not None
     ]
-    return StoredCheckpoint(row, blobs, [given.write(row.ns, row.checkpoint_id, w) for w in writes])
+    return StoredCheckpoint(row, blobs, given.writes(row.ns, row.checkpoint_id, writes))
 
 
 def parse_get(ns: str, checkpoint_id: str, reply: Sequence[Any], known: Mapping[str, BlobRow] | None = None) -> Found:
@@ -139,7 +139,7 @@ def parse_get(ns: str, checkpoint_id: str, reply: Sequence[Any], known: Mapping[
             return Found(kind, reply[1].decode(), _record(reply[2], Parts(known)), [], "", "", 0, oldest)
         case "miss":
             given = Parts()
-            writes = [given.write(ns, checkpoint_id, w) for w in reply[2]]
+            writes = given.writes(ns, checkpoint_id, reply[2])
             return Found(kind, reply[1].decode(), None, writes, reply[3].decode(), "", 0)
         case "none":
             return Found(kind, reply[1].decode(), None, [], "", "", float(reply[2]) if len(reply) > 2 else 0)
@@ -175,14 +175,14 @@ def parse_delta(ns: str, reply: Sequence[Any]) -> Walk:
             else:
                 blob = given.blob(ns, channel_name, "", value)
                 values[channel_name] = blob.type, blob.data
-        found.append(DeltaAncestor(name, values, [given.write(ns, name, w) for w in writes]))
+        found.append(DeltaAncestor(name, values, given.writes(ns, name, writes)))
     at = cursor.decode()
     return Walk(
         kind,
         incarnation.decode(),
         found,
         at,
-        [given.write(ns, at, w) for w in cursor_writes],
+        given.writes(ns, at, cursor_writes),
         [c.decode() for c in still],
     )
 
@@ -216,8 +216,8 @@ def parse_rows(rows: Iterable[Sequence[Any]]) -> Rows:
                 ns, channel, version, value = row
                 parsed.blobs.append(given.blob(ns.decode(), channel.decode(), version.decode(), value))
             case _:
-                ns, checkpoint_id, frame = row
-                parsed.writes.append(given.write(ns.decode(), checkpoint_id.decode(), frame))
+                ns, checkpoint_id, frame, *_ = row
+                parsed.writes.extend(given.writes(ns.decode(), checkpoint_id.decode(), [frame]))
     return parsed
 
 
@@ -233,7 +233,8 @@ def parse_scan(reply: Sequence[Any]) -> tuple[str, Base] | None:
     if reply[0] != b"scan":
         return None
     _, cursor, rows, number, _, run = reply
-    return cursor.decode(), Base(parse_rows(rows), number, frozenset([run.decode()]))
+    in_order = sorted(rows, key=lambda row: row[4] if row[0] == b"w" else 0)  # bundles have the first write win
+    return cursor.decode(), Base(parse_rows(in_order), number, frozenset([run.decode()]))
 
 
 def parse_outline(entries: Iterable[Sequence[Any]]) -> list[Outline]:

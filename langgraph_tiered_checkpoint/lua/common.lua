@@ -24,7 +24,7 @@ local NOWHERE = '\244\143\191\191' -- above every id: U+10FFFF, which no id begi
 
 -- The part of a frame that scripts look at: a packed list before the bytes that only travel.
 --   checkpoint: {root id, depth, run id, refs (channel, version, ...), inline channels}
---   pending write: {task id, idx, channel}
+--   pending write: {task id, idx, channel}; many of one task, all with idx >= 0: {task id, "first-last idx", channels}
 local function header(frame)
   local _, value = cmsgpack.unpack_one(frame)
   return value

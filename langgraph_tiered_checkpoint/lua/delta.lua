@@ -30,10 +30,17 @@ for i = 3, #ARGV do
   if not open_channels[ARGV[i]] then left = left + 1 end
   open_channels[ARGV[i]] = true
 end
+local function is_open(channels)
+  if type(channels) == 'string' then return open_channels[channels] end
+  for _, channel in ipairs(channels) do
+    if open_channels[channel] then return true end
+  end
+  return false
+end
 local function of_channels(k)
   local kept = {}
   for _, frame in ipairs(writes_of(k)) do
-    if open_channels[header(frame)[3]] then kept[#kept + 1] = frame end
+    if is_open(header(frame)[3]) then kept[#kept + 1] = frame end
   end
   return kept
 end

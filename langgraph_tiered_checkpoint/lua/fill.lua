@@ -48,7 +48,7 @@ local writes, counts, places = open(ARGV[12]), {}, {}
 for i = 1, #writes, 4 do places[#places + 1] = place_field(n[1] .. ':' .. writes[i], writes[i + 1], writes[i + 2]) end
 local found = #places > 0 and hmget(places) or {}
 for i = 1, #writes, 4 do
-  local k, idx = n[1] .. ':' .. writes[i], writes[i + 1]
+  local k, special = n[1] .. ':' .. writes[i], type(writes[i + 1]) == 'number' and writes[i + 1] < 0
   if not counts[k] then
     counts[k] = tonumber(hget('y' .. k) or 0)
     if counts[k] == 0 and writes[i] ~= id and call('HEXISTS', T, 'c' .. k) == 0 then n[7] = n[7] + 1 end
@@ -57,7 +57,7 @@ for i = 1, #writes, 4 do
   if not at then
     counts[k] = counts[k] + 1
     at = counts[k]
-  elseif idx < 0 then
+  elseif special then
     at = nil
   end
   if at then

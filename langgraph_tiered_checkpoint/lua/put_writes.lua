@@ -1,5 +1,6 @@
 -- put_writes: store pending writes of one task. They may arrive before their checkpoint.
--- The first write of a (task, idx) wins for idx >= 0, the last one for idx < 0.
+-- The first write of a (task, idx) wins for idx >= 0, the last one for idx < 0. Of many at once, the first and the last
+-- idx are together in place of one: whoever reads them sees to the rest (Parts.writes in frames.py).
 --
 -- KEYS, ARGV[1..21]: see write.lua
 -- ARGV[22] task id  [23] "1" if the writes hold an interrupt  [24...] idx, frame, ...
@@ -9,6 +10,7 @@
 -- include: values
 -- include: storing
 -- include: write
+local MINUS = 45
 local now = now_ms()
 local m, refused = admit(now)
 if not m then return refused end
@@ -22,13 +24,13 @@ local had = hget('y' .. k)
 local count = tonumber(had or 0)
 local what = {OP, 'w', k}
 for i = 1, #keys do
-  local idx, frame = tonumber(ARGV[22 + 2 * i]), ARGV[23 + 2 * i]
+  local special, frame = string.byte(ARGV[22 + 2 * i]) == MINUS, ARGV[23 + 2 * i]
   local at = seen[keys[i]] or places[i]
   if not at then
     count = count + 1
     at = count
     add(keys[i], at)
-  elseif idx >= 0 then
+  elseif not special then
     at = nil
   end
   if at then

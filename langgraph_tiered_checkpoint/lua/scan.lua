@@ -5,7 +5,7 @@
 -- ARGV[1] incarnation  [2] change id that was flushed, as the caller saw it  [3] cursor, "0" first  [4] fields and
 --     [5] bytes after which to stop, about
 -- Reply: {"scan", next cursor, rows as in changes.lua, last change number, state, run id of the server}, {"gone"} also if
---     it is not for Postgres: see `for_postgres`
+--     it is not for Postgres: see `for_postgres`; the row of a pending write has its ordinal, last
 -- include: common
 -- include: run
 -- include: values
@@ -32,7 +32,8 @@ repeat
       size = size + bytes
     elseif kind == 'w' then
       local num, tail = split(rest)
-      rows[#rows + 1] = {'w', name_of(num), string.match(tail, '^(.*)%z%d+$'), value}
+      local id, ordinal = string.match(tail, '^(.*)%z(%d+)$')
+      rows[#rows + 1] = {'w', name_of(num), id, value, tonumber(ordinal)}
       size = size + #value
     end
   end

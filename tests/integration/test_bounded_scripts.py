@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 import redis
-from homes import at, make_checkpoint, put
+from homes import at, make_checkpoint, put, settle
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.memory import InMemorySaver
 from stepping import Stepped
 from turns import Counted, count_turns
 
@@ -50,3 +52,85 @@ def test_put_of_many_differences_costs_as_many_steps_as_channels(
     few, many = turns(50), turns(500)
     assert few.reply[0] == many.reply[0] == (b"missing" if held == "lost" else b"ok")
     assert many.turns < 12 * few.turns
+
+
+def script_of(saver: TieredSaver, plan: Any, name: str) -> Lua:
+    return next_script(Stepped(saver, plan).stop_before(name))
+
+
+def many(count: int, first: int = 0) -> list[tuple[str, Any]]:
+    return [(f"channel {n % 7}", n) for n in range(first, first + count)]
+
+
+def pending(saver: TieredSaver, config: RunnableConfig) -> list[tuple[str, Any]]:
+    found = saver.get_tuple(config)
+    assert found is not None
+    return [(channel, value) for _, channel, value in found.pending_writes or ()]
+
+
+def test_many_writes_are_stored_read_and_dropped_in_few_steps(saver: TieredSaver, redis_client: redis.Redis) -> None:
+    config = put(saver, at("t"), {"n": 1})
+    saver.put_writes(config, many(20_000), "task")
+    assert pending(saver, config) == many(20_000)
+    requests = saver._requests
+    for plan, name in (
+        (requests.put_writes(config, many(20_000), "other", ""), "put_writes"),
+        (requests.get_tuple(config), "get"),
+        (requests.get_delta_channel_history(put(saver, config, {"n": 2}, 2), ["channel 1"]), "delta"),
+        (requests.prune(["t"], "keep_latest"), "drop"),
+    ):
+        assert count_turns(redis_client, script_of(saver, plan, name)).turns < 500, name
+
+
+def test_many_writes_are_filled_in_in_few_steps(saver: TieredSaver, redis_client: redis.Redis) -> None:
+    config = put(saver, at("t"), {"n": 1})
+    saver.put_writes(config, many(20_000), "task")
+    saver.promote("t")
+    saver.evict("t")
+    fill = script_of(saver, saver._requests.get_tuple(at("t")), "fill")
+    assert count_turns(redis_client, fill).turns < 500
+    assert pending(saver, config) == many(20_000)
+
+
+@pytest.mark.parametrize("home", ["ephemeral", "promoted", "evicted"])
+def test_first_of_many_writes_wins_and_the_last_special_one(saver: TieredSaver, home: str) -> None:
+    """However the calls overlap: each write is decided on by itself, as by the in-memory saver."""
+    yardstick = InMemorySaver()
+    made = make_checkpoint({"n": 1})
+    metadata: Any = {"source": "loop", "step": 1, "parents": {}}
+    config = at("t", checkpoint_id=made["id"])
+    for each in (yardstick, saver):
+        each.put(at("t"), made, metadata, made["channel_versions"])
+        if each is saver and home == "promoted":
+            saver.promote("t")
+        for writes in (
+            many(3, 500),
+            [("__error__", "first"), *many(1_800)],
+            many(2_600, 7),
+            [("__error__", "last"), *many(40, 90_000)],
+        ):
+            each.put_writes(config, writes, "task")
+            each.put_writes(config, many(2), "other")
+    if home != "ephemeral":
+        settle(saver, "t", home)
+    found = yardstick.get_tuple(config)
+    assert found is not None
+    expected = [(channel, value) for task, channel, value in found.pending_writes or () if task == "task"]
+    got = saver.get_tuple(config)
+    assert got is not None
+    assert sorted(map(str, [(c, v) for t, c, v in got.pending_writes or () if t == "task"])) == sorted(
+        map(str, expected)
+    )
+
+
+def test_call_with_many_writes_that_is_repeated_stores_nothing_twice(
+    saver: TieredSaver, redis_client: redis.Redis
+) -> None:
+    config = put(saver, at("t"), {"n": 1})
+    stepped = Stepped(saver, saver._requests.put_writes(config, many(3_000), "task", ""))
+    stepped.repeat()
+    [key] = redis_client.scan_iter("*:t:t")
+    before = redis_client.hlen(key)
+    stepped.finish()
+    assert redis_client.hlen(key) == before
+    assert pending(saver, config) == many(3_000)
