@@ -45,7 +45,8 @@ def test_commands_are_of_text_and_bytes_only(
 
     def recorded(command: tuple[Any, ...]) -> bytes:
         words.extend(command)
-        return pack(command)
+        packed: bytes = pack(command)
+        return packed
 
     monkeypatch.setattr(hiredis, "pack_command", recorded)
     promotion = Promotion(checkpoints=3, before_expiry=True)
