@@ -13,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from benchmarks.agent import agent
 from benchmarks.conversation import conversation
 from benchmarks.crowd import crowd
 from benchmarks.flushing import flushing
@@ -30,6 +31,7 @@ from benchmarks.world import World, world
 
 WORKLOADS: dict[str, Callable[[World, Results, Profile], Awaitable[None]]] = {
     "operations": operations,
+    "agent": agent,
     "sessions": sessions,
     "crowd": crowd,
     "runs": runs,

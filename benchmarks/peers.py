@@ -224,6 +224,7 @@ OPENERS: dict[str, Opener] = {
     "TieredSaver, promoted": _tiered(promotion=Promotion(checkpoints=1), promoter="embedded"),
     "TieredSaver, no TTL": _tiered(ttl=None),
     "TieredSaver, no refresh": _tiered(refresh_on_read=False),
+    "TieredSaver, whole values": _tiered(remembered_bytes=0),
     "TieredSaver, plain pool": _tiered(plain_pool=True),
 }
 """By name. "TieredSaver" alone keeps its threads ephemeral, and is async."""

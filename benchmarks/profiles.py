@@ -15,6 +15,8 @@ class Profile:
     sessions: tuple[tuple[int, int, int], ...]
     """(sessions at once, supersteps of each in a round, turns of each in a round)."""
     session_rounds: int
+    agent_rounds: int
+    """Supersteps of an agent, for each kind of state."""
     turns: tuple[int, ...]
     """Lengths of chats."""
     runs: int
@@ -37,6 +39,7 @@ FULL = Profile(
     operations=((20, 150), (200, 60)),
     sessions=((1, 50, 10), (8, 20, 4), (64, 5, 2), (512, 2, 1)),
     session_rounds=3,
+    agent_rounds=160,
     turns=(20, 200, 1000),
     runs=40,
     wire=20,
@@ -51,6 +54,7 @@ QUICK = Profile(
     operations=((20, 50), (200, 20)),
     sessions=((1, 50, 10), (64, 5, 2)),
     session_rounds=2,
+    agent_rounds=40,
     turns=(20, 200),
     runs=10,
     wire=10,

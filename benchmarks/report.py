@@ -52,6 +52,12 @@ SECTIONS = (
         "bench-operations.svg",
     ),
     (
+        "An agent's state",
+        "Ten channels or fifty, one of which changes with each superstep. The window is 20 messages of 300 characters.",
+        sections.agent_section,
+        "",
+    ),
+    (
         "Many sessions in one process",
         "Throughput, on 20 messages. A turn is a run of a graph; the operations: `put`, `put_writes`, `get_tuple`.",
         sections.sessions_section,

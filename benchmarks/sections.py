@@ -57,6 +57,27 @@ def _is_sync(peer: str) -> bool:
     return ", sync" in peer or peer == "PostgresSaver"
 
 
+def agent_section(results: Results) -> str:
+    """Against AsyncValkeySaver, by kind of state; and Redis's own time against the base."""
+    operations = ("put", "put_writes", "get_tuple", "get_tuple by id")
+    parts = []
+    for case in cases_of(results, "agent"):
+
+        def cell(peer: str, column: str, case: str = case) -> str:
+            operation, measure = (column.removesuffix(" CPU"), "cpu us") if " CPU" in column else (column, "us")
+            return times(results.ratio("agent", case, peer, "AsyncValkeySaver", f"{operation} {measure}"))
+
+        columns = [column for name in operations for column in (name, f"{name} CPU")]
+        peers = [peer for peer in peers_of(results, "agent") if results.get("agent", case, peer, "put us") is not None]
+        parts.append(markdown(f"{case}, × AsyncValkeySaver", columns, peers, cell))
+
+    def server(case: str, operation: str) -> str:
+        return times(results.ratio("agent", case, "TieredSaver", "base", f"{operation} server us"))
+
+    title = "Redis's own time, × a script of one HSET and PEXPIRE, or of one HMGET, of the same bytes"
+    return together(*parts, markdown(title, operations, cases_of(results, "agent"), server))
+
+
 def sessions_section(results: Results) -> str:
     """Throughput against memory, by number of sessions."""
     parts = []

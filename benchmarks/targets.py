@@ -38,7 +38,17 @@ def targets(results: Results) -> list[Target]:
     """All of them, in order."""
     return [
         target
-        for part in (_operations, _sessions, _promotion, _flushing, _histories, _conversation, _memory, _startup)
+        for part in (
+            _operations,
+            _agent,
+            _sessions,
+            _promotion,
+            _flushing,
+            _histories,
+            _conversation,
+            _memory,
+            _startup,
+        )
         for target in part(results)
     ]
 
@@ -53,6 +63,32 @@ def _operations(results: Results) -> Iterator[Target]:
                 yield _timed(results, 1, claim, (case, peer, base, operation), 1.25, storing)
         compared = (case, "TieredSaver", "InMemorySaver", "get_tuple")
         yield _timed(results, 1, f"get_tuple, {case} / InMemorySaver", compared, 1.25, "limit")
+
+
+def _agent(results: Results) -> Iterator[Target]:
+    whole, many = "window of messages, whole", "small value, 50 channels"
+    for case, operation, bound in (
+        (whole, "put", 3),
+        ("window of messages", "put", 4),
+        ("small value", "put_writes", 3),
+        ("small value", "get_tuple", 2.5),
+    ):
+        ratio = results.ratio("agent", case, "TieredSaver", "base", f"{operation} server us")
+        yield Target(10, f"{case}: Redis's own time for {operation} / its commands alone", ratio, bound, "at most")
+    ours = [results.get("agent", case, "TieredSaver", "put server us") for case in (many, "small value")]
+    growth = ours[0] / ours[1] if ours[0] and ours[1] else None
+    yield Target(10, "small value: Redis's own time for put, 50 channels / 10", growth, 1.1, "at most")
+    for case, operation, bound in (
+        ("window of messages", "put", 0.75),
+        ("small value", "put", 0.7),
+        ("window of messages", "get_tuple", 0.6),
+        ("window of messages", "get_tuple by id", 0.6),
+    ):
+        wall, cpu = (
+            results.ratio("agent", case, "TieredSaver", "AsyncValkeySaver", f"{operation} {unit}")
+            for unit in ("us", "cpu us")
+        )
+        yield Target(10, f"{case}: {operation} / AsyncValkeySaver", wall, bound, "at most", cpu)
 
 
 def _timed(
@@ -172,3 +208,6 @@ def _startup(results: Results) -> Iterator[Target]:
     base = "langgraph.checkpoint.base, redis and psycopg"
     ratio = results.ratio("startup", "import", "langgraph_tiered_checkpoint", base, "import cpu ms")
     yield Target(9, f"import / import of {base}", ratio, 1.2, "at most")
+
+
+PARTS = (_operations, _agent, _sessions, _promotion, _flushing, _histories, _conversation, _memory, _startup)
