@@ -2,7 +2,8 @@
 
 The JSON of a checkpoint is what `langgraph-checkpoint-postgres` stores: primitives of `channel_values` inline,
 everything else in blobs keyed by channel and version. A value is inline only if Postgres' `jsonb` gives it back
-exactly; other values, and all values under an `EncryptedSerializer`, go to blobs.
+exactly, and only under LangGraph's plain serde: any other one may be there to keep the value from being read, so that
+all its values go to blobs.
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.serde.types import INTERRUPT, TASKS, _DeltaSnapshot
 
-from langgraph_tiered_checkpoint.arguments import wrong
-from langgraph_tiered_checkpoint.errors import InvalidThreadError, UnserializableError
+from langgraph_tiered_checkpoint.arguments import check_flag, wrong
+from langgraph_tiered_checkpoint.errors import ConfigurationError, InvalidThreadError, UnserializableError
 from langgraph_tiered_checkpoint.ids import CheckpointKey
 from langgraph_tiered_checkpoint.jsonb import exact_in_json, inlines, projection
 from langgraph_tiered_checkpoint.records import BlobRow, CheckpointRow, DeltaAncestor, StoredCheckpoint, Typed, WriteRow
@@ -48,9 +50,9 @@ class EncodedCheckpoint(NamedTuple):
 class Codec:
     """Encodes with one serde. Cheap to make; holds no state of its own."""
 
-    def __init__(self, serde: SerializerProtocol) -> None:
+    def __init__(self, serde: SerializerProtocol, *, inline: bool | None = None) -> None:
         self.serde = serde
-        self._inline = not isinstance(serde, EncryptedSerializer)
+        self._inline = type(serde) is JsonPlusSerializer if inline is None else inline
 
     def encode_checkpoint(
         self,
@@ -203,12 +205,17 @@ class Codec:
         return type_, bytes(data)
 
 
-def check_serde(serde: object) -> None:
+def check_serde(serde: object, *, inline: object) -> None:
     """Make sure of what a saver is to serialize with; None stands for LangGraph's own.
 
     Raises:
-        ConfigurationError: a class in place of an instance, or something without the methods of a serializer.
+        ConfigurationError: a class in place of an instance, or something without the methods of a serializer; or values
+            are to be encrypted, and to be in clear.
     """
+    if inline is not None:
+        check_flag("inline", inline)
+    if inline and isinstance(serde, EncryptedSerializer):
+        raise ConfigurationError("inline=True would leave values in clear that the EncryptedSerializer is to encrypt")
     methods = (("dumps_typed", "loads_typed"), ("dumps", "loads"))
     fits = any(all(callable(getattr(serde, name, None)) for name in pair) for pair in methods)
     if serde is not None and (isinstance(serde, type) or not fits):

@@ -88,6 +88,7 @@ class Settings:
     hot_checkpoints: int | None = 50
     key_prefix: str = "lgt"
     schema: str | None = None
+    inline: bool | None = None
     auto_setup: bool = True
     prepare_statements: bool = True
     remembered_bytes: int = 64 * 1024 * 1024

@@ -59,6 +59,11 @@ class Requests(NamedTuple):
     on_dirty: OnDirty
     """Told the stored id of each thread that a write has left dirty, and whether it is to be flushed soon."""
 
+    @property
+    def codec(self) -> Codec:
+        """Encodes and decodes with the saver's serde."""
+        return Codec(self.serde, inline=self.store.settings.inline)
+
     def target(self, config: RunnableConfig) -> Target:
         """Read a config.
 
@@ -87,7 +92,7 @@ class Requests(NamedTuple):
         if answer.stored is None:
             return None
         self.store.predecessors.remember(at.stored_id, at.ns, answer.stored.blobs)
-        return Codec(self.serde).decode_tuple(at.thread_id, answer.stored, answer.sends)
+        return self.codec.decode_tuple(at.thread_id, answer.stored, answer.sends)
 
     def put(
         self,
@@ -97,7 +102,7 @@ class Requests(NamedTuple):
         new_versions: ChannelVersions,
     ) -> Plan[RunnableConfig]:
         at = self.target(config)
-        codec = Codec(self.serde)
+        codec = self.codec
         key = CheckpointKey.of(at.stored_id, at.ns, checkpoint["id"], at.checkpoint_id)
         encoded = codec.encode_checkpoint(config, key, checkpoint, metadata, new_versions)
         when = self.store.settings.promotion.when
@@ -127,7 +132,7 @@ class Requests(NamedTuple):
     ) -> Plan[None]:
         at = self.target(config)
         key = CheckpointKey.of(at.stored_id, at.ns, at.checkpoint_id)
-        rows = Codec(self.serde).encode_writes(key, writes, task_id, task_path)
+        rows = self.codec.encode_writes(key, writes, task_id, task_path)
         if not rows:
             return
         written = yield from writing.put_writes(
@@ -163,7 +168,7 @@ class Requests(NamedTuple):
             return {}
         at = self.target(config)
         ancestors = yield from reading.delta_history(self.store, at.stored_id, at.ns, at.checkpoint_id, channels)
-        return Codec(self.serde).decode_delta_history(channels, ancestors)
+        return self.codec.decode_delta_history(channels, ancestors)
 
     def delete_thread(self, thread_id: str) -> Plan[None]:
         stored = self.scope.stored(thread_id)
@@ -268,7 +273,7 @@ class Listing:
         limit: int | None,
     ) -> None:
         self._requests = requests
-        self._codec = Codec(requests.serde)
+        self._codec = requests.codec
         self._filter = filter_
         check_count("limit", limit, none="lists all", least=0)
         self._left = limit

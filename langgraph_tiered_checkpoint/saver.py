@@ -65,6 +65,8 @@ class TieredSaver(BaseCheckpointSaver[str]):
         key_prefix: what all keys in Redis begin with.
         schema: the Postgres schema of the tables; None for the search path's first.
         serde: the serializer; LangGraph's `JsonPlusSerializer` by default.
+        inline: store short strings, numbers, booleans and None beside the checkpoint, as plain JSON. None does so only with
+            exactly LangGraph's `JsonPlusSerializer`; True with whatever serde, which then never sees these values.
         auto_setup: create or migrate the tables with the first use of Postgres.
         prepare_statements: turn off behind a transaction pooler that does not support prepared statements.
         remembered_bytes: how much of the values that it has read or written last this process may keep, so that the
@@ -88,12 +90,13 @@ class TieredSaver(BaseCheckpointSaver[str]):
         key_prefix: str = "lgt",
         schema: str | None = None,
         serde: SerializerProtocol | None = None,
+        inline: bool | None = None,
         auto_setup: bool = True,
         prepare_statements: bool = True,
         remembered_bytes: int = 64 * 1024 * 1024,
         timeouts: Timeouts | None = None,
     ) -> None:
-        check_serde(serde)
+        check_serde(serde, inline=inline)
         super().__init__(serde=serde)
         settings = Settings(
             ttl=ttl,
@@ -106,6 +109,7 @@ class TieredSaver(BaseCheckpointSaver[str]):
             hot_checkpoints=hot_checkpoints,
             key_prefix=key_prefix,
             schema=schema,
+            inline=inline,
             auto_setup=auto_setup,
             prepare_statements=prepare_statements,
             remembered_bytes=remembered_bytes,

@@ -230,6 +230,7 @@ WRONG: dict[str, list[Any]] = {
     "schema": NO_TEXT,
     "promotion": [{}, {"checkpoints": 5}, Promotion, "never", 5],
     "timeouts": [{}, 5, timedelta(seconds=5), Timeouts],
+    "inline": [0, "yes"],
     "serde": ["json", 5, object(), JsonPlusSerializer],
 }
 

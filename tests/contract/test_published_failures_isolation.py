@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections import deque
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
@@ -16,9 +17,11 @@ import pytest
 import redis
 from homes import HOMES, at, make_checkpoint, put, settle, values_of
 from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from langgraph_tiered_checkpoint import TieredSaver
+from langgraph_tiered_checkpoint import ConfigurationError, TieredSaver
 
 HOSTILE = [
     "alice",
@@ -180,26 +183,94 @@ def test_list_honours_each_of_its_arguments(saver: TieredSaver, home: str) -> No
     assert steps(None, filter={"even": True}, limit=2) == ["sub", 6]
 
 
+ENCRYPTED = EncryptedSerializer.from_pycryptodome_aes(key=b"0123456789abcdef")
+
+
+class Rotating(SerializerProtocol):
+    """What one writes to change keys: the new one first, the old ones to read with."""
+
+    def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
+        return ENCRYPTED.dumps_typed(obj)
+
+    def loads_typed(self, data: tuple[str, bytes]) -> Any:
+        return ENCRYPTED.loads_typed(data)
+
+
+class Masking(JsonPlusSerializer):
+    """Of LangGraph's own kind, and yet not to be passed by."""
+
+    def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
+        return ENCRYPTED.dumps_typed(obj)
+
+    def loads_typed(self, data: tuple[str, bytes]) -> Any:
+        return ENCRYPTED.loads_typed(data)
+
+
+class Untyped:
+    """Of the older protocol, which LangGraph wraps."""
+
+    def dumps(self, obj: Any) -> bytes:
+        return pickle.dumps(ENCRYPTED.dumps_typed(obj))
+
+    def loads(self, data: bytes) -> Any:
+        return ENCRYPTED.loads_typed(pickle.loads(data))
+
+
+def everything_stored(redis_client: redis.Redis, postgres_url: str) -> bytes:
+    seen = b""
+    for key in redis_client.scan_iter("*"):
+        if redis_client.type(key) == b"hash":
+            seen += b"".join(value for value in redis_client.hgetall(key).values() if isinstance(value, bytes))
+    with psycopg.connect(postgres_url) as conn:
+        for table in TABLES:
+            for (row,) in conn.execute(f"SELECT to_jsonb(t)::text FROM {table} t").fetchall():
+                seen += row.encode()
+        for table in ("checkpoint_blobs", "checkpoint_writes"):
+            seen += b"".join(bytes(blob) for (blob,) in conn.execute(f"SELECT blob FROM {table}").fetchall())
+    return seen
+
+
+VALUES = {"text": "s3cret-words", "number": 8675309, "list": ["s3cret-words"]}
+
+
+@pytest.mark.parametrize(
+    "serde", [ENCRYPTED, Rotating(), Masking(), Untyped()], ids=["LangGraph's", "wrapper", "subclass", "untyped"]
+)
 def test_encrypting_serializer_leaves_nothing_in_clear(
-    redis_url: str, postgres_url: str, redis_client: redis.Redis
+    redis_url: str, postgres_url: str, redis_client: redis.Redis, serde: Any
 ) -> None:
     """Failure 22: plain strings and numbers were stored inline, beside the encrypted rest."""
-    serde = EncryptedSerializer.from_pycryptodome_aes(key=b"0123456789abcdef")
     with TieredSaver.from_urls(redis_url, postgres_url, serde=serde, promoter="external") as saver:
-        config = put(saver, at("t"), {"text": "s3cret-words", "number": 8675309, "list": ["s3cret-words"]})
+        config = put(saver, at("t"), VALUES)
         saver.put_writes(config, [("text", "s3cret-words")], "task")
-        seen = b""
-        for key in redis_client.scan_iter("*"):
-            if redis_client.type(key) == b"hash":
-                seen += b"".join(value for value in redis_client.hgetall(key).values() if isinstance(value, bytes))
+        seen = everything_stored(redis_client, postgres_url)
         saver.promote("t")
-        with psycopg.connect(postgres_url) as conn:
-            for table in TABLES:
-                for (row,) in conn.execute(f"SELECT to_jsonb(t)::text FROM {table} t").fetchall():
-                    seen += row.encode()
-            for table in ("checkpoint_blobs", "checkpoint_writes"):
-                seen += b"".join(bytes(blob) for (blob,) in conn.execute(f"SELECT blob FROM {table}").fetchall())
+        seen += everything_stored(redis_client, postgres_url)
         assert b"s3cret-words" not in seen
         assert b"8675309" not in seen
         saver.evict("t")
-        assert values_of(saver, at("t")) == {"text": "s3cret-words", "number": 8675309, "list": ["s3cret-words"]}
+        assert values_of(saver, at("t")) == VALUES
+
+
+@pytest.mark.parametrize(
+    ("serde", "inline", "expected"), [(None, None, True), (None, False, False), (Masking(), True, True)]
+)
+def test_short_values_are_inline_with_the_plain_serde_or_where_it_is_asked_for(
+    redis_url: str, postgres_url: str, redis_client: redis.Redis, serde: Any, inline: bool | None, expected: bool
+) -> None:
+    settings: dict[str, Any] = {"serde": serde, "inline": inline, "promoter": "external"}
+    with TieredSaver.from_urls(redis_url, postgres_url, **settings) as saver:
+        for clone in (saver, saver.scoped("tenant"), saver.with_allowlist([("a", "B")])):
+            put(clone, at("t"), VALUES)
+            clone.promote("t")
+            with psycopg.connect(postgres_url) as conn:
+                bodies = conn.execute("SELECT checkpoint -> 'channel_values' FROM checkpoints").fetchall()
+            assert all(("text" in body, "number" in body) == (expected, expected) for (body,) in bodies)
+            clone.evict("t")
+            assert values_of(clone, at("t")) == VALUES
+            clone.delete_thread("t")
+
+
+def test_encryption_is_not_passed_by_on_request(redis_url: str) -> None:
+    with pytest.raises(ConfigurationError, match="inline=True"):
+        TieredSaver.from_urls(redis_url, serde=ENCRYPTED, inline=True)
