@@ -21,6 +21,7 @@ from langgraph_tiered_checkpoint.errors import (
     SchemaError,
     TieredCheckpointError,
 )
+from langgraph_tiered_checkpoint.quoting import words_of
 from langgraph_tiered_checkpoint.steps import Behind, Lanes, Lua, LuaBatch, Pause, Step, Tx
 from langgraph_tiered_checkpoint.targets import ColdTarget, HotTarget
 
@@ -114,8 +115,7 @@ def cold_fault(  # noqa: C901, PLR0911 - a table
     """A fault of Postgres, or the configuration error behind it."""
     import psycopg_pool  # only its errors, and they are rare
 
-    said = exc.diag.message_primary if isinstance(exc, psycopg.Error) else None
-    text = said or " ".join(str(exc).split()) or type(exc).__name__
+    text = words_of(exc)
     at = f"{what}: Postgres at {place}"
     match exc:
         case psycopg_pool.PoolClosed():

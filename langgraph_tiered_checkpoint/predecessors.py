@@ -74,6 +74,12 @@ class Predecessors:
                 while self._bytes > self._most_bytes:
                     self._forget(next(iter(self._values)))
 
+    def forget(self, thread_id: str | None = None) -> None:
+        """Drop the values of a thread, or all: what was removed is not to stay in memory."""
+        with self._lock:
+            for key in [key for key in self._values if thread_id in (key[0], None)]:
+                self._forget(key)
+
     def _forget(self, key: tuple[str, str]) -> None:
         self._bytes -= _size(self._values.pop(key, _NOTHING))
 

@@ -160,15 +160,16 @@ class ThreadStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TierStats:
-    """What `TieredSaver.stats` says of the whole store."""
+    """What `TieredSaver.stats` says of the whole store. A saver with a scope says which threads are parked, no more."""
 
-    hot_threads: int
-    due_threads: int
-    overdue_threads: int
-    oldest_due_age: timedelta | None
-    parked_threads: tuple[str, ...]
+    hot_threads: int | None = None
+    due_threads: int | None = None
+    overdue_threads: int | None = None
+    oldest_due_age: timedelta | None = None
+    """None where nothing is due."""
+    parked_threads: tuple[str, ...] = ()
     """Threads whose last flush failed for a reason of their own; `explain` has the error."""
-    cold_threads: int | None
+    cold_threads: int | None = None
     """None without a cold tier, or while Postgres does not answer."""
     cold_error: str | None = None
     """Why Postgres could not be asked."""

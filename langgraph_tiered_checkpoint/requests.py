@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -171,9 +172,12 @@ class Requests(NamedTuple):
         return self.codec.decode_delta_history(channels, ancestors)
 
     def delete_thread(self, thread_id: str) -> Plan[None]:
-        stored = self.scope.stored(thread_id)
-        yield from structure.delete(self.store, stored)
-        lives.forget(self.store.number, stored)
+        yield from self._delete(self.scope.stored(thread_id))
+
+    def _delete(self, stored_id: str) -> Plan[None]:
+        yield from structure.delete(self.store, stored_id)
+        lives.forget(self.store.number, stored_id)
+        self.store.predecessors.forget(stored_id)
 
     def delete_for_runs(self, run_ids: Sequence[str]) -> Plan[None]:
         if isinstance(run_ids, str):
@@ -186,6 +190,7 @@ class Requests(NamedTuple):
         if wanted:
             for stored in (yield from structure.threads_of_runs(self.store, sorted(wanted), self.scope.prefix)):
                 yield from structure.delete_runs(self.store, stored, wanted)
+                self.store.predecessors.forget(stored)
 
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> Plan[None]:
         source, target = self.scope.stored(source_thread_id), self.scope.stored(target_thread_id)
@@ -199,9 +204,9 @@ class Requests(NamedTuple):
         for stored in [self.scope.stored(thread_id) for thread_id in thread_ids]:
             if strategy == "keep_latest":
                 yield from structure.prune(self.store, stored)
+                self.store.predecessors.forget(stored)
             else:
-                yield from structure.delete(self.store, stored)
-                lives.forget(self.store.number, stored)
+                yield from self._delete(stored)
 
     # Tier operations
 
@@ -227,7 +232,10 @@ class Requests(NamedTuple):
         return (yield from inspection.explain(self.store, stored, self.scope.plain(stored)))
 
     def stats(self) -> Plan[TierStats]:
-        return (yield from inspection.stats(self.store))
+        if self.scope.prefix:
+            return (yield from inspection.tenant_stats(self.store, self.scope.prefix))
+        told = yield from inspection.stats(self.store)
+        return replace(told, parked_threads=tuple(map(self.scope.plain, told.parked_threads)))
 
     def thread_ids(self, prefix: str) -> ThreadIdPages:
         return ThreadIdPages(self.store, self.scope, prefix)

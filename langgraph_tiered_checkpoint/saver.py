@@ -65,8 +65,8 @@ class TieredSaver(BaseCheckpointSaver[str]):
         key_prefix: what all keys in Redis begin with.
         schema: the Postgres schema of the tables; None for the search path's first.
         serde: the serializer; LangGraph's `JsonPlusSerializer` by default.
-        inline: store short strings, numbers, booleans and None beside the checkpoint, as plain JSON. None does so only with
-            exactly LangGraph's `JsonPlusSerializer`; True with whatever serde, which then never sees these values.
+        inline: store short strings, numbers, booleans and None beside the checkpoint, as plain JSON. None does so only
+            with exactly LangGraph's `JsonPlusSerializer`; True with any serde, which then never sees these values.
         auto_setup: create or migrate the tables with the first use of Postgres.
         prepare_statements: turn off behind a transaction pooler that does not support prepared statements.
         remembered_bytes: how much of the values that it has read or written last this process may keep, so that the
@@ -223,12 +223,13 @@ class TieredSaver(BaseCheckpointSaver[str]):
         await self.aclose()
 
     def close(self) -> None:
-        """Flush what this process dirtied, for at most `timeouts.drain`, and close the connections.
+        """Flush what this process dirtied, for at most `timeouts.drain`, close the connections, forget all values.
 
         What could not be flushed stays in Redis, without a TTL, and is flushed by the next process.
         """
         self._promoter.close(self._store.settings.timeouts.drain.total_seconds())
         self._sync.close()
+        self._store.predecessors.forget()
         if self._servers is not None:
             self._servers.close()
 
@@ -430,7 +431,7 @@ class TieredSaver(BaseCheckpointSaver[str]):
         return self._sync.run(self._requests.explain(thread_id))
 
     def stats(self) -> TierStats:
-        """Figures of the whole store."""
+        """Figures of the whole store; with a scope, the tenant's parked threads alone."""
         return self._sync.run(self._requests.stats())
 
     def thread_ids(self, prefix: str = "") -> Iterator[str]:

@@ -124,9 +124,20 @@ def _at(ms: float) -> datetime:
     return datetime.fromtimestamp(ms / 1000, tz=timezone.utc)
 
 
+def tenant_stats(store: Store, prefix: str) -> Plan[TierStats]:
+    """What of the figures is a tenant's own: one request to Redis. The others would tell of everybody's threads."""
+    replies = yield from _buckets(store)
+    names = [name.decode() for reply in replies for name in reply[4]]
+    return TierStats(parked_threads=tuple(name.removeprefix(prefix) for name in names if name.startswith(prefix)))
+
+
+def _buckets(store: Store) -> Plan[list[Any]]:
+    return (yield LuaBatch(tuple(store.hot.bucket(bucket) for bucket in range(BUCKETS))))  # type: ignore[no-any-return]
+
+
 def stats(store: Store) -> Plan[TierStats]:
     """Figures of the whole store: one request to Redis, one to Postgres."""
-    replies = yield LuaBatch(tuple(store.hot.bucket(bucket) for bucket in range(BUCKETS)))
+    replies = yield from _buckets(store)
     cold_threads, cold_error = None, None
     if store.cold is not None:
         try:

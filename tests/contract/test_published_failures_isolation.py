@@ -253,14 +253,16 @@ def test_encrypting_serializer_leaves_nothing_in_clear(
 
 
 @pytest.mark.parametrize(
-    ("serde", "inline", "expected"), [(None, None, True), (None, False, False), (Masking(), True, True)]
+    ("settings", "expected"),
+    [({}, True), ({"inline": False}, False), ({"inline": True, "serde": Masking()}, True)],
+    ids=["plain", "not asked for", "asked for"],
 )
 def test_short_values_are_inline_with_the_plain_serde_or_where_it_is_asked_for(
-    redis_url: str, postgres_url: str, redis_client: redis.Redis, serde: Any, inline: bool | None, expected: bool
+    redis_url: str, postgres_url: str, settings: dict[str, Any], *, expected: bool
 ) -> None:
-    settings: dict[str, Any] = {"serde": serde, "inline": inline, "promoter": "external"}
-    with TieredSaver.from_urls(redis_url, postgres_url, **settings) as saver:
-        for clone in (saver, saver.scoped("tenant"), saver.with_allowlist([("a", "B")])):
+    with TieredSaver.from_urls(redis_url, postgres_url, promoter="external", **settings) as saver:
+        clones: list[Any] = [saver, saver.scoped("tenant"), saver.with_allowlist([("a", "B")])]
+        for clone in clones:
             put(clone, at("t"), VALUES)
             clone.promote("t")
             with psycopg.connect(postgres_url) as conn:

@@ -41,7 +41,7 @@ def test_promoter_parks_the_thread_at_fault_and_flushes_the_others(
     others = [ledger.thread_id for ledger in ledgers if ledger.thread_id != "t3"]
     wait_until(lambda: {saver.explain(t).state for t in others} == {"clean"}, "the others")
     wait_until(lambda: saver.stats().parked_threads == ("t3",), "parking")
-    assert re.search("poison|in time", saver.explain("t3").last_error or "")
+    assert re.search("raised in refuse|in time", saver.explain("t3").last_error or "")
     with psycopg.connect(postgres_url) as admin:
         admin.execute("DROP FUNCTION refuse CASCADE")
     for ledger in ledgers:

@@ -240,7 +240,7 @@ def test_a_thread_that_postgres_refuses_does_not_keep_the_others_from_draining(
         call("flush")
     told = call("stats")
     assert (told.due_threads, told.parked_threads) == (1, ("t3",))
-    assert "poison" in call("explain", "t3").last_error
+    assert "raised in refuse" in call("explain", "t3").last_error
     for ledger in ledgers:
         ledger.check(call)
 
