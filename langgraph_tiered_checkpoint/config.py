@@ -68,6 +68,7 @@ class SaverSettings(TypedDict, total=False):
     key_prefix: str
     schema: str | None
     serde: SerializerProtocol | None
+    inline: bool | None
     auto_setup: bool
     prepare_statements: bool
     remembered_bytes: int

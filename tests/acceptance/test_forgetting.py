@@ -99,16 +99,17 @@ def test_what_a_constraint_refuses_reaches_no_message(
 def refusal(saver: TieredSaver, **metadata: Any) -> str:
     """All that is said when Postgres does not take a thread."""
     put(saver, at("t"), LONG, **metadata)
+    operations: list[Callable[[], None]] = [lambda: saver.promote("t"), lambda: saver.flush("t"), saver.flush]
     said = []
-    for operation in (lambda: saver.promote("t"), lambda: saver.flush("t"), saver.flush):
+    for operation in operations:
         with pytest.raises(TieredCheckpointError) as caught:
             operation()
-        said.append(str(caught.value))
+        said.append(caught.value)
     told = saver.explain("t")
     assert told.state == "dirty"
-    if isinstance(caught.value, FlushError):
+    if isinstance(said[-1], FlushError):
         assert told.last_error
-    return " ".join([*said, str(told)])
+    return " ".join(map(str, [*said, told]))
 
 
 def test_figures_of_a_tenant_tell_nothing_of_others(saver: TieredSaver, postgres_url: str) -> None:
