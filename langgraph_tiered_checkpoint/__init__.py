@@ -8,6 +8,7 @@ from langgraph_tiered_checkpoint.errors import (
     ColdTierError,
     ColdTimeoutError,
     ConfigurationError,
+    DamagedThreadError,
     FlushError,
     HotFullError,
     HotRefusedError,
@@ -18,6 +19,8 @@ from langgraph_tiered_checkpoint.errors import (
     ThreadBusyError,
     ThreadDeletedError,
     TieredCheckpointError,
+    UnexpectedError,
+    UnreadableValueError,
     UnserializableError,
 )
 from langgraph_tiered_checkpoint.policy import Candidate, Promotion
@@ -37,6 +40,7 @@ __all__ = [
     "ColdTierError",
     "ColdTimeoutError",
     "ConfigurationError",
+    "DamagedThreadError",
     "EmbeddedServers",
     "FlushError",
     "HotFullError",
@@ -54,6 +58,8 @@ __all__ = [
     "TieredCheckpointError",
     "TieredSaver",
     "Timeouts",
+    "UnexpectedError",
+    "UnreadableValueError",
     "UnserializableError",
     "__version__",
 ]

@@ -33,7 +33,16 @@ from langgraph_tiered_checkpoint.arguments import check_flag, wrong
 from langgraph_tiered_checkpoint.errors import ConfigurationError, InvalidThreadError, UnserializableError
 from langgraph_tiered_checkpoint.ids import CheckpointKey
 from langgraph_tiered_checkpoint.jsonb import exact_in_json, inlines, projection
-from langgraph_tiered_checkpoint.records import BlobRow, CheckpointRow, DeltaAncestor, StoredCheckpoint, Typed, WriteRow
+from langgraph_tiered_checkpoint.records import (
+    BlobRow,
+    CheckpointRow,
+    DeltaAncestor,
+    StoredCheckpoint,
+    Typed,
+    Unreadable,
+    UnreadableValue,
+    WriteRow,
+)
 
 _dump_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
@@ -140,14 +149,14 @@ class Codec:
             sends: pending sends of the parent, for checkpoints older than format v4.
         """
         row = stored.row
-        checkpoint = json.loads(row.checkpoint)
+        checkpoint = _parsed(row.checkpoint, row)
         values = checkpoint.setdefault("channel_values", {})
         for blob in stored.blobs:
             if blob.type != "empty":
-                values[blob.channel] = self.serde.loads_typed((blob.type, blob.data))
+                values[blob.channel] = self._loads((blob.type, blob.data), "channel", blob.channel, row.checkpoint_id)
         if sends:
             versions = checkpoint["channel_versions"]
-            values[TASKS] = [self.serde.loads_typed(send) for send in sends]
+            values[TASKS] = [self._loads(send, "channel", TASKS, row.checkpoint_id) for send in sends]
             versions[TASKS] = max(versions.values()) if versions else f"{1:032}.{0:016}"
         return CheckpointTuple(
             config=_config(thread_id, row.ns, row.checkpoint_id),
@@ -160,12 +169,17 @@ class Codec:
     def decode_metadata(self, row: CheckpointRow) -> CheckpointMetadata:
         """The metadata as it was put."""
         exact = row.exact_metadata
-        return cast("CheckpointMetadata", self.serde.loads_typed(exact) if exact else json.loads(row.metadata))
+        if exact:
+            return cast("CheckpointMetadata", self._loads(exact, "the metadata", "", row.checkpoint_id))
+        return cast("CheckpointMetadata", _parsed(row.metadata, row))
 
     def decode_writes(self, writes: Iterable[WriteRow]) -> list[PendingWrite]:
         """Pending writes in `writes_sort_key` order."""
         ordered = sorted(writes, key=lambda w: writes_sort_key(w.task_path, w.task_id, w.idx))
-        return [(w.task_id, w.channel, self.serde.loads_typed((w.type, w.data))) for w in ordered]
+        return [
+            (w.task_id, w.channel, self._loads((w.type, w.data), "the pending write to", w.channel, w.checkpoint_id))
+            for w in ordered
+        ]
 
     def decode_delta_history(
         self, channels: Sequence[str], ancestors: Iterable[DeltaAncestor]
@@ -179,7 +193,11 @@ class Codec:
                     collected[write[1]].append(write)
             for channel, typed in ancestor.seeds.items():
                 if channel in collected and channel not in seeds:
-                    seeds[channel] = json.loads(typed[1]) if typed[0] == "json" else self.serde.loads_typed(typed)
+                    seeds[channel] = (
+                        json.loads(typed[1])
+                        if typed[0] == "json"
+                        else self._loads(typed, "channel", channel, ancestor.checkpoint_id)
+                    )
         history: dict[str, DeltaChannelHistory] = {}
         for channel in channels:
             history[channel] = {"writes": collected[channel][::-1]}
@@ -191,6 +209,12 @@ class Codec:
         if exact_in_json(metadata):
             return _json(key, "the metadata", metadata), None
         return _dump_json(projection(metadata)).encode(), self._dumps(key, "the metadata", metadata)
+
+    def _loads(self, typed: Typed, what: str, name: str, checkpoint_id: str) -> Any:
+        try:
+            return self.serde.loads_typed(typed)
+        except Exception as exc:
+            raise UnreadableValue(f"{what} {name!r} of checkpoint {checkpoint_id!r}") from exc
 
     def _dumps(self, key: CheckpointKey, what: str, value: Any) -> Typed:
         try:
@@ -240,6 +264,17 @@ def matches(metadata: Mapping[str, Any], wanted: Mapping[str, Any] | None) -> bo
 
 def _config(thread_id: str, ns: str, checkpoint_id: str) -> RunnableConfig:
     return {"configurable": {"thread_id": thread_id, "checkpoint_ns": ns, "checkpoint_id": checkpoint_id}}
+
+
+def _parsed(text: bytes, row: CheckpointRow) -> Any:
+    """The object that a record's JSON holds."""
+    try:
+        found = json.loads(text)
+    except ValueError as exc:
+        raise Unreadable(f"checkpoint {row.checkpoint_id!r} of namespace {row.ns!r}") from exc
+    if not isinstance(found, dict):
+        raise Unreadable(f"checkpoint {row.checkpoint_id!r} of namespace {row.ns!r}")
+    return found
 
 
 def _json(key: CheckpointKey, what: str, value: Any) -> bytes:

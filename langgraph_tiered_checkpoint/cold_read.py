@@ -22,6 +22,7 @@ from langgraph_tiered_checkpoint.records import (
     Outline,
     StoredCheckpoint,
     Typed,
+    Unreadable,
     WriteRow,
 )
 from langgraph_tiered_checkpoint.steps import Statements, Tx
@@ -297,6 +298,15 @@ def describe(
     ns: str, checkpoint_id: str, parent_id: str, checkpoint_json: str, metadata_json: str, exact: Typed | None
 ) -> CheckpointRow:
     """A row of `checkpoints` as a record. Numbers keep the text that `jsonb` gives them, as versions are keys."""
+    try:
+        return _describe(ns, checkpoint_id, parent_id, checkpoint_json, metadata_json, exact)
+    except (AttributeError, LookupError, TypeError, ValueError) as exc:
+        raise Unreadable(f"checkpoint {checkpoint_id!r} of namespace {ns!r} in Postgres") from exc
+
+
+def _describe(
+    ns: str, checkpoint_id: str, parent_id: str, checkpoint_json: str, metadata_json: str, exact: Typed | None
+) -> CheckpointRow:
     checkpoint = _EXACT.decode(checkpoint_json)
     metadata = json.loads(metadata_json)
     values = checkpoint.get("channel_values") or {}

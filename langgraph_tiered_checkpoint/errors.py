@@ -32,7 +32,22 @@ class HotFullError(HotTierError):
 
 
 class HotRefusedError(HotTierError):
-    """Redis answered, and a script failed on this thread: its hash is damaged. Trying again will not help by itself."""
+    """A script failed on this thread, and no state of the server is to blame. Trying again will not help by itself.
+
+    Either a defect of this package, or something else has written under its keys. Nothing says that data is lost.
+    """
+
+
+class DamagedThreadError(TieredCheckpointError):
+    """What a tier holds of the thread was looked at and cannot be read; the message names what, and the remedy."""
+
+
+class UnreadableValueError(TieredCheckpointError):
+    """The serde cannot read a value: it was written with another serde or key, or its bytes are damaged."""
+
+
+class UnexpectedError(TieredCheckpointError):
+    """A reply, or something stored, that this package has no meaning for: a defect of it, or of what wrote it."""
 
 
 class ColdTierError(TieredCheckpointError):

@@ -7,7 +7,17 @@ import re
 import psycopg
 import redis
 from psycopg import errors as pg
-from redis.exceptions import NoPermissionError
+from redis.exceptions import (
+    AskError,
+    ClusterCrossSlotError,
+    ClusterDownError,
+    MasterDownError,
+    MovedError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    TryAgainError,
+)
 from typing_extensions import assert_never
 
 from langgraph_tiered_checkpoint.errors import (
@@ -15,18 +25,24 @@ from langgraph_tiered_checkpoint.errors import (
     ColdTierError,
     ColdTimeoutError,
     ConfigurationError,
+    DamagedThreadError,
     HotFullError,
     HotRefusedError,
     HotTierError,
     SchemaError,
     TieredCheckpointError,
+    UnexpectedError,
+    UnreadableValueError,
 )
 from langgraph_tiered_checkpoint.quoting import words_of
+from langgraph_tiered_checkpoint.records import Unreadable, UnreadableValue
 from langgraph_tiered_checkpoint.steps import Behind, Lanes, Lua, LuaBatch, Pause, Step, Tx
 from langgraph_tiered_checkpoint.targets import ColdTarget, HotTarget
 
 DRIVER_ERRORS = (redis.RedisError, psycopg.Error, OSError)
-"""What `translate` translates. Everything else that a step raises reaches the plan as it is."""
+"""What drivers raise. Everything else comes out of what is done with rows, or out of a client that fails."""
+
+GRANTS = "on the keys of the prefix, +@all -@dangerous +info is enough"
 
 _WRONG_SCHEMA = (pg.UndefinedTable, pg.UndefinedColumn, pg.UndefinedFunction, pg.InvalidSchemaName)
 _REFUSED = (
@@ -45,10 +61,29 @@ _REFUSED_LOGIN = re.compile(
     r"password authentication failed|no password supplied|(role|database) \".*\" does not exist"
 )
 
-# What Redis answers to any thread, also from inside a script; everything else that fails a script is the thread's.
-_STATE_OF_SERVER = re.compile(
-    r"\b(BUSY|CLUSTERDOWN|LOADING|MASTERDOWN|MISCONF|NOPERM|NOREPLICAS|OOM|READONLY|TRYAGAIN)\b"
+# What Redis 6.2 puts around what a command inside a script was refused with, and what later ones and Valkey do.
+_BEFORE = re.compile(
+    r"^(?:ERR )?(?:Error running script \(call to \w+\): @user_script:\d+: )?(?:@user_script: \d+: )?-?"
 )
+_AFTER = re.compile(r"\s+script: (?:\w+, )?on @user_script:\d+\.$")
+
+_CODE = re.compile(r"[A-Z]{3,}(?= |$)")
+
+# redis-py takes the code off the text where it has a class for it. Subclasses come first.
+_CLASSES: dict[type[Exception], str] = {
+    MovedError: "MOVED",
+    AskError: "ASK",
+    ClusterCrossSlotError: "CROSSSLOT",
+    MasterDownError: "MASTERDOWN",
+    ClusterDownError: "CLUSTERDOWN",
+    NoPermissionError: "NOPERM",
+    OutOfMemoryError: "OOM",
+    ReadOnlyError: "READONLY",
+    TryAgainError: "TRYAGAIN",
+}
+
+# A script that the user may run, and a command in it that it may not: Redis 6.2, and later ones.
+_DENIED = re.compile(r"^The user executing the script can't|^ACL failure in script")
 
 
 class StatementTimeoutError(psycopg.OperationalError):
@@ -57,26 +92,74 @@ class StatementTimeoutError(psycopg.OperationalError):
 
 def translate(exc: Exception, step: Step, hot: HotTarget, cold: ColdTarget | None) -> Exception:
     """What the plan gets to see instead of `exc`, which `step` raised. The caller sets the cause."""
-    if isinstance(exc, TieredCheckpointError) or not isinstance(exc, DRIVER_ERRORS):
+    if isinstance(exc, TieredCheckpointError | MemoryError):
         return exc
     match step:
         case Lua():
-            return hot_fault(exc, f"{step.script} of thread {step.thread!r}", hot.place)
+            return hot_fault(exc, said_of(step), hot.place, key=step.keys[0])
         case LuaBatch():
-            first = step.calls[0]
-            what = f"{first.script} of thread {first.thread!r} and {len(step.calls) - 1} more"
-            return hot_fault(exc, what, hot.place)
+            return hot_fault(exc, said_of(step), hot.place)
         case Tx():
-            place = cold.place if cold is not None else "nowhere"
-            return cold_fault(exc, f"{step.name} of thread {step.thread!r}", place)
+            if not isinstance(exc, DRIVER_ERRORS):
+                return misread(exc, step)
+            return cold_fault(exc, said_of(step), cold.place if cold is not None else "nowhere")
         case Pause() | Lanes() | Behind():
             return exc
         case _:
             assert_never(step)
 
 
+def said_of(step: Step) -> str:
+    """How messages call a step."""
+    match step:
+        case Lua():
+            return f"{step.script} of thread {step.thread!r}"
+        case LuaBatch():
+            first = step.calls[0]
+            return f"{first.script} of thread {first.thread!r} and {len(step.calls) - 1} more"
+        case Tx():
+            return f"{step.name} of thread {step.thread!r}"
+        case _:
+            return type(step).__name__
+
+
+def misread(exc: Exception, step: Step | None) -> TieredCheckpointError:
+    """What a plan made of the reply to `step` failed; without a step, what it made of its arguments."""
+    if step is None:
+        return ConfigurationError(f"the arguments cannot be used: {type(exc).__name__}: {exc}")
+    at = said_of(step)
+    match exc:
+        case UnreadableValue():
+            return UnreadableValueError(
+                f"{at}: the serde cannot read {exc} ({type(exc.__cause__).__name__}). It was written with another "
+                "serde or key, or its bytes are damaged. Read it with the serde that wrote it; nothing was changed"
+            )
+        case Unreadable():
+            return DamagedThreadError(
+                f"{at}: {exc} cannot be read ({type(exc.__cause__).__name__}): its bytes are damaged. explain() says "
+                "which tiers hold the thread; its other checkpoints can be read by their ids"
+            )
+        case _:
+            return UnexpectedError(
+                f"{at}: the reply makes no sense ({type(exc).__name__}: {exc}). Please report it, with what explain() "
+                "says of the thread; nothing is known to be lost"
+            )
+
+
+def code_of(exc: Exception) -> tuple[str, str]:
+    """The code of a refusal, or "", and its text, whichever server and client it comes from."""
+    text = _AFTER.sub("", _BEFORE.sub("", str(exc).strip()))
+    for kind, code in _CLASSES.items():
+        if isinstance(exc, kind):
+            return code, text.removeprefix(f"{code} ")
+    if _DENIED.match(text):
+        return "NOPERM", text
+    found = _CODE.match(text)
+    return (found[0], text[found.end() :].lstrip()) if found else ("", text)
+
+
 def hot_fault(  # noqa: PLR0911 - a table
-    exc: Exception, what: str, place: str
+    exc: Exception, what: str, place: str, key: str = ""
 ) -> TieredCheckpointError:
     """A fault of Redis, or the configuration error behind it."""
     text = str(exc) or type(exc).__name__
@@ -92,21 +175,46 @@ def hot_fault(  # noqa: PLR0911 - a table
             return HotTierError(f"{at} is still loading its data. Try again when it is up")
         case redis.ConnectionError() | OSError():
             return HotTierError(f"{at} cannot be reached ({text}). Check that it runs and that the address is right")
-        case redis.ResponseError() if "OOM command" in text or "> 'maxmemory'" in text:
+        case redis.ResponseError():
+            return _refusal(exc, at, key)
+        case redis.RedisError():
+            return HotTierError(f"{at} refused ({text})")
+        case _:  # redis-py's cluster clients, where the cluster changes under them
+            return HotTierError(f"{at}: the client failed ({type(exc).__name__}: {text}). Try again")
+
+
+def _refusal(exc: redis.ResponseError, at: str, key: str) -> TieredCheckpointError:  # noqa: PLR0911 - a table
+    """What an error reply means: a state of the server, which concerns every thread, or what it says of this one."""
+    code, text = code_of(exc)
+    match code:
+        case "OOM":
             return HotFullError(
                 f"{at} is out of memory. Raise its maxmemory, shorten ttl and hot_ttl, or lower hot_checkpoints"
             )
-        case redis.ResponseError() if "-READONLY" in text or text.startswith("READONLY"):
+        case "READONLY":
             return HotTierError(f"{at} is a replica ({text}). Point the URL at the primary, or use Sentinel")
-        case redis.ResponseError() if "user_script" in text and not _STATE_OF_SERVER.search(text):
-            return HotRefusedError(f"{at} could not run the script ({text}). The thread's hash is damaged: delete it")
-        case NoPermissionError():
-            return HotTierError(
-                f"{at} denied something to this user ({text}). Grant it; on the keys of the prefix, "
-                "+@all -@dangerous +info is enough"
+        case "NOPERM":
+            return HotTierError(f"{at} denied something to this user ({text}). Grant it: {GRANTS}")
+        case "MOVED" | "ASK" | "CROSSSLOT":
+            return ConfigurationError(f"{at} is a node of a cluster ({code} {text}). Pass a RedisCluster client")
+        case "WRONGTYPE":
+            return HotRefusedError(
+                f"{at} holds something else where this package keeps its lists ({code} {text}). Find the key of "
+                "the prefix whose TYPE is not as it should be, and who writes there; nothing is known to be lost"
+            )
+        case "LGTDAMAGED":
+            return DamagedThreadError(
+                f"{at} holds a hot copy that cannot be read: {text}. explain() says what Postgres holds of the thread. "
+                f"If that is to be kept, UNLINK {key!r} in Redis by hand: the next read takes the thread from there, "
+                "without what had not been flushed. delete_thread() removes it from both tiers"
+            )
+        case "" if text.startswith("user_script:"):
+            return HotRefusedError(
+                f"{at} could not run the script ({text}). Please report it, with what explain() says of the thread; "
+                "nothing is known to be lost"
             )
         case _:
-            return HotTierError(f"{at} refused ({text})")
+            return HotTierError(f"{at} refused ({f'{code} {text}'.strip()})")
 
 
 def cold_fault(  # noqa: C901, PLR0911 - a table

@@ -8,7 +8,7 @@ from typing import Any, cast
 import msgpack
 
 from langgraph_tiered_checkpoint.predecessors import Difference
-from langgraph_tiered_checkpoint.records import BlobRow, CheckpointRow, WriteRow
+from langgraph_tiered_checkpoint.records import BlobRow, CheckpointRow, Unreadable, WriteRow
 
 _HEAD = 17
 """Of a value in the hot tier: its kind and its tag."""
@@ -18,6 +18,9 @@ MOST_ALONE = 500
 
 _BUNDLE = 1_000
 """Pending writes in one field, at most, where there are more."""
+
+_FAULTS = (AttributeError, LookupError, TypeError, ValueError, msgpack.UnpackException)
+"""What it comes to when bytes are not what was written."""
 
 _STAND_INS = [bytes((code,)) for code in range(32) if chr(code) not in "\t\n\r"]
 """Bytes that no JSON contains: it has to escape them."""
@@ -90,24 +93,27 @@ class Parts:
 
     def checkpoint(self, ns: bytes, checkpoint_id: bytes, parent: bytes, frame: bytes) -> CheckpointRow:
         """The inverse of `pack_frame`."""
-        self._unpacker.feed(frame)
-        root, depth, run, refs, inline = self._unpacker.unpack()
-        checkpoint, metadata, exact_type, exact = self._unpacker.unpack()
-        for text, stand_in in _repeated(root, refs):
-            checkpoint = checkpoint.replace(stand_in, text)
-        return CheckpointRow(
-            ns.decode(),
-            checkpoint_id.decode(),
-            parent.decode(),
-            checkpoint,
-            metadata,
-            (exact_type, exact) if exact_type else None,
-            tuple(zip(refs[::2], refs[1::2], strict=True)),
-            tuple(inline),
-            run,
-            root,
-            depth,
-        )
+        try:
+            self._unpacker.feed(frame)
+            root, depth, run, refs, inline = self._unpacker.unpack()
+            checkpoint, metadata, exact_type, exact = self._unpacker.unpack()
+            for text, stand_in in _repeated(root, refs):
+                checkpoint = checkpoint.replace(stand_in, text)
+            return CheckpointRow(
+                ns.decode(),
+                checkpoint_id.decode(),
+                parent.decode(),
+                checkpoint,
+                metadata,
+                (exact_type, exact) if exact_type else None,
+                tuple(zip(refs[::2], refs[1::2], strict=True)),
+                tuple(inline),
+                run,
+                root,
+                depth,
+            )
+        except _FAULTS as exc:
+            raise Unreadable(f"checkpoint {_shown(checkpoint_id)} of namespace {_shown(ns)} in Redis") from exc
 
     def writes(self, ns: str, checkpoint_id: str, frames: Iterable[bytes]) -> list[WriteRow]:
         """The inverse of `pack_writes`, of one checkpoint's pending writes in the order in which they came.
@@ -116,21 +122,30 @@ class Parts:
         """
         rows: list[WriteRow] = []
         bundled = False
-        for frame in frames:
-            stop = self._unpacker.tell() + len(frame)
-            self._unpacker.feed(frame)
-            task_id, idx, *rest = self._unpacker.unpack()
-            if isinstance(idx, str):
-                bundled = True
-                rows += [WriteRow(ns, checkpoint_id, task_id, *write) for write in self._unpacker.unpack()]
-            else:
-                channel, type_, task_path = rest
-                data = self._unpacker.read_bytes(stop - self._unpacker.tell())
-                rows.append(WriteRow(ns, checkpoint_id, task_id, idx, channel, type_, data, task_path))
+        try:
+            for frame in frames:
+                stop = self._unpacker.tell() + len(frame)
+                self._unpacker.feed(frame)
+                task_id, idx, *rest = self._unpacker.unpack()
+                if isinstance(idx, str):
+                    bundled = True
+                    rows += [WriteRow(ns, checkpoint_id, task_id, *write) for write in self._unpacker.unpack()]
+                else:
+                    channel, type_, task_path = rest
+                    data = self._unpacker.read_bytes(stop - self._unpacker.tell())
+                    rows.append(WriteRow(ns, checkpoint_id, task_id, idx, channel, type_, data, task_path))
+        except _FAULTS as exc:
+            raise Unreadable(f"a pending write of checkpoint {checkpoint_id!r}, namespace {ns!r}, in Redis") from exc
         return list({(row.task_id, row.idx): row for row in reversed(rows)}.values())[::-1] if bundled else rows
 
     def blob(self, ns: str, channel: str, version: str, value: Any) -> BlobRow:
         """A value that lua/delivering.lua has given, whole or with pieces of its arena."""
+        try:
+            return self._blob(ns, channel, version, value)
+        except _FAULTS as exc:
+            raise Unreadable(f"channel {channel!r}, version {version!r}, namespace {ns!r}, in Redis") from exc
+
+    def _blob(self, ns: str, channel: str, version: str, value: Any) -> BlobRow:
         if value == 1:
             return self._known[channel]
         if isinstance(value, bytes):
@@ -160,6 +175,10 @@ class Parts:
         if begin:
             parts[0] = parts[0][begin:]
         return parts
+
+
+def _shown(text: bytes) -> str:
+    return repr(text.decode(errors="replace"))
 
 
 def _tag(value: bytes) -> str:

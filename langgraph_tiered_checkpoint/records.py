@@ -10,6 +10,14 @@ Typed = tuple[str, bytes]
 """A serialized value: the serde's type tag and its bytes."""
 
 
+class Unreadable(Exception):  # noqa: N818 - a signal to the runner, which knows of which thread
+    """What it names is stored, and cannot be read; the cause says why."""
+
+
+class UnreadableValue(Unreadable):
+    """What it names is a value, and the serde refuses it."""
+
+
 class CheckpointRow(NamedTuple):
     """One checkpoint without the values that live in blobs.
 
@@ -132,7 +140,7 @@ class ThreadStatus:
 
     thread_id: str
     tier: Literal["hot", "both", "cold"] | None
-    state: Literal["ephemeral", "dirty", "clean", "cold", "absent"]
+    state: Literal["ephemeral", "dirty", "clean", "cold", "absent", "damaged"]
     why: str
     """One sentence: why the thread is in this tier and state."""
     incarnation: str | None = None

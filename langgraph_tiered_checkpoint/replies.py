@@ -17,6 +17,38 @@ from langgraph_tiered_checkpoint.records import (
     WriteRow,
 )
 
+_KINDS = {
+    script: frozenset(kinds.encode().split())
+    for script, kinds in {
+        "ack": "clean dirty diverged stale gone",
+        "changes": "changes gone",
+        "copy_out": "thread absent moved",
+        "delete": "ok",
+        "delta": "walk none miss absent unsure moved",
+        "drop": "ok changed gone",
+        "evict": "ok dirty absent",
+        "fill": "ok skip",
+        "forget": "ok gone changed dirty",
+        "get": "hit unsure none miss absent busy moved",
+        "land": "ok taken",
+        "list": "page none absent moved",
+        "orphan": "ok gone",
+        "outline": "outline absent",
+        "park": "parked gone",
+        "peek": "thread absent",
+        "promote": "ok absent",
+        "put": "ok missing origin closed pressed moved deleted",
+        "put_writes": "ok origin closed pressed moved deleted",
+        "rebase": "ok gone changed",
+        "reopen": "ok",
+        "scan": "scan gone",
+        "status": "thread damaged marker absent",
+        "trim": "ok",
+        "vouch": "ok gone changed",
+    }.items()
+}
+"""How the replies of each script may begin. Scripts that reply otherwise are not among them."""
+
 
 class Found(NamedTuple):
     """What the hot tier knows of one checkpoint."""
@@ -118,6 +150,17 @@ class Base(NamedTuple):
     def is_of_the_time_of(self, changes: Changes) -> bool:
         """Whether Redis has not gone back in time since it was read, as far as can be told."""
         return self.runs == {changes.run} and (changes.more or changes.number >= self.number)
+
+
+def check(script: str, reply: Any) -> None:
+    """Make sure that the plans know what a script has replied: each takes what it does not look for for the rest.
+
+    Raises:
+        LookupError: they do not.
+    """
+    known = _KINDS.get(script)
+    if known and not (isinstance(reply, list) and reply and reply[0] in known):
+        raise LookupError(f"{script} replied {reply[0] if isinstance(reply, list) and reply else reply!r}")
 
 
 def _record(reply: Sequence[Any], given: Parts) -> StoredCheckpoint:

@@ -13,11 +13,12 @@ from typing_extensions import assert_never
 
 from langgraph_tiered_checkpoint.cold_schema import ColdSchema
 from langgraph_tiered_checkpoint.connections import AsyncPorts, Connections, SyncPorts
-from langgraph_tiered_checkpoint.errors import ConfigurationError
-from langgraph_tiered_checkpoint.faults import DRIVER_ERRORS, cold_fault, hot_fault, translate
+from langgraph_tiered_checkpoint.errors import ConfigurationError, TieredCheckpointError
+from langgraph_tiered_checkpoint.faults import DRIVER_ERRORS, cold_fault, hot_fault, misread, translate
 from langgraph_tiered_checkpoint.lanes import arun_at_once, run_at_once
 from langgraph_tiered_checkpoint.postgres_loop import AsyncPostgres
 from langgraph_tiered_checkpoint.postgres_ports import SyncPostgres
+from langgraph_tiered_checkpoint.replies import check
 from langgraph_tiered_checkpoint.steps import Behind, Lanes, Lua, LuaBatch, Pause, Plan, Step, Tx
 
 T = TypeVar("T")
@@ -35,22 +36,43 @@ class _Runner:
         self._connections = connections
         self._schema = schema
 
-    def _next(self, plan: Plan[Any], reply: object, fault: tuple[Exception, Step] | None) -> Step:
-        """The plan's next step, after a reply, or after what a step raised.
+    def _next(self, plan: Plan[Any], asked: Step | None, reply: object, fault: Exception | None) -> Step:
+        """The plan's next step, after the reply to what it has asked, or after the fault that this has raised.
+
+        Whatever comes out of a plan otherwise is an error of this package: what is not, is made one here.
 
         Raises:
             StopIteration: the plan has returned.
         """
-        if fault is None:
-            return plan.send(reply)
-        exc, step = fault
-        error = translate(exc, step, self._connections.hot, self._connections.cold)
-        if error is not exc:
-            error.__cause__ = exc
-        return plan.throw(error)
+        try:
+            fault = fault or _unknown(asked, reply)
+            if fault is None or asked is None:
+                return plan.send(reply)
+            error = translate(fault, asked, self._connections.hot, self._connections.cold)
+            if error is not fault:
+                error.__cause__ = fault
+            return plan.throw(error)
+        except (StopIteration, TieredCheckpointError, MemoryError):
+            raise
+        except Exception as exc:
+            raise misread(exc, asked) from exc
 
     def _no_cold_tier(self, step: Tx[Any]) -> ConfigurationError:
         return ConfigurationError(f"{step.name} of thread {step.thread!r} needs Postgres; pass a postgres_url")
+
+
+def _unknown(asked: Step | None, reply: Any) -> Exception | None:
+    """What is wrong with a reply that no plan knows, as an error of this package."""
+    try:
+        match asked:
+            case Lua():
+                check(asked.script, reply)
+            case LuaBatch():
+                for call, one in zip(asked.calls, reply, strict=True):
+                    check(call.script, one)
+    except LookupError as exc:
+        return misread(exc, asked)
+    return None
 
 
 class SyncRunner(_Runner):
@@ -63,18 +85,19 @@ class SyncRunner(_Runner):
             HotTierError, ColdTierError: a server did not answer, or refused.
             ConfigurationError: a server that cannot be used as configured.
         """
+        step: Step | None = None
         reply: object = None
-        fault: tuple[Exception, Step] | None = None
+        fault: Exception | None = None
         while True:
             try:
-                step = self._next(plan, reply, fault)
+                step = self._next(plan, step, reply, fault)
             except StopIteration as done:
                 return cast("T", done.value)
             reply = fault = None
             try:
                 reply = self._perform(step)
             except Exception as exc:  # noqa: BLE001 - the plan decides
-                fault = exc, step
+                fault = exc
             except BaseException:
                 plan.close()
                 raise
@@ -150,18 +173,19 @@ class AsyncRunner(_Runner):
             HotTierError, ColdTierError: a server did not answer, or refused.
             ConfigurationError: a server that cannot be used as configured.
         """
+        step: Step | None = None
         reply: object = None
-        fault: tuple[Exception, Step] | None = None
+        fault: Exception | None = None
         while True:
             try:
-                step = self._next(plan, reply, fault)
+                step = self._next(plan, step, reply, fault)
             except StopIteration as done:
                 return cast("T", done.value)
             reply = fault = None
             try:
                 reply = await self._perform(step)
             except Exception as exc:  # noqa: BLE001 - the plan decides
-                fault = exc, step
+                fault = exc
             except BaseException:
                 plan.close()
                 raise

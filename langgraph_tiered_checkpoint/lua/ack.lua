@@ -20,7 +20,7 @@ local number, op = string.match(ARGV[3], '^(%d+)%.(.*)$')
 number = tonumber(number)
 if number > m.fn then
   local what = hget('g' .. number)
-  if not what or open(what)[1] ~= op then return {'diverged', '0'} end
+  if not what or open(what, 'g' .. number)[1] ~= op then return {'diverged', '0'} end
 elseif number < m.fn then
   return {'stale', '0'}
 elseif ARGV[3] ~= m.fl then
@@ -33,7 +33,7 @@ local acked, late = {}, {}
 for change = m.fn + 1, number do
   acked[#acked + 1] = 'g' .. change
   local what = m.wh == 0 and hget('g' .. change)
-  what = what and open(what)
+  what = what and open(what, 'g' .. change)
   if what and what[2] == 'w' and what[3] ~= '' then late[what[3]] = true end
 end
 if #acked > 0 then hdel(acked) end
@@ -46,7 +46,7 @@ else
   call('ZADD', KEYS[2], now + tonumber(ARGV[4]), ARGV[1])
   for change = number + 1, m.ch do
     local what = hget('g' .. change)
-    what = what and open(what)
+    what = what and open(what, 'g' .. change)
     if what then late[what[3]] = nil end
   end
 end

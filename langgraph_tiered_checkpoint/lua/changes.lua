@@ -39,7 +39,7 @@ local function checkpoint(k, what)
     before = 2
     local frame = values[1]
     if frame then
-      rows[#rows + 1] = {'c', ns, id, open_link(values[2])[5], frame}
+      rows[#rows + 1] = {'c', ns, id, open_link(values[2], 'l' .. k)[5], frame}
       size = size + #frame
     end
   end
@@ -76,7 +76,7 @@ while at < m.ch and size < budget do
     i = i + 1
     local what = found[i]
     if what then
-      what = open(what)
+      what = open(what, entries[i])
       op = what[1]
       if what[2] == 'c' then checkpoint(what[3], what) else writes(what[3], what) end
     end

@@ -18,15 +18,33 @@
 --   y<k>        number of pending writes; w<k>NUL<n> one of them; k<k>NUL<idx>NUL<task> its n (an id may hold a colon)
 --   g<change>   {op, what, ...}: what a change of a promoted thread touched
 local T = KEYS[1]
-local call, pack, open = redis.call, cmsgpack.pack, cmsgpack.unpack
+local call, pack = redis.call, cmsgpack.pack
 local CHUNK = 4000
 local NOWHERE = '\244\143\191\191' -- above every id: U+10FFFF, which no id begins with
+
+-- What is stored of this thread cannot be read. The caller tells this from every other error by its first word. A NUL
+-- would end the text.
+local function damaged(what)
+  error('LGTDAMAGED ' .. string.gsub(what, '%z', ' '), 0)
+end
+
+local function unreadable(field)
+  damaged(field and 'its field "' .. field .. '" cannot be read' or 'one of its fields cannot be read')
+end
+
+-- A packed list or map. `field` says where it was found.
+local function open(packed, field)
+  local sound, value = pcall(cmsgpack.unpack, packed)
+  if not sound or type(value) ~= 'table' then unreadable(field) end
+  return value
+end
 
 -- The part of a frame that scripts look at: a packed list before the bytes that only travel.
 --   checkpoint: {root id, depth, run id, refs (channel, version, ...), inline channels}
 --   pending write: {task id, idx, channel}; many of one task, all with idx >= 0: {task id, "first-last idx", channels}
-local function header(frame)
-  local _, value = cmsgpack.unpack_one(frame)
+local function header(frame, field)
+  local sound, _, value = pcall(cmsgpack.unpack_one, frame)
+  if not sound or type(value) ~= 'table' then unreadable(field) end
   return value
 end
 
@@ -127,10 +145,20 @@ local function vouches(m, n, id)
   return m.wh == 1 or (n[6] == 1 and not less(id, n[5]))
 end
 
--- The thread's meta and its marker, at most one of which exists.
+-- The thread's meta and its marker, at most one of which exists. Either is looked at closely enough to be told from
+-- anything else.
 local function load()
-  local v = call('HMGET', T, 'm', 'x')
-  return v[1] and open(v[1]), v[2] and open(v[2])
+  local v = redis.pcall('HMGET', T, 'm', 'x')
+  if v.err then
+    if string.find(v.err, 'WRONGTYPE', 1, true) then damaged('its key holds no hash') end
+    v = call('HMGET', T, 'm', 'x') -- which fails again, in the words of the server
+  end
+  local m, x = v[1] and open(v[1], 'm'), v[2] and open(v[2], 'x')
+  if m and not (type(m.i) == 'string' and type(m.s) == 'string' and type(m.fl) == 'string' and type(m.ch) == 'number') then
+    unreadable('m')
+  end
+  if x and not tonumber(x[3]) then unreadable('x') end
+  return m, x
 end
 
 -- A fill that is under way comes to nothing: what its reader has from Postgres may be old by now.
@@ -139,14 +167,21 @@ local function end_fill(x)
 end
 
 local function load_ns(ns)
-  local v = hget('n' .. ns)
-  return v and open(v)
+  local field = 'n' .. ns
+  local v = hget(field)
+  return v and open(v, field)
+end
+
+-- The header of a checkpoint that is here.
+local function header_of(k)
+  local field = 'c' .. k
+  return header(hget(field), field)
 end
 
 local links, touched = {}, {}
 
-local function open_link(packed)
-  local l = open(packed)
+local function open_link(packed, field)
+  local l = open(packed, field)
   if not l[3] then l[3] = l[1] end
   if not l[4] then l[4] = l[2] end
   if not l[5] then l[5] = id_of(l[1]) end
@@ -154,7 +189,10 @@ local function open_link(packed)
 end
 
 local function link(k)
-  if not links[k] then links[k] = open_link(hget('l' .. k)) end
+  if not links[k] then
+    local field = 'l' .. k
+    links[k] = open_link(hget(field), field)
+  end
   return links[k]
 end
 

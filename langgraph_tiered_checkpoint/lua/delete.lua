@@ -1,4 +1,5 @@
--- delete: remove a thread from this tier for good, and remember that for ten minutes under a hash of its id.
+-- delete: remove a thread from this tier for good, and remember that for ten minutes under a hash of its id. Whatever the
+-- key holds, it goes: of a thread that cannot be read, Postgres may hold some, and knows the incarnation if it does.
 --
 -- KEYS[1] thread  [2] due  [3] threads  [4] gone  [5] parked  [6] runs
 -- ARGV[1] thread id  [2] op (random, the same when the call is repeated)  [3...] incarnations, to remove only these:
@@ -12,13 +13,18 @@ local KEPT_MS = 600000
 local TID, OP = ARGV[1], ARGV[2]
 local now = now_exactly()
 call('ZREMRANGEBYSCORE', KEYS[4], '-inf', now - KEPT_MS)
-local m = load()
+local sound, m = pcall(load)
+if not sound then m = nil end
+-- A key of another type holds nothing of the thread.
+local function is_list(key)
+  return call('TYPE', key).ok == 'zset'
+end
 local function remove_all()
   call('UNLINK', T)
-  call('ZREM', KEYS[2], TID)
-  call('ZREM', KEYS[3], TID)
-  call('ZREM', KEYS[5], TID)
-  forget_runs(KEYS[6], TID)
+  for _, list in ipairs({KEYS[2], KEYS[3], KEYS[5]}) do
+    if is_list(list) then call('ZREM', list, TID) end
+  end
+  if is_list(KEYS[6]) then forget_runs(KEYS[6], TID) end
 end
 if #ARGV > 2 then
   local here = call('ZSCORE', KEYS[4], tomb({TID, OP})) and '1' or '0' -- a repeated call says what the first one did
@@ -36,5 +42,5 @@ if call('ZSCORE', KEYS[4], tomb({TID, OP})) then return {'ok', '1', '', RUN} end
 remove_all()
 call('ZADD', KEYS[4], now, tomb({TID}), now, tomb({TID, OP}))
 if m then call('ZADD', KEYS[4], now, tomb({TID, m.i})) end
-local only_here = m and m.s == 'e' and m.wh == 1 and not moved(m)
+local only_here = m and m.s == 'e' and m.wh == 1 and m.rb == 0 and not moved(m)
 return {'ok', only_here and '0' or '1', m and m.i or '', RUN}

@@ -51,7 +51,7 @@ while parent ~= '' and left > 0 do
   local frame = hget('c' .. k)
   if not frame then break end
   local writes, seeds, needs_frame = of_channels(k), {}, ''
-  local f = header(frame)
+  local f = header(frame, 'c' .. k)
   for i = 1, #f[4], 2 do
     local channel = f[4][i]
     if open_channels[channel] then

@@ -15,7 +15,7 @@
 local m = load()
 if not m or m.i ~= ARGV[2] then return {'gone'} end
 if m.s ~= 'e' then return {'changed'} end
-local staying = open(ARGV[3])
+local staying = cmsgpack.unpack(ARGV[3])
 for i = 1, #staying, 2 do
   local n = load_ns(staying[i])
   if not n or call('HEXISTS', T, 'c' .. n[1] .. ':' .. staying[i + 1]) == 0 then return {'changed'} end
@@ -39,8 +39,8 @@ local function has_early()
   for _, ns in ipairs(hmget(names)) do
     if ns then fields[#fields + 1] = 'n' .. ns end
   end
-  for _, n in ipairs(hmget(fields)) do
-    if open(n)[7] > 0 then return true end
+  for i, n in ipairs(hmget(fields)) do
+    if open(n, fields[i])[7] > 0 then return true end
   end
   return false
 end

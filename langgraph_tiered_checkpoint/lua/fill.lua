@@ -44,7 +44,7 @@ if id ~= '' then
     end)
   end
 end
-local writes, counts, places = open(ARGV[12]), {}, {}
+local writes, counts, places = cmsgpack.unpack(ARGV[12]), {}, {}
 for i = 1, #writes, 4 do places[#places + 1] = place_field(n[1] .. ':' .. writes[i], writes[i + 1], writes[i + 2]) end
 local found = #places > 0 and hmget(places) or {}
 for i = 1, #writes, 4 do

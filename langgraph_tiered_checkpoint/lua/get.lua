@@ -39,7 +39,7 @@ if moved(m) then return moved_reply(m) end
 if ARGV[3] == '1' and id == '' and m.s ~= 'd' then touch_ttl(m) end
 local n = load_ns(ns)
 local function found(k)
-  local known, list = {}, open(ARGV[7])
+  local known, list = {}, cmsgpack.unpack(ARGV[7])
   for i = 1, #list, 3 do known[blob_key(n[1], list[i], list[i + 1])] = list[i + 2] end
   return {vouches(m, n, id_of(k)) and 'hit' or 'unsure', m.i, record(ns, k, true, known), id_of(n[3])}
 end

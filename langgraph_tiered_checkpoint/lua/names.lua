@@ -7,7 +7,7 @@
 if ARGV[2] == 'threads' then
   local names = redis.call('ZRANGE', KEYS[1], ARGV[1], ARGV[1] + ARGV[3] - 1)
   for i, name in ipairs(names) do
-    if redis.call('HEXISTS', ARGV[4] .. name, 'm') == 0 then names[i] = '' end
+    if redis.pcall('HEXISTS', ARGV[4] .. name, 'm') == 0 then names[i] = '' end -- there is something if it is no hash
   end
   return names
 end

@@ -15,7 +15,7 @@ end
 while cur ~= '' and #entries < tonumber(ARGV[2]) do
   local num, id = split(cur)
   names[num] = names[num] or hget('N' .. num)
-  local f = header(hget('c' .. cur))
+  local f = header_of(cur)
   entries[#entries + 1] = {names[num], id, link(cur)[5], f[1], f[2], f[3]}
   cur = link(cur)[3]
 end

@@ -23,12 +23,12 @@ local n = need_ns(m, ns, head[1])
 local keys = keys_of(n[1], head[4])
 local absent, derived, position_of = {}, {}, {}
 for position, key in ipairs(keys) do position_of[key] = position - 1 end
-for _, position in ipairs(open(ARGV[24])) do
+for _, position in ipairs(cmsgpack.unpack(ARGV[24])) do
   if tally(keys[position + 1])[1] == 0 then absent[#absent + 1] = position end
 end
 for i = 25, #ARGV, 3 do
   if string.byte(ARGV[i + 2]) == DIFFERENCE then
-    local version, tag, items = unpack(open(string.sub(ARGV[i + 2], 2)))
+    local version, tag, items = unpack(cmsgpack.unpack(string.sub(ARGV[i + 2], 2)))
     local base_bk = blob_key(n[1], ARGV[i], version)
     local base = hget('b' .. base_bk)
     if base and tag_of(base) == tag then

@@ -6,13 +6,13 @@ local function record(ns, k, with_values, known)
   local num, id = split(k)
   local values, writes = {}, {}
   if with_values then
-    local refs, fields = header(frame)[4], {}
+    local refs, fields = header(frame, 'c' .. k)[4], {}
     for i = 1, #refs, 2 do fields[#fields + 1] = 'b' .. blob_key(num, refs[i], refs[i + 1]) end
     if #fields > 0 then values = hmget(fields) end
     for i = 1, #values do
       local value = values[i]
       local tag = value and known and known[string.sub(fields[i], 2)]
-      values[i] = tag and tag_of(value) == tag and 1 or delivered(value)
+      values[i] = tag and tag_of(value) == tag and 1 or delivered(value, fields[i])
     end
     writes = writes_of(k)
   end

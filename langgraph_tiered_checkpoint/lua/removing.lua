@@ -4,7 +4,7 @@ local function drop_writes(k)
   if write_fields(k, fields) == 0 then return end
   local frames = hmget(fields)
   for i = 1, #frames do
-    local w = header(frames[i])
+    local w = header(frames[i], fields[i])
     fields[#fields + 1] = place_field(k, w[2], w[1])
   end
   fields[#fields + 1] = 'y' .. k
@@ -16,7 +16,7 @@ end
 local function remove(m, n, k)
   local num = split(k)
   local l = link(k)
-  for _, bk in ipairs(keys_of(num, header(hget('c' .. k))[4])) do
+  for _, bk in ipairs(keys_of(num, header_of(k)[4])) do
     if tally(bk)[1] > 0 then use(bk, -1) end
   end
   drop_writes(k)

@@ -4,9 +4,14 @@
 -- ARGV[1] thread id
 -- Reply: {"thread", meta as packed map, ttl ms (-1 none), due ms or "", memory bytes or -1, now ms,
 --     ms at which a promoter's lease ends, 0 without one},
---     {"marker", kind}, {"absent"}
+--     {"damaged", what cannot be read}, {"marker", kind}, {"absent"}
 -- include: common
-local m, x = load()
+local sound, m, x = pcall(load)
+if not sound then
+  local what = type(m) == 'string' and string.match(m, 'LGTDAMAGED (.*)')
+  if not what then load() end -- which fails again, in the words of the server
+  return {'damaged', what}
+end
 if not m then
   if x then return {'marker', x[1]} end
   return {'absent'}

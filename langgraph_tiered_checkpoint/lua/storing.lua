@@ -79,7 +79,7 @@ local function store(m, n, id, parent, frame, from, keys, put_value)
   if old then
     local used = {}
     for i = 1, #keys do used[keys[i]] = true end
-    for _, bk in ipairs(keys_of(n[1], header(old)[4])) do
+    for _, bk in ipairs(keys_of(n[1], header(old, 'c' .. k)[4])) do
       if tally(bk)[1] > 0 then
         before[bk] = true
         if not used[bk] then use(bk, -1) end

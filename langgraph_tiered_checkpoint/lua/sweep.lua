@@ -9,12 +9,11 @@ local t = call('TIME')
 local from, most = tonumber(ARGV[2]), tonumber(ARGV[3])
 call('ZREMRANGEBYSCORE', KEYS[5], '-inf', t[1] * 1000 - 600000)
 local function present(thread)
-  return call('HEXISTS', ARGV[1] .. thread, 'm') == 1
+  return redis.pcall('HEXISTS', ARGV[1] .. thread, 'm') ~= 0 -- there is something if it is no hash
 end
 call('ZREM', KEYS[2], '') -- allowed when Redis is full, and lets the rest of the script run
 for _, thread in ipairs(call('ZRANGE', KEYS[1], from, from + most - 1)) do
-  local m = call('HGET', ARGV[1] .. thread, 'm')
-  local sound, meta = pcall(cmsgpack.unpack, m or '')
+  local sound, meta = pcall(cmsgpack.unpack, redis.pcall('HGET', ARGV[1] .. thread, 'm'))
   if sound and type(meta) == 'table' and meta.s == 'd' then call('ZADD', KEYS[2], 'NX', t[1] * 1000, thread) end
 end
 local kept, seen = 0, 0

@@ -9,7 +9,7 @@ local function keep_chain(n, kept)
   local k = n[2]
   if k == '' then return end
   kept[k] = true
-  local depth = header(hget('c' .. k))[2]
+  local depth = header_of(k)[2]
   while depth > 0 do
     local parent = link(k)[5]
     k = parent ~= '' and n[1] .. ':' .. parent
@@ -25,7 +25,7 @@ local function keep_unflushed(m, kept)
   if m.ch - m.fn > MOST_UNFLUSHED then return false end
   for change = m.fn + 1, m.ch do
     local what = hget('g' .. change)
-    what = what and open(what)
+    what = what and open(what, 'g' .. change)
     if what then kept[what[3]] = true end
   end
   return true
@@ -54,7 +54,7 @@ local function trim(m, most)
       if not is_call(ns) then keep_chain(spaces[ns], kept) end
     end
     local n = spaces[ns]
-    local root_id = ns ~= '' and header(hget('c' .. cur))[1] or ''
+    local root_id = ns ~= '' and header_of(cur)[1] or ''
     local stays = kept[cur] or (is_call(ns) and root_id ~= '' and not less(root_id, limit))
     if not stays then
       local newer = link(cur)[2]

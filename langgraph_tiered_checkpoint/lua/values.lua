@@ -72,7 +72,10 @@ local function use(bk, times)
 end
 
 local function arena(number)
-  if not arenas[number] then arenas[number] = open(hget('A' .. number)) end
+  if not arenas[number] then
+    local field = 'A' .. number
+    arenas[number] = open(hget(field), field)
+  end
   return arenas[number]
 end
 

@@ -16,11 +16,14 @@ from langgraph_tiered_checkpoint.errors import (
     ColdRefusedError,
     ColdTierError,
     ColdTimeoutError,
+    DamagedThreadError,
     HotRefusedError,
     HotTierError,
     NotPromotableError,
     ThreadBusyError,
     TieredCheckpointError,
+    UnexpectedError,
+    UnreadableValueError,
 )
 from langgraph_tiered_checkpoint.hot import PAGE_BYTES
 from langgraph_tiered_checkpoint.lives import new_id
@@ -33,11 +36,19 @@ from langgraph_tiered_checkpoint.steps import Behind, Lua, Plan
 
 _ROUNDS = 10
 
+_OF_THE_THREAD = (
+    ColdRefusedError,
+    DamagedThreadError,
+    HotRefusedError,
+    ThreadBusyError,
+    UnexpectedError,
+    UnreadableValueError,
+)
+
 
 def is_outage(exc: Exception) -> bool:
     """Whether a flush failed because of a tier; if not, it did for a reason of its own thread, and others can go on."""
-    own = isinstance(exc, ColdRefusedError | HotRefusedError | ThreadBusyError)
-    return isinstance(exc, TieredCheckpointError) and not own
+    return isinstance(exc, TieredCheckpointError) and not isinstance(exc, _OF_THE_THREAD)
 
 
 def flush(store: Store, thread_id: str) -> Plan[None]:
@@ -123,7 +134,7 @@ def _flush_or_park(store: Store, cold: Cold, thread_id: str, peek: Peek, *, last
 
 
 def _park(store: Store, thread_id: str, peek: Peek, exc: Exception) -> Plan[None]:
-    with suppress(HotTierError):  # what went wrong with the flush is what the caller has to hear
+    with suppress(TieredCheckpointError):  # what went wrong with the flush is what the caller has to hear
         yield store.hot.park(thread_id, peek.incarnation, str(exc) or type(exc).__name__)
 
 

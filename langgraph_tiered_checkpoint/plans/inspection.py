@@ -28,7 +28,7 @@ def explain(store: Store, stored_id: str, thread_id: str) -> Plan[ThreadStatus]:
         ColdTierError: the thread is not resident, and Postgres did not answer.
     """
     reply = yield store.hot.status(stored_id)
-    resident = reply[0] == b"thread"
+    resident = reply[0] in (b"thread", b"damaged")
     cold: ColdStatus | None = None
     cold_error: str | None = None
     if store.cold is not None:
@@ -40,7 +40,29 @@ def explain(store: Store, stored_id: str, thread_id: str) -> Plan[ThreadStatus]:
             cold_error = str(exc)
     if cold is not None and not cold.checkpoints and not cold.origin.flushed:
         cold = None
+    if reply[0] == b"damaged":
+        return _damaged(thread_id, reply[1].decode(), cold, cold_error)
     return _resident(thread_id, reply, cold, cold_error) if resident else _not_resident(thread_id, cold)
+
+
+def _damaged(thread_id: str, what: str, cold: ColdStatus | None, cold_error: str | None) -> ThreadStatus:
+    if cold_error:
+        held = "whether Postgres holds any of it is not known while it does not answer"
+    elif cold is None:
+        held = "Postgres holds nothing of it"
+    else:
+        held = "Postgres holds what was flushed"
+    return ThreadStatus(
+        thread_id=thread_id,
+        tier="hot" if cold is None else "both",
+        state="damaged",
+        why=f"its hot copy cannot be read: {what}; {held}",
+        incarnation=cold.origin.incarnation if cold else None,
+        cold_checkpoints=None if cold_error else cold.checkpoints if cold else 0,
+        last_write_at=cold.last_write_at if cold else None,
+        pinned=cold.origin.pinned if cold else False,
+        cold_error=cold_error,
+    )
 
 
 def _not_resident(thread_id: str, cold: ColdStatus | None) -> ThreadStatus:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import NamedTuple
 
 from langgraph_tiered_checkpoint.cold import Cold, ColdAnswer
-from langgraph_tiered_checkpoint.errors import HotFullError, HotTierError
+from langgraph_tiered_checkpoint.errors import HotFullError, TieredCheckpointError
 from langgraph_tiered_checkpoint.lives import new_id
 from langgraph_tiered_checkpoint.plans.flushing import ask
 from langgraph_tiered_checkpoint.plans.store import Store
@@ -104,7 +104,7 @@ def _fill(store: Store, thread_id: str, ns: str, found: Found, answer: ColdAnswe
 
 def _attempt(fill: Lua) -> Plan[None]:
     """If it fails, a marker is left for some seconds, and the next read but these fills."""
-    with suppress(HotTierError):
+    with suppress(TieredCheckpointError):
         yield fill
 
 

@@ -157,7 +157,7 @@ def _write(
                 origin, incarnation = UNKNOWN_ORIGIN, ""
             case b"pressed":
                 raise _pressed(thread_id)
-            case _:
+            case _:  # b"deleted"; there is no other, as the runner has checked
                 raise _deleted(thread_id)
 
 

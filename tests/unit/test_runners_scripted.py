@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -149,13 +150,18 @@ def test_an_error_that_the_plan_does_not_handle_is_raised_with_its_cause_and_the
     assert closed == [True]
 
 
-def test_an_exception_of_the_plan_itself_is_raised_as_it_is(run: Run) -> None:
+@pytest.mark.parametrize(("step", "kind"), [(Pause(0), errors.UnexpectedError), (None, errors.ConfigurationError)])
+def test_whatever_comes_out_of_a_plan_is_an_error_of_ours(run: Run, step: Pause | None, kind: type[Exception]) -> None:
+    """Before its first step, it has nothing but its arguments."""
+
     def plan() -> Plan[None]:
-        yield Pause(0)
+        if step:
+            yield step
         raise KeyError("mine")
 
-    with pytest.raises(KeyError, match="mine"):
+    with pytest.raises(kind, match="KeyError: 'mine'") as caught:
         run(plan())
+    assert isinstance(caught.value.__cause__, KeyError)
 
 
 def test_a_transaction_without_a_cold_tier_is_a_configuration_error(run: Run) -> None:
@@ -189,8 +195,6 @@ LUA = Lua("put", ("k",), (), "t1")
 @pytest.mark.parametrize(
     ("raised", "step", "kind", "says"),
     [
-        (redis.ResponseError("WRONGTYPE x"), LUA, errors.HotTierError, r"put of thread 't1'.*WRONGTYPE"),
-        (redis.ResponseError("ERR @user: -OOM command not allowed"), LUA, errors.HotFullError, "out of memory.*maxmem"),
         (redis.TimeoutError("slow"), LUA, errors.HotTierError, r"in time.*timeouts\.hot"),
         (redis.AuthenticationError("no"), LUA, errors.ConfigurationError, "refused the user or password"),
         (redis.ConnectionError("gone"), LuaBatch((LUA, LUA)), errors.HotTierError, r"'t1' and 1 more.*reached"),
@@ -215,9 +219,29 @@ def test_driver_errors_become_ours(
     assert "secret" not in str(error)
 
 
-@pytest.mark.parametrize("raised", [errors.ThreadDeletedError("x"), TypeError("a bug")])
-def test_our_own_errors_and_bugs_are_not_translated(raised: Exception) -> None:
+@pytest.mark.parametrize("raised", [errors.ThreadDeletedError("x"), MemoryError()])
+def test_our_own_errors_are_not_translated(raised: Exception) -> None:
     assert translate(raised, tx(), HOT, COLD) is raised
+
+
+@pytest.mark.parametrize(("step", "kind"), [(LUA, errors.HotTierError), (tx(), errors.UnexpectedError)])
+def test_bugs_of_a_client_or_of_a_transaction_s_body_become_ours(step: Lua | Tx[None], kind: type[Exception]) -> None:
+    error = translate(AttributeError("'NoneType' object has no attribute 'writelines'"), step, HOT, COLD)
+    assert type(error) is kind
+    assert re.search("'t1'.*AttributeError", str(error))
+
+
+@pytest.mark.parametrize("reply", [[b"gome"], [], None, b"ok", [None]])
+def test_a_reply_that_no_plan_knows_is_an_error_of_its_own(reply: object) -> None:
+    runner = SyncRunner(Connections(HOT, None))
+
+    def plan() -> Plan[None]:
+        yield LUA
+
+    going = plan()
+    asked = runner._next(going, None, None, None)
+    with pytest.raises(errors.UnexpectedError, match=r"put of thread 't1'.*explain\(\)"):
+        runner._next(going, asked, reply, None)
 
 
 @pytest.mark.parametrize(
