@@ -271,12 +271,12 @@ class ColdReader(ColdSchema):
         [(count,)] = yield self._q("count_threads")
         return int(count)
 
-    def thread_ids(self, after: str, prefix: str, limit: int) -> Tx[list[str]]:
+    def thread_ids(self, after: str, prefix: str, limit: int, upto: str | None = None) -> Tx[list[str]]:
         """A page of the threads that have checkpoints, whoever wrote them, in bytewise order after `after`."""
-        return Tx("thread_ids", prefix, partial(self._thread_ids, after, prefix, limit), together=False)
+        return Tx("thread_ids", prefix, partial(self._thread_ids, after, prefix, limit, upto), together=False)
 
-    def _thread_ids(self, after: str, prefix: str, limit: int) -> Statements[list[str]]:
-        rows = yield self._q("thread_ids", after=after, prefix=prefix or None, limit=limit)
+    def _thread_ids(self, after: str, prefix: str, limit: int, upto: str | None) -> Statements[list[str]]:
+        rows = yield self._q("thread_ids", after=after, prefix=prefix or None, limit=limit, upto=upto)
         return [thread_id for (thread_id,) in rows]
 
     def threads_of_runs(self, run_ids: Sequence[str], prefix: str) -> Tx[list[str]]:

@@ -17,8 +17,11 @@ from langgraph_tiered_checkpoint.steps import SERVER_RUN, Lua
 
 BUCKETS = 256
 LEASE_MS = 30_000
+TOMBSTONE_MS = 600_000
 PAGE_BYTES = 4_000_000
 """How much one page of a flush carries, about."""
+DUE_PAGE = 100
+"""How many due threads are read at once, about, of each bucket."""
 SCAN_FIELDS = 1_000
 """How many fields one page of a first copy reads at most, about: some milliseconds of the server's time."""
 
@@ -151,7 +154,9 @@ class Hot:
             writer.promote,
             self._interval_ms,
         )
-        return self._call(script, writer.thread_id, ("due", "threads", "runs", "gone"), *head, *args, self._run)
+        return self._call(
+            script, writer.thread_id, ("due", "threads", "runs", "gone", "lapses"), *head, *args, self._run
+        )
 
     # Reading
 
@@ -246,19 +251,15 @@ class Hot:
             args += (row.checkpoint_id, row.parent_id, pack_frame(row), packed, since)
             for blob in stored.blobs:
                 args += (blob.channel, blob.version, pack_blob(blob, tag))
-        return self._call("fill", thread_id, ("threads", "gone"), *args, self._run)
+        return self._call("fill", thread_id, ("threads", "gone", "lapses"), *args, self._run)
 
     # Promoting
 
     def claim(self, bucket: int, limit: int) -> Lua:
-        return Lua(
-            "claim", (self.bucket_key(bucket, "due"),), (str(limit), str(LEASE_MS), "0", "0"), f"bucket {bucket:02x}"
-        )
+        return self._of_bucket("claim", bucket, ("due",), str(limit), str(LEASE_MS))
 
-    def due(self, bucket: int, rank: int, limit: int) -> Lua:
-        return Lua(
-            "claim", (self.bucket_key(bucket, "due"),), (str(limit), "0", "1", str(rank)), f"bucket {bucket:02x}"
-        )
+    def due(self, bucket: int, cursor: str) -> Lua:
+        return self._of_bucket("due", bucket, ("due",), cursor, str(DUE_PAGE), self._run)
 
     def peek(self, thread_id: str) -> Lua:
         return self._call("peek", thread_id, ("due",), thread_id, str(LEASE_MS), self._run)
@@ -288,7 +289,7 @@ class Hot:
         return self._call("rebase", thread_id, ("due",), *args)
 
     def forget(self, thread_id: str, incarnation: str, flushed: str) -> Lua:
-        return self._call("forget", thread_id, ("due", "threads"), thread_id, incarnation, flushed)
+        return self._call("forget", thread_id, ("due", "threads", "lapses"), thread_id, incarnation, flushed)
 
     def vouch(self, thread_id: str, incarnation: str, flushed: str) -> Lua:
         return self._call("vouch", thread_id, (), incarnation, flushed, self._run)
@@ -299,7 +300,8 @@ class Hot:
     # Structural
 
     def evict(self, thread_id: str, incarnation: str, flushed: str, *, token: str = "", hold_ms: int = 0) -> Lua:
-        return self._call("evict", thread_id, ("due", "threads"), thread_id, incarnation, flushed, token, str(hold_ms))
+        lists = ("due", "threads", "lapses")
+        return self._call("evict", thread_id, lists, thread_id, incarnation, flushed, token, str(hold_ms))
 
     def reopen(self, thread_id: str, token: str) -> Lua:
         return self._call("reopen", thread_id, (), token)
@@ -312,14 +314,15 @@ class Hot:
     ) -> Lua:
         kept = pack_list([part for pair in staying for part in pair])
         dropped = (part for pair in which for part in pair)
-        return self._call("drop", thread_id, ("due", "threads", "runs"), thread_id, incarnation, kept, *dropped)
+        lists = ("due", "threads", "runs", "lapses")
+        return self._call("drop", thread_id, lists, thread_id, incarnation, kept, *dropped)
 
     def orphan(self, thread_id: str, incarnation: str, which: Iterable[tuple[str, str]]) -> Lua:
         return self._call("orphan", thread_id, (), incarnation, *(part for pair in which for part in pair))
 
     def delete(self, thread_id: str, op: str, only: Iterable[str] = ()) -> Lua:
         return self._call(
-            "delete", thread_id, ("due", "threads", "gone", "parked", "runs"), thread_id, op, *only, self._run
+            "delete", thread_id, ("due", "threads", "gone", "parked", "runs", "lapses"), thread_id, op, *only, self._run
         )
 
     def copy_out(self, thread_id: str) -> Lua:
@@ -327,8 +330,30 @@ class Hot:
 
     def land(self, thread_id: str, token: str, incarnation: str, dump: bytes, run_ids: Iterable[str]) -> Lua:
         return self._call(
-            "land", thread_id, ("threads", "runs"), thread_id, token, incarnation, *self._policy[:2], dump, *run_ids
+            "land",
+            thread_id,
+            ("threads", "runs", "lapses"),
+            thread_id,
+            token,
+            incarnation,
+            *self._policy[:2],
+            dump,
+            *run_ids,
         )
+
+    # Upkeep
+
+    def turn(self, for_ms: int) -> Lua:
+        """Not of one bucket: the store's own."""
+        return Lua("turn", (f"{self._prefix}:turn",), (str(for_ms),), "*")
+
+    def lapses(self, bucket: int, limit: int) -> Lua:
+        return self._of_bucket("lapses", bucket, ("lapses", "gone"), str(limit), str(TOMBSTONE_MS))
+
+    def sweep(self, bucket: int, thread_ids: Sequence[str], most_runs: int) -> Lua:
+        lists = ("lapses", "threads", "due", "parked", "runs")
+        keys = (*(self.bucket_key(bucket, name) for name in lists), *map(self.thread_key, thread_ids))
+        return Lua("sweep", keys, (str(most_runs), *thread_ids), f"bucket {bucket:02x}")
 
     # Looking
 
@@ -336,22 +361,20 @@ class Hot:
         return self._call("status", thread_id, ("due",), thread_id)
 
     def bucket(self, bucket: int) -> Lua:
-        keys = tuple(self.bucket_key(bucket, what) for what in ("threads", "due", "parked"))
-        return Lua("bucket", keys, (), f"bucket {bucket:02x}")
+        return self._of_bucket("bucket", bucket, ("threads", "due", "parked"))
 
-    def sweep(self, bucket: int, rank: int) -> Lua:
-        keys = tuple(self.bucket_key(bucket, what) for what in ("threads", "due", "parked", "runs", "gone"))
-        return Lua("sweep", keys, (self.bucket_key(bucket, "t:"), str(rank), "200"), f"bucket {bucket:02x}")
+    def threads(self, bucket: int, prefix: str, after: str, limit: int) -> Lua:
+        return self._of_bucket("names", bucket, ("threads",), prefix, after, str(limit))
 
-    def threads(self, bucket: int, rank: int, limit: int) -> Lua:
-        key = self.bucket_key(bucket, "threads")
-        return Lua(
-            "names", (key,), (str(rank), "threads", str(limit), self.bucket_key(bucket, "t:")), f"bucket {bucket:02x}"
-        )
+    def present(self, thread_ids: Sequence[str]) -> Lua:
+        """Of threads of one bucket."""
+        return Lua("present", tuple(map(self.thread_key, thread_ids)), (), f"bucket {bucket_of(thread_ids[0]):02x}")
 
     def threads_of_run(self, bucket: int, run_id: str, after: str, limit: int) -> Lua:
-        key = self.bucket_key(bucket, "runs")
-        return Lua("names", (key,), (run_id, "runs", str(limit), after), f"bucket {bucket:02x}")
+        return self._of_bucket("names", bucket, ("runs",), f"{run_id}\0", after, str(limit))
+
+    def _of_bucket(self, script: str, bucket: int, lists: Sequence[str], *args: bytes | str) -> Lua:
+        return Lua(script, tuple(self.bucket_key(bucket, name) for name in lists), args, f"bucket {bucket:02x}")
 
 
 def bucket_of(thread_id: str) -> int:

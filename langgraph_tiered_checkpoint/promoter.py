@@ -1,4 +1,4 @@
-"""The flush loop: a daemon thread that brings Postgres up to date, for this process first and then for all."""
+"""The upkeep: a daemon thread that brings Postgres up to date, for this process first and then for all, and sweeps."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ from queue import Empty, SimpleQueue
 
 from langgraph_tiered_checkpoint.errors import TieredCheckpointError
 from langgraph_tiered_checkpoint.hot import BUCKETS
-from langgraph_tiered_checkpoint.plans.batches import AT_ONCE, claim_due, flush_many, sweep
+from langgraph_tiered_checkpoint.plans.batches import AT_ONCE, claim_due, flush_many, sweep_in_turn
 from langgraph_tiered_checkpoint.plans.store import Store
 from langgraph_tiered_checkpoint.steps import Plan
 
 logger = logging.getLogger(__name__)
 
 SWEEP_S = 30.0
+_TURN = 0.9
+"""Of that time, what nobody else sweeps in after one has: whoever comes next is not to come too early."""
 _BACKOFF_S = 1.0
 _LONGEST_BACKOFF_S = 10.0
 _BUCKETS_AT_ONCE = 64
@@ -34,8 +36,9 @@ Run = Callable[[Plan[object]], object]
 class Promoter:
     """Flushes what its process dirtied `flush_interval` after the write, and every 30 s what others left behind.
 
-    Starts with the first dirty thread, or with `start`. Any number of promoters may serve one store: a lease
-    spreads the work, and the fence in Postgres keeps it right. After `fork` the child starts one of its own.
+    Every 30 s, too, one of all that serve a store removes from its lists what has lapsed; without a cold tier there is
+    nothing else to do. Starts with the first write, or with `start`. Any number of promoters may serve one store: a
+    lease spreads the work, and the fence in Postgres keeps it right. After `fork` the child starts one of its own.
 
     What callers wait for here is entered and left in one step of the interpreter, so an exception out of a signal
     handler leaves nothing locked.
@@ -45,7 +48,7 @@ class Promoter:
         self._store = store
         self._run = run
         self._interval_s = store.settings.flush_interval.total_seconds()
-        self._enabled = embedded and store.cold is not None
+        self._enabled = embedded
         self.start_afresh()
         _all.add(self)
 
@@ -55,18 +58,19 @@ class Promoter:
         self._wake: SimpleQueue[None] = SimpleQueue()
         self._noticed: dict[str, float] = {}
         self._thread: threading.Thread | None = None
+        self._next_sweep = 0.0
         self._stopping = False
         self._backoff_s = 0.0
 
     def notice(self, thread_id: str, *, due: bool) -> None:
-        """A write of this process has left the thread dirty; if it is not due soon, a sweep will find it when it is."""
+        """This process has written to the thread. If it is not due soon, a sweep will find it when it is, or lapses."""
         if not self._enabled or ((thread_id in self._noticed or not due) and self._runs()):
             return
         with self._lock:
             if due:
                 self._noticed[thread_id] = time.monotonic() + self._interval_s
             if not self._runs():
-                self.start()
+                self._start(0.0 if due else SWEEP_S)
             elif len(self._noticed) == 1:
                 self._wake.put(None)
 
@@ -76,9 +80,13 @@ class Promoter:
             return
         with self._lock:
             if not self._runs():
-                self._stopping = False
-                self._thread = threading.Thread(target=self._loop, name="lgt-promoter", daemon=True)
-                self._thread.start()
+                self._start(0.0)
+
+    def _start(self, first_sweep_s: float) -> None:
+        self._stopping = False
+        self._next_sweep = time.monotonic() + first_sweep_s
+        self._thread = threading.Thread(target=self._loop, name="lgt-promoter", daemon=True)
+        self._thread.start()
 
     def _runs(self) -> bool:
         """Whether there is a loop; one whose start was cut off is none."""
@@ -101,30 +109,29 @@ class Promoter:
                 break
 
     def _loop(self) -> None:
-        next_sweep = time.monotonic()
         while not self._stopping:
             now = time.monotonic()
             with self._lock:
                 ready = list(islice((t for t, due in self._noticed.items() if due <= now), AT_ONCE))
                 for thread_id in ready:
                     del self._noticed[thread_id]
-                first = next_sweep if ready else min(self._noticed.values(), default=next_sweep)
-            if not ready and now < next_sweep:
-                self._nap(min(first, next_sweep) - now)
+                first = self._next_sweep if ready else min(self._noticed.values(), default=self._next_sweep)
+            if not ready and now < self._next_sweep:
+                self._nap(min(first, self._next_sweep) - now)
                 continue
             well = not ready or self._flush(ready)
-            if well and time.monotonic() >= next_sweep:
-                next_sweep = time.monotonic() + SWEEP_S
+            if well and time.monotonic() >= self._next_sweep:
+                self._next_sweep = time.monotonic() + SWEEP_S
                 well = self._attempt("sweep", self._sweep)
             if not well:
-                next_sweep = self._back_off(ready, next_sweep)
+                self._back_off(ready)
 
     def _nap(self, seconds: float) -> None:
         """Sleep until something was noticed, or `close` was called."""
         with contextlib.suppress(Empty):
             self._wake.get(timeout=max(0.0, seconds))
 
-    def _back_off(self, ready: Iterable[str], next_sweep: float) -> float:
+    def _back_off(self, ready: Iterable[str]) -> None:
         """Leave a tier that is out alone for a while; what other processes have left comes first afterwards."""
         with self._lock:
             for thread_id in ready:
@@ -132,7 +139,7 @@ class Promoter:
         until = time.monotonic() + self._backoff_s
         while not self._stopping and (left_s := until - time.monotonic()) > 0:
             self._nap(left_s)
-        return min(next_sweep, time.monotonic())
+        self._next_sweep = min(self._next_sweep, time.monotonic())
 
     def _flush(self, thread_ids: Sequence[str]) -> bool:
         """Whether the tiers were there; a thread that failed for its own reason counts as done."""
@@ -157,6 +164,13 @@ class Promoter:
         return False
 
     def _sweep(self) -> None:
+        if self._store.cold is not None:
+            self._take_up()
+        if not self._stopping:
+            self._run(sweep_in_turn(self._store, int(_TURN * SWEEP_S * 1000)))
+
+    def _take_up(self) -> None:
+        """Flush what is due, whoever left it."""
         for start in range(0, BUCKETS, _BUCKETS_AT_ONCE):
             buckets = range(start, start + _BUCKETS_AT_ONCE)
             while not self._stopping:
@@ -165,8 +179,6 @@ class Promoter:
                 if not names:
                     break
                 self._flush_many(names)
-        if not self._stopping:
-            self._run(sweep(self._store))
 
 
 _all: weakref.WeakSet[Promoter] = weakref.WeakSet()

@@ -21,7 +21,7 @@ from langgraph_tiered_checkpoint.scripts import script
 from langgraph_tiered_checkpoint.steps import SERVER_RUN, Lua
 from langgraph_tiered_checkpoint.targets import HotTarget
 
-LAYOUT: Final = f"4:{BUCKETS}".encode()
+LAYOUT: Final = f"5:{BUCKETS}".encode()
 """Version of the key layout, and number of buckets: what `<prefix>:layout` must say."""
 
 MIN_VERSION: Final = (6, 2)

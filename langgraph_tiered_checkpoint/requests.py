@@ -44,11 +44,11 @@ class Target(NamedTuple):
     """The root checkpoint that a subgraph call runs under, or empty."""
 
 
-class OnDirty(Protocol):
+class OnWrite(Protocol):
     """How a promoter hears of a write."""
 
     def __call__(self, thread_id: str, *, due: bool) -> None:
-        """The write has left the thread dirty."""
+        """There has been one, and the thread is to be flushed soon, or not."""
 
 
 class Requests(NamedTuple):
@@ -57,8 +57,8 @@ class Requests(NamedTuple):
     store: Store
     serde: SerializerProtocol
     scope: Scope
-    on_dirty: OnDirty
-    """Told the stored id of each thread that a write has left dirty, and whether it is to be flushed soon."""
+    on_write: OnWrite
+    """Told the stored id of each thread that has been written to, and whether it is to be flushed soon."""
 
     @property
     def codec(self) -> Codec:
@@ -150,12 +150,11 @@ class Requests(NamedTuple):
         yield from self._settle(at.stored_id, written)
 
     def _settle(self, stored_id: str, written: writing.Written) -> Plan[None]:
-        if written.state not in ("d", "w"):
+        behind = self.store.settings.cold_writes == "behind"
+        self.on_write(stored_id, due=behind and written.state == "d")
+        if behind or written.state != "d":
             return
-        if written.state == "w" or self.store.settings.cold_writes == "behind":
-            self.on_dirty(stored_id, due=written.state == "d")
-            return
-        left_dirty = partial(self.on_dirty, stored_id, due=True)
+        left_dirty = partial(self.on_write, stored_id, due=True)
         try:
             yield from flushing.flush_write(self.store, stored_id, written.unflushed, written.server_run, left_dirty)
         except TieredCheckpointError:

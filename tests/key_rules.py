@@ -7,7 +7,7 @@ from typing import Any, cast
 import msgpack
 import redis
 
-COMPANIONS = ("due", "threads", "runs", "gone", "parked")
+COMPANIONS = ("due", "threads", "runs", "gone", "parked", "lapses")
 
 
 def broken_rules(client: redis.Redis) -> list[str]:

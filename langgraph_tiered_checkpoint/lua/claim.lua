@@ -1,13 +1,10 @@
 -- claim: lease the due threads of one bucket.
 --
 -- KEYS[1] due
--- ARGV[1] threads at most  [2] lease ms  [3] "1" to list all, due or not, without a lease  [4] rank to start at
+-- ARGV[1] threads at most  [2] lease ms
 -- Reply: thread ids
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
-if ARGV[3] == '1' then
-  return redis.call('ZRANGE', KEYS[1], ARGV[4], ARGV[4] + ARGV[1] - 1)
-end
 redis.call('ZREM', KEYS[1], '') -- allowed when Redis is full, and lets the rest of the script run
 local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[1])
 for _, thread in ipairs(due) do redis.call('ZADD', KEYS[1], now + ARGV[2], thread) end

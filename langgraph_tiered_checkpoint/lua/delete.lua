@@ -1,7 +1,7 @@
 -- delete: remove a thread from this tier for good, and remember that for ten minutes under a hash of its id. Whatever the
 -- key holds, it goes: of a thread that cannot be read, Postgres may hold some, and knows the incarnation if it does.
 --
--- KEYS[1] thread  [2] due  [3] threads  [4] gone  [5] parked  [6] runs
+-- KEYS[1] thread  [2] due  [3] threads  [4] gone  [5] parked  [6] runs  [7] lapses
 -- ARGV[1] thread id  [2] op (random, the same when the call is repeated)  [3...] incarnations, to remove only these:
 --     what Postgres has just deleted, and a reader or writer may have taken from it before; and see run.lua
 -- Reply: {"ok", "1" if Postgres may hold some of it, incarnation that was removed or "", run id of the server}; of some
@@ -21,10 +21,10 @@ local function is_list(key)
 end
 local function remove_all()
   call('UNLINK', T)
-  for _, list in ipairs({KEYS[2], KEYS[3], KEYS[5]}) do
+  for _, list in ipairs({KEYS[2], KEYS[3], KEYS[5], KEYS[7]}) do
     if is_list(list) then call('ZREM', list, TID) end
   end
-  if is_list(KEYS[6]) then forget_runs(KEYS[6], TID) end
+  if is_list(KEYS[6]) then forget_runs(KEYS[6], TID, math.huge) end
 end
 if #ARGV > 2 then
   local here = call('ZSCORE', KEYS[4], tomb({TID, OP})) and '1' or '0' -- a repeated call says what the first one did

@@ -2,7 +2,7 @@
 -- A checkpoint whose parent goes is left without one. A thread without checkpoints goes whole, unless writes wait in it
 -- for one that has not come yet.
 --
--- KEYS[1] thread  [2] due  [3] threads  [4] runs
+-- KEYS[1] thread  [2] due  [3] threads  [4] runs  [5] lapses
 -- ARGV[1] thread id  [2] incarnation  [3] packed list of what is to stay: namespace, checkpoint id, ...
 --     [4...] what is to go: namespace, checkpoint id, ...
 -- Reply: {"ok"}; {"changed"}: nothing was dropped, for it is not ephemeral any more, or what is to stay is not there: Redis
@@ -12,6 +12,7 @@
 -- include: values
 -- include: removing
 -- include: runs
+-- include: lists
 local m = load()
 if not m or m.i ~= ARGV[2] then return {'gone'} end
 if m.s ~= 'e' then return {'changed'} end
@@ -45,10 +46,10 @@ local function has_early()
   return false
 end
 if m.n == 0 then
-  forget_runs(KEYS[4], ARGV[1])
+  forget_runs(KEYS[4], ARGV[1], math.huge)
   if not has_early() then
     call('ZREM', KEYS[2], ARGV[1])
-    call('ZREM', KEYS[3], ARGV[1])
+    strike(KEYS[3], KEYS[5], ARGV[1])
     call('UNLINK', T)
     return {'ok'}
   end

@@ -1,6 +1,6 @@
 -- fill: make a checkpoint that was read from Postgres resident, as the latest of its namespace.
 --
--- KEYS[1] thread  [2] threads  [3] gone
+-- KEYS[1] thread  [2] threads  [3] gone  [4] lapses
 -- ARGV[1] thread id  [2] token, "" if the thread was already there  [3] incarnation  [4] flushed change id
 --     [5] "1" if pinned  [6] ttl ms  [7] hot ttl ms  [8] namespace  [9] checkpoint id, "" if there is none: then the
 --     thread is absent ("vacant") or the namespace's head here is confirmed as the latest  [10] parent id  [11] frame
@@ -12,6 +12,7 @@
 -- include: run
 -- include: values
 -- include: storing
+-- include: lists
 local VACANT_MS = 60000
 local TID, INC, ns, id = ARGV[1], ARGV[3], ARGV[8], ARGV[9]
 local m, x = load()
@@ -75,6 +76,6 @@ save()
 if made then
   call('HDEL', T, 'x')
   touch_ttl(m)
-  call('ZADD', KEYS[2], now, TID)
+  enlist(KEYS[2], KEYS[4], TID, now, m.ht)
 end
 return {'ok'}

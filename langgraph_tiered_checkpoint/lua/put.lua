@@ -11,6 +11,7 @@
 -- include: runs
 -- include: values
 -- include: storing
+-- include: lists
 -- include: deriving
 -- include: write
 local DIFFERENCE = 68 -- "D"

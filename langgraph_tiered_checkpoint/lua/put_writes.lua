@@ -9,6 +9,7 @@
 -- include: run
 -- include: values
 -- include: storing
+-- include: lists
 -- include: write
 local MINUS = 45
 local now = now_ms()

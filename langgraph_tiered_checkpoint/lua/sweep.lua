@@ -1,37 +1,35 @@
--- sweep: remove from one bucket's bookkeeping what belongs to threads that are no longer there, and make due again
--- the dirty threads that have fallen out of it.
+-- sweep: look at some threads of one bucket. Of those that have lapsed remove what there is elsewhere; make due again the
+-- dirty ones that have fallen out of the schedule; say of all that stay when to look again.
 --
--- KEYS[1] threads  [2] due  [3] parked  [4] runs  [5] gone
--- ARGV[1] key of a thread, less its id  [2] rank to start at  [3] entries of each list at most
--- Reply: the next rank, 0 when the sweep of this bucket is complete
+-- KEYS[1] lapses  [2] threads  [3] due  [4] parked  [5] runs  [6...] hashes of the threads
+-- ARGV[1] members of the index of runs to remove at most, about: what is left keeps its thread in the lapses
+--     [2...] ids of the threads
+-- Reply: {"ok"}
+-- include: runs
+-- include: lists
 local call = redis.call
 local t = call('TIME')
-local from, most = tonumber(ARGV[2]), tonumber(ARGV[3])
-call('ZREMRANGEBYSCORE', KEYS[5], '-inf', t[1] * 1000 - 600000)
-local function present(thread)
-  return redis.pcall('HEXISTS', ARGV[1] .. thread, 'm') ~= 0 -- there is something if it is no hash
+local now, budget = t[1] * 1000 + math.floor(t[2] / 1000), tonumber(ARGV[1])
+call('ZREM', KEYS[1], '') -- allowed when Redis is full, and lets the rest of the script run
+
+local function is_dirty(key)
+  local m = redis.pcall('HGET', key, 'm')
+  local sound, meta = pcall(cmsgpack.unpack, m)
+  return sound and type(meta) == 'table' and meta.s == 'd'
 end
-call('ZREM', KEYS[2], '') -- allowed when Redis is full, and lets the rest of the script run
-for _, thread in ipairs(call('ZRANGE', KEYS[1], from, from + most - 1)) do
-  local sound, meta = pcall(cmsgpack.unpack, redis.pcall('HGET', ARGV[1] .. thread, 'm'))
-  if sound and type(meta) == 'table' and meta.s == 'd' then call('ZADD', KEYS[2], 'NX', t[1] * 1000, thread) end
-end
-local kept, seen = 0, 0
-for i = 1, 3 do
-  local members = call('ZRANGE', KEYS[i], from, from + most - 1)
-  local stay = 0
-  for _, thread in ipairs(members) do
-    if present(thread) then stay = stay + 1 else call('ZREM', KEYS[i], thread) end
+
+for i = 2, #ARGV do
+  local thread, key = ARGV[i], KEYS[4 + i]
+  if redis.pcall('HEXISTS', key, 'm') ~= 0 then -- an error, of a key that is no hash, is no reason to remove anything
+    local ttl = call('PTTL', key)
+    if ttl < 0 and is_dirty(key) then call('ZADD', KEYS[3], 'NX', now, thread) end
+    call('ZADD', KEYS[1], next_look(now, ttl), thread)
+  elseif budget > 0 then
+    call('ZREM', KEYS[3], thread)
+    call('ZREM', KEYS[4], thread)
+    local left
+    budget, left = forget_runs(KEYS[5], thread, budget)
+    if not left then strike(KEYS[2], KEYS[1], thread) end
   end
-  kept, seen = math.max(kept, stay), math.max(seen, #members)
 end
-local members = call('ZRANGE', KEYS[4], from, from + most - 1)
-local stay = 0
-for _, member in ipairs(members) do
-  local of_thread, of_run = string.match(member, '^%z([^%z]*)%z'), string.match(member, '^[^%z]+%z(.*)$')
-  local thread = of_thread or of_run
-  if present(thread) then stay = stay + 1 else call('ZREM', KEYS[4], member) end
-end
-kept, seen = math.max(kept, stay), math.max(seen, #members)
-if seen < most then return 0 end
-return from + kept
+return {'ok'}

@@ -1,6 +1,6 @@
 -- Shared by put.lua and put_writes.lua: who may write, and what a write does to the thread as a whole.
 --
--- KEYS[1] thread  [2] due  [3] threads  [4] runs  [5] gone
+-- KEYS[1] thread  [2] due  [3] threads  [4] runs  [5] gone  [6] lapses
 -- ARGV[1] thread id  [2] op (random, the same when the call is repeated)  [3] incarnation  [4] "1" if confirmed
 --     [5] "1" with a cold tier  [6] ms: a thread deleted since then is not to be brought back; 0 if unknown
 --     [7] origin: "" unknown, "new", or "cold"  [8] its token  [9] flushed change id  [10] "1" if pinned
@@ -8,7 +8,7 @@
 --     [16] "1" promotes on interrupt  [17] "1" promotes before expiry  [18] reason to promote now, or ""
 --     [19] ms until a promoter should flush  [20] namespace  [21] checkpoint id
 local MARKER_MS = 10000
-local COARSE_MS = 10000 -- how exact the last write in KEYS[3] is
+local ENLIST_MS = 10000 -- idle time after which a write lists its thread again, in case Redis has evicted the lists
 local marked = false
 local TID, OP, INC, CONFIRMED, COLD = ARGV[1], ARGV[2], ARGV[3], ARGV[4] == '1', ARGV[5] == '1'
 
@@ -120,7 +120,7 @@ local function finish(m, ns, n, now, what)
   save()
   if marked then call('HDEL', T, 'x') end
   touch_ttl(m)
-  if m.ch == 1 or marked or idle > COARSE_MS then call('ZADD', KEYS[3], now, TID) end
+  if m.ch == 1 or marked or idle > ENLIST_MS then enlist(KEYS[3], KEYS[6], TID, now, m.ttl) end
   if m.s == 'd' and m.fl ~= '' and m.fn == m.ch - 1 then
     return {'ok', m.i, m.s, RUN, m.fl, m.ch .. '.' .. OP, m.lw, m.rs}
   end

@@ -26,23 +26,34 @@ _LANES = 2
 AT_ONCE = 2 * _LANES * BATCH
 """Threads that keep one worker busy: at the end of them, one lane may wait for the other."""
 
+_SWEPT_BUCKETS, _SWEPT_THREADS, _SWEPT_RUNS = 64, 50, 500
+"""Of a sweep: buckets that are asked in one request; threads, and entries of runs, that one script deals with."""
+
 _SCANS = 8
 """Threads of which a first copy reads a page each in one request."""
 
 
 def due_threads(store: Store) -> Plan[list[str]]:
-    """Every thread that is due or dirty, whether or not a worker has it in hand."""
-    found: list[str] = []
-    ranks = dict.fromkeys(range(BUCKETS), 0)
-    while ranks:
-        replies = yield LuaBatch(tuple(store.hot.due(b, rank, 500) for b, rank in ranks.items()))
+    """Every thread that is due or dirty from the first step to the last, whether or not a worker has it in hand.
+
+    Leases and acknowledgements change due times meanwhile, in either direction, so pages do not go by them. Of a bucket
+    that another run of Redis goes on with, it begins again.
+    """
+    found: dict[str, None] = {}
+    runs: dict[int, bytes] = {}
+    cursors = dict.fromkeys(range(BUCKETS), "0")
+    while cursors:
+        replies = yield LuaBatch(tuple(store.hot.due(bucket, cursor) for bucket, cursor in cursors.items()))
         following = {}
-        for (bucket, rank), names in zip(ranks.items(), replies, strict=True):
-            found += [name.decode() for name in names]
-            if len(names) == 500:
-                following[bucket] = rank + 500
-        ranks = following
-    return found
+        for (bucket, at), (cursor, run, names) in zip(cursors.items(), replies, strict=True):
+            found.update((name.decode(), None) for name in names)
+            if at != "0" and run != runs[bucket]:
+                following[bucket] = "0"
+            elif cursor != b"0":
+                following[bucket] = cursor.decode()
+            runs[bucket] = run
+        cursors = following
+    return list(found)
 
 
 def flush_all(store: Store, prefix: str = "") -> Plan[None]:
@@ -66,12 +77,25 @@ def claim_due(store: Store, buckets: Sequence[int], limit: int) -> Plan[list[str
     return [name.decode() for names in replies for name in names]
 
 
+def sweep_in_turn(store: Store, every_ms: int) -> Plan[None]:
+    """`sweep`, unless another process has done so, or begun to, within that time."""
+    if (yield store.hot.turn(every_ms)) == b"1":
+        yield from sweep(store)
+
+
 def sweep(store: Store) -> Plan[None]:
-    """Remove bookkeeping that belongs to absent threads, in all buckets."""
-    ranks = dict.fromkeys(range(BUCKETS), 0)
-    while ranks:
-        replies = yield LuaBatch(tuple(store.hot.sweep(bucket, rank) for bucket, rank in ranks.items()))
-        ranks = {bucket: rank for bucket, rank in zip(ranks, replies, strict=True) if rank}
+    """Remove bookkeeping that belongs to absent threads, and make due again what has fallen out of the schedule.
+
+    Only threads that may have lapsed since the last sweep are looked at, some in each request: others' come in between.
+    """
+    for start in range(0, BUCKETS, _SWEPT_BUCKETS):
+        buckets = list(range(start, min(start + _SWEPT_BUCKETS, BUCKETS)))
+        while buckets:
+            replies = yield LuaBatch(tuple(store.hot.lapses(bucket, _SWEPT_THREADS) for bucket in buckets))
+            for bucket, (names, _) in zip(buckets, replies, strict=True):
+                if names:
+                    yield store.hot.sweep(bucket, [name.decode() for name in names], _SWEPT_RUNS)
+            buckets = [bucket for bucket, (_, more) in zip(buckets, replies, strict=True) if more == b"1"]
 
 
 def flush_many(store: Store, thread_ids: Sequence[str]) -> Plan[dict[str, str]]:

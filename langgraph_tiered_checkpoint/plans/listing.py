@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -16,6 +17,8 @@ from langgraph_tiered_checkpoint.steps import LuaBatch, Plan
 PAGE = 50
 FILTERED_PAGE = 200
 THREAD_PAGE = 500
+BUCKET_PAGE = 16
+"""Thread ids that are read of each bucket at once."""
 
 
 class Query(NamedTuple):
@@ -195,44 +198,56 @@ class ThreadListing:
 
 
 class ThreadIds:
-    """The ids of all threads that begin with a prefix, in order, in pages."""
+    """The ids of all threads that begin with a prefix, in order, in pages.
+
+    The lists of the buckets are merged with that of Postgres. A page goes as far as each of them is known. What is
+    there from the first page to the last is listed, also if it leaves the hot tier: Postgres is asked afterwards.
+    """
 
     def __init__(self, store: Store, prefix: str) -> None:
         self._store = store
         self._prefix = prefix
-        self._hot: list[str] | None = None
+        self._waiting: list[list[str]] = [[] for _ in range(BUCKETS)]
+        """Of each bucket: ids that are known, and have not been listed."""
+        self._read = dict.fromkeys(range(BUCKETS), "")
+        """How far the list of a bucket has been read, of those that go on."""
         self._after = ""
-        self._cold_done = store.cold is None
         self.done = False
 
     def next_page(self) -> Plan[list[str]]:
-        """The next ids. Ids only in the hot tier are gathered once, with the first page."""
-        if self._hot is None:
-            self._hot = yield from hot_thread_ids(self._store, self._prefix)
+        """The next ids; possibly none although the listing is not `done`."""
+        yield from self._read_hot()
+        known = min(self._read.values(), default=None)
         cold: list[str] = []
-        if self._store.cold is not None and not self._cold_done:
-            cold = yield self._store.cold.thread_ids(self._after, self._prefix, THREAD_PAGE)
-            self._cold_done = len(cold) < THREAD_PAGE
-        if self._cold_done:
-            page = sorted({*cold, *self._hot})
-            self.done = True
-        else:
-            self._after = cold[-1]
-            page = sorted({*cold, *(t for t in self._hot if t <= self._after)})
-            self._hot = [t for t in self._hot if t > self._after]
-        return page
+        if self._store.cold is not None:
+            cold = yield self._store.cold.thread_ids(self._after, self._prefix, THREAD_PAGE, upto=known)
+            if len(cold) == THREAD_PAGE:
+                known = cold[-1]
+        page = set(cold)
+        for names in self._waiting:
+            cut = len(names) if known is None else bisect_right(names, known)
+            page.update(names[:cut])
+            del names[:cut]
+        self._after = known or ""
+        self.done = known is None
+        return sorted(page)
 
-
-def hot_thread_ids(store: Store, prefix: str = "") -> Plan[list[str]]:
-    """All threads in the hot tier whose ids begin with a prefix, sorted. One request per 1,000 threads of a bucket."""
-    found: set[str] = set()
-    ranks = dict.fromkeys(range(BUCKETS), 0)
-    while ranks:
-        replies = yield LuaBatch(tuple(store.hot.threads(b, rank, 1_000) for b, rank in ranks.items()))
-        following = {}
-        for (bucket, rank), names in zip(ranks.items(), replies, strict=True):
-            found.update(text for text in map(bytes.decode, names) if text and text.startswith(prefix))
-            if len(names) == 1_000:
-                following[bucket] = rank + 1_000
-        ranks = following
-    return sorted(found)
+    def _read_hot(self) -> Plan[None]:
+        """Go on with the lists of which little is known. What has lapsed, and is not swept yet, is left out."""
+        hot = self._store.hot
+        buckets = [bucket for bucket in self._read if len(self._waiting[bucket]) < BUCKET_PAGE]
+        if not buckets:
+            return
+        calls = (hot.threads(bucket, self._prefix, self._read[bucket], BUCKET_PAGE) for bucket in buckets)
+        replies = yield LuaBatch(tuple(calls))
+        pages = {b: [name.decode() for name in names] for b, names in zip(buckets, replies, strict=True)}
+        for bucket, names in pages.items():
+            if len(names) == BUCKET_PAGE:
+                self._read[bucket] = names[-1]
+            else:
+                del self._read[bucket]
+        pages = {bucket: names for bucket, names in pages.items() if names}
+        if pages:
+            replies = yield LuaBatch(tuple(hot.present(names) for names in pages.values()))
+            for (bucket, names), there in zip(pages.items(), replies, strict=True):
+                self._waiting[bucket] += [name for name, is_there in zip(names, there, strict=True) if is_there == b"1"]

@@ -79,10 +79,10 @@ def threads_of_runs(store: Store, run_ids: Sequence[str], prefix: str) -> Plan[l
             calls = tuple(store.hot.threads_of_run(b, run_id, last, 500) for b, last in after.items())
             replies = yield LuaBatch(calls)
             following = {}
-            for bucket, names in zip(after, replies, strict=True):
-                found.update(name.decode() for name in names)
-                if len(names) == 500:
-                    following[bucket] = names[-1].decode()
+            for bucket, members in zip(after, replies, strict=True):
+                found.update(member.decode().partition("\0")[2] for member in members)
+                if len(members) == 500:
+                    following[bucket] = members[-1].decode()
             after = following
     if store.cold is not None:
         found.update((yield store.cold.threads_of_runs(run_ids, prefix)))

@@ -264,6 +264,7 @@ WITH RECURSIVE ids AS (
         SELECT thread_id FROM $schema.checkpoints
         WHERE thread_id COLLATE "C" > %(after)s
         AND thread_id COLLATE "C" >= %(prefix)s -- if prefix
+        AND thread_id COLLATE "C" <= %(upto)s -- if upto
         ORDER BY thread_id COLLATE "C"
         LIMIT 1
     )
@@ -271,6 +272,7 @@ WITH RECURSIVE ids AS (
     SELECT (
         SELECT c.thread_id FROM $schema.checkpoints c
         WHERE c.thread_id COLLATE "C" > ids.thread_id
+        AND c.thread_id COLLATE "C" <= %(upto)s -- if upto
         ORDER BY c.thread_id COLLATE "C"
         LIMIT 1
     )

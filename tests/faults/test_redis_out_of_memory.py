@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -337,6 +338,10 @@ def test_schedule_that_was_evicted_is_repaired(
     ledger.put("second")
     head, _, _ = key_of(redis_client, "t").partition(b":t:")
     assert redis_client.unlink(head + b":due") == 1
+    next_look = redis_client.zscore(head + b":lapses", "t")
+    assert next_look is not None
+    assert next_look <= (time.time() + 3_601) * 1_000
+    redis_client.zadd(head + b":lapses", {"t": 0})
     saver._sync.run(sweep(saver._store))
     try:
         assert saver.stats().due_threads == 1

@@ -101,7 +101,7 @@ def test_lists_use_indexes(conn: Connection, cold: Cold) -> None:
         (cold._q("page_of_all", after_thread="s", prefix="t", prefix_end="u", **filters), "tiered_order_idx"),
         (cold._q("page_of_thread", thread="t", **filters, **after), "tiered_order_idx"),
         (cold._q("page_of_namespace", thread="t", **filters | {"ns": ""}, **after), "checkpoints_pkey"),
-        (cold._q("thread_ids", after="s", prefix="t", limit=10), "tiered_order_idx"),
+        (cold._q("thread_ids", after="s", prefix="t", upto="t", limit=10), "tiered_order_idx"),
         (cold._q("threads_of_runs", cut=["r"], runs=["r"], prefix=None), "tiered_run_id_idx"),
     ):
         plan = str(execute(conn, Sql("EXPLAIN " + step.text, step.params)))
@@ -123,6 +123,9 @@ def test_thread_ids_pages_through_all_threads_with_checkpoints(conn: Connection,
         assert run(conn, cold.thread_ids("", prefix, 100)) == [t for t in expected if t.startswith(prefix)]
     assert run(conn, cold.thread_ids("aX", "a", 100)) == ["a_", "ab", "a\U0010ffff"]
     assert run(conn, cold.thread_ids("b", "a", 100)) == []
+    assert run(conn, cold.thread_ids("", "", 100, upto="a_")) == [t for t in expected if t <= "a_"]
+    assert run(conn, cold.thread_ids("a", "a", 100, upto="a%")) == ["a%"]
+    assert run(conn, cold.thread_ids("a", "a", 100, upto="a")) == []
     assert run(conn, cold.count_threads()) == 10
 
 
