@@ -320,6 +320,25 @@ class Hot:
     def orphan(self, thread_id: str, incarnation: str, which: Iterable[tuple[str, str]]) -> Lua:
         return self._call("orphan", thread_id, (), incarnation, *(part for pair in which for part in pair))
 
+    def made_of(self, thread_id: str, incarnation: str, cursor: str) -> Lua:
+        return self._call("made_of", thread_id, (), incarnation, cursor, "2000")
+
+    def erase(
+        self,
+        thread_id: str,
+        incarnation: str,
+        change: int,
+        arena: int,
+        first: int,
+        last: int,
+        needed: Iterable[tuple[int, int]],
+        *,
+        complete: bool,
+    ) -> Lua:
+        figures = map(str, (change, arena, first, last))
+        stretches = pack_list([figure for stretch in needed for figure in stretch])
+        return self._call("erase", thread_id, (), incarnation, *figures, stretches, "1" if complete else "0")
+
     def delete(self, thread_id: str, op: str, only: Iterable[str] = ()) -> Lua:
         return self._call(
             "delete", thread_id, ("due", "threads", "gone", "parked", "runs", "lapses"), thread_id, op, *only, self._run

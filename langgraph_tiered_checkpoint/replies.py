@@ -26,18 +26,20 @@ _KINDS = {
         "delete": "ok",
         "delta": "walk none miss absent unsure moved",
         "drop": "ok changed gone",
+        "erase": "ok changed gone",
         "evict": "ok dirty absent",
         "fill": "ok skip",
         "forget": "ok gone changed dirty",
         "get": "hit unsure none miss absent busy moved",
         "land": "ok taken",
         "list": "page none absent moved",
+        "made_of": "made_of none changed gone",
         "orphan": "ok gone",
         "outline": "outline absent",
         "park": "parked gone",
         "peek": "thread absent",
         "promote": "ok absent",
-        "put": "ok missing origin closed pressed moved deleted",
+        "put": "ok left missing origin closed pressed moved deleted",
         "put_writes": "ok origin closed pressed moved deleted",
         "rebase": "ok gone changed",
         "reopen": "ok",
@@ -163,6 +165,20 @@ def check(script: str, reply: Any) -> None:
         raise LookupError(f"{script} replied {reply[0] if isinstance(reply, list) and reply else reply!r}")
 
 
+class MadeOf(NamedTuple):
+    """A page of what is still needed of the arenas that values have left."""
+
+    kind: str
+    """made_of or changed: see made_of.lua."""
+    change: int
+    """Number of the last change."""
+    cursor: str
+    arenas: list[tuple[int, int, int]]
+    """Number, bytes, piece size."""
+    stretches: list[tuple[int, int, int]]
+    """Number of the arena, offset, length."""
+
+
 def _record(reply: Sequence[Any], given: Parts) -> StoredCheckpoint:
     ns, checkpoint_id, parent, frame, values, writes = reply
     row = given.checkpoint(ns, checkpoint_id, parent, frame)
@@ -278,6 +294,18 @@ def parse_scan(reply: Sequence[Any]) -> tuple[str, Base] | None:
     _, cursor, rows, number, _, run = reply
     in_order = sorted(rows, key=lambda row: row[4] if row[0] == b"w" else 0)  # bundles have the first write win
     return cursor.decode(), Base(parse_rows(in_order), number, frozenset([run.decode()]))
+
+
+def parse_made_of(reply: Sequence[Any]) -> MadeOf | None:
+    """None: there is nothing to erase."""
+    match reply:
+        case [b"made_of", change, cursor, arenas, stretches]:
+            threes = [list(zip(*[iter(figures)] * 3, strict=True)) for figures in (arenas, stretches)]
+            return MadeOf("made_of", change, cursor.decode(), *threes)
+        case [b"changed"]:
+            return MadeOf("changed", 0, "", [], [])
+        case _:
+            return None
 
 
 def parse_outline(entries: Iterable[Sequence[Any]]) -> list[Outline]:

@@ -82,9 +82,13 @@ def _unsound_arenas(fields: dict[bytes, bytes]) -> list[str]:
         if fields[name][:1] == b"R":
             number, size, items = msgpack.unpackb(fields[name][17:], raw=True)
             made_of[number] = made_of.get(number, 0) + 1
+            stretches = [item for item in items if isinstance(item, list)]
             _, length, piece_size = msgpack.unpackb(fields.get(b"A%d" % number, msgpack.packb([0, 0, 0])))
-            if size != piece_size or any(sum(item) > length for item in items if isinstance(item, list)):
+            if size != piece_size or any(sum(stretch) > length for stretch in stretches):
                 wrong.append(f"{name!r} is made of more than arena {number} has")
+            needed = {n for at, length in stretches for n in range(at // size, -(-(at + length) // size))}
+            if not all(fields.get(b"a%d:%d" % (number, n)) for n in needed):
+                wrong.append(f"{name!r} needs {needed} of arena {number}, of which something was erased")
         if fields.get(b"r" + name[1:], b"").partition(b":")[2] != (b"%d" % number if number else b""):
             wrong.append(f"{name!r} is made of arena {number}, which its count does not say")
     expected = {}
@@ -95,7 +99,7 @@ def _unsound_arenas(fields: dict[bytes, bytes]) -> list[str]:
         for n in range(-(-length // size)):
             expected[b"a%s:%d" % (name[1:], n)] = min(size, length - n * size)
     found = {name: len(value) for name, value in fields.items() if name[:1] == b"a"}
-    if found != expected:
+    if found.keys() != expected.keys() or any(size not in (0, expected[name]) for name, size in found.items()):
         wrong.append(f"pieces {found} are there instead of {expected}")
     return wrong
 

@@ -54,6 +54,7 @@ if m.n == 0 then
     return {'ok'}
   end
 end
+note_left(m)
 local out = {'m', pack(m)}
 for ns, n in pairs(spaces) do
   out[#out + 1] = 'n' .. ns

@@ -4,7 +4,7 @@
 -- ARGV[22] parent id  [23] frame  [24] packed list of those refs of the frame, by position from 0, whose values must be
 --     stored already  [25...] new values: channel, version, value, ...; a value is as values.lua has it, or "D" and
 --     a difference as in deriving.lua, whose tag is the op
--- Reply: {"ok", ...}: see `finish`, {"missing", positions of the refs whose values are not here, or whose predecessors
+-- Reply: {"ok", ...}: see `finish`; {"left", ...}: likewise, and some arenas hold what is to be erased; {"missing", positions of the refs whose values are not here, or whose predecessors
 --     are not} with nothing stored, or see `admit`.
 -- include: common
 -- include: run
@@ -41,14 +41,20 @@ for i = 25, #ARGV, 3 do
 end
 if #absent > 0 then return {'missing', absent} end
 local function put_value(bk, i)
-  if not derived[i] then return put_whole(bk, i) end
-  -- The call is a repeated one if the value is there.
-  local there = tally(bk)[1] > 0 and hget('b' .. bk)
-  if not there or tag_of(there) ~= OP then derive(m, bk, OP, unpack(derived[i])) end
+  local t = tally(bk)
+  if derived[i] then
+    local there = t[1] > 0 and hget('b' .. bk)
+    if there and tag_of(there) == OP then return end -- the call is a repeated one
+  end
+  if t[2] then left[t[2]] = true end -- the value is replaced
+  if derived[i] then derive(m, bk, OP, unpack(derived[i])) else put_whole(bk, i) end
 end
 local k, blobs, fresh = store(m, n, id, ARGV[22], frame, 25, keys, put_value)
 if ns == '' then m.int = 0 end
 local what = {OP, 'c', k}
 for i = 1, #blobs do what[3 + i] = blobs[i] end
 if fresh and head[3] ~= '' then note_run(KEYS[4], head[3], TID) end
-return finish(m, ns, n, now, what)
+note_left(m)
+local reply = finish(m, ns, n, now, what)
+if m.lf then reply[1] = 'left' end
+return reply

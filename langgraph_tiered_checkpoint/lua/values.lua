@@ -5,14 +5,15 @@
 --   kind R: a recipe for them, a packed {arena, piece size, items}: an item is a string, or {offset, length} in the arena.
 -- An arena is what several versions of one channel have in common, as pieces of one size that are only appended to, so a
 -- recipe never refers to another recipe. A<arena> is {values made of it, bytes, piece size}, a<arena>:<n> its pieces from
--- 0. r<bk> is how many checkpoints use a value, "<count>" or "<count>:<arena>". Changes gather here until `add_values`.
+-- 0; one that no value needs any more may be empty. r<bk> is how many checkpoints use a value, "<count>" or
+-- "<count>:<arena>". Changes gather here until `add_values`.
 local HEAD = 17
 local WHOLE, RECIPE = 87, 82 -- "W", "R"
 local TEXT = 64 -- bytes up to which an item stays in the recipe
 local PIECE = 8192
 local MOST_ITEMS, MOST_PIECES = 32, 512
 
-local tallies, arenas = {}, {}
+local tallies, arenas, left = {}, {}, {}
 
 local function tag_of(value)
   return string.sub(value, 2, HEAD)
@@ -69,6 +70,7 @@ local function use(bk, times)
   local t = tally(bk)
   t[1] = t[1] + times
   t.touched = true
+  if t[1] == 0 and t[2] then left[t[2]] = true end
 end
 
 local function arena(number)
@@ -91,6 +93,15 @@ local function move(bk, number)
   end
   t[2] = number
   t.touched = true
+end
+
+-- Note in the meta which arenas hold what only values had that are gone now: it is to be erased. Not what a trim takes
+-- away, which Postgres holds.
+local function note_left(m)
+  for _, number in ipairs(m.lf or {}) do left[number] = true end
+  local all = {}
+  for number in pairs(left) do all[#all + 1] = number end
+  m.lf = #all > 0 and all or nil
 end
 
 -- Add what has changed to a list of fields and values, and what goes to a list of fields.

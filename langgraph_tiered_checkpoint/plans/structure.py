@@ -21,6 +21,7 @@ from langgraph_tiered_checkpoint.errors import (
 from langgraph_tiered_checkpoint.hot import BUCKETS
 from langgraph_tiered_checkpoint.lives import new_id
 from langgraph_tiered_checkpoint.plans.comparing import change_number, compare
+from langgraph_tiered_checkpoint.plans.erasing import erase
 from langgraph_tiered_checkpoint.plans.flushing import ask, flush
 from langgraph_tiered_checkpoint.plans.store import Store
 from langgraph_tiered_checkpoint.records import Outline
@@ -121,6 +122,7 @@ def _drop_hot(store: Store, thread_id: str, incarnation: str, decide: Decide) ->
     orphans = retention.orphaned(outlines, dropped)
     if orphans:
         yield store.hot.orphan(thread_id, incarnation, orphans)
+    yield from erase(store, thread_id, incarnation)
     return True
 
 

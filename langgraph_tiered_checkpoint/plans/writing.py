@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from langgraph_tiered_checkpoint.errors import HotFullError, ThreadBusyError, ThreadDeletedError
@@ -10,6 +11,7 @@ from langgraph_tiered_checkpoint.frames import pack_blob, pack_difference
 from langgraph_tiered_checkpoint.hot import UNKNOWN_ORIGIN, FoundOrigin, Writer
 from langgraph_tiered_checkpoint.ids import uuid6_time_ms
 from langgraph_tiered_checkpoint.lives import Life, new_id
+from langgraph_tiered_checkpoint.plans.erasing import erase
 from langgraph_tiered_checkpoint.plans.flushing import ask
 from langgraph_tiered_checkpoint.plans.store import Store
 from langgraph_tiered_checkpoint.records import BlobRow, CheckpointRow, ThreadBatch, WriteRow
@@ -71,6 +73,9 @@ def put(
 
     reply = yield from _write(store, life, thread_id, op, named, promote, build, resend)
     store.predecessors.remember(thread_id, row.ns, list(whole.values()), op)
+    if reply[0] == b"left":
+        with suppress(ThreadBusyError):  # who is faster is told the same
+            yield from erase(store, thread_id, life.incarnation)
     return _written(thread_id, reply, [row], list(whole.values()), [])
 
 
@@ -142,7 +147,7 @@ def _write(
         writer = Writer(thread_id, op, incarnation or life.incarnation, life.confirmed, since_ms, promote)
         reply = yield from ask(store, thread_id, build(writer, origin))
         match reply[0]:
-            case b"ok":
+            case b"ok" | b"left":
                 life.confirm(reply[1].decode())
                 return reply
             case b"missing":

@@ -1,0 +1,94 @@
+"""Erasing what no value needs any more of the arenas that values have left.
+
+What is needed is found out page by page, and holds as long as nothing is written meanwhile. See lua/values.lua.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from langgraph_tiered_checkpoint.errors import ThreadBusyError
+from langgraph_tiered_checkpoint.plans.store import Store
+from langgraph_tiered_checkpoint.replies import parse_made_of
+from langgraph_tiered_checkpoint.steps import Pause, Plan
+
+Stretch = tuple[int, int]
+"""Offset and length in an arena."""
+
+PAGE_BYTES = 4_000_000
+"""How much one script overwrites, about."""
+
+_ROUNDS = 50
+_PAUSE_S = 0.02
+
+
+class Arena(NamedTuple):
+    """An arena that values have left."""
+
+    number: int
+    bytes: int
+    """0 if it is gone."""
+    piece_size: int
+    needed: list[Stretch]
+    """Ascending and apart."""
+
+    def pages(self) -> Iterator[tuple[int, int, list[Stretch]]]:
+        """Its pieces, some at a time, as the first and the last of them, and what is needed of these."""
+        count = -(-self.bytes // self.piece_size)
+        step = max(1, PAGE_BYTES // self.piece_size)
+        for first in range(0, count, step):
+            last = min(first + step, count) - 1
+            low, high = first * self.piece_size, (last + 1) * self.piece_size
+            yield first, last, [(at, n) for at, n in self.needed if at < high and at + n > low]
+
+
+def erase(store: Store, thread_id: str, incarnation: str) -> Plan[None]:
+    """When this returns, the hot tier has nothing any more of values that were removed before.
+
+    Raises:
+        ThreadBusyError: the thread is written all the time. Nothing is lost; repeating what has removed them erases it.
+    """
+    for _ in range(_ROUNDS):
+        if (yield from _erase_once(store, thread_id, incarnation)):
+            return
+        yield Pause(_PAUSE_S)
+    raise ThreadBusyError(
+        f"thread {thread_id!r} is being written too fast: what was removed is out of sight, but some of its bytes are "
+        "still in Redis. Repeat the call, at best when no run writes the thread"
+    )
+
+
+def _erase_once(store: Store, thread_id: str, incarnation: str) -> Plan[bool]:
+    """False: something was written meanwhile, or there is more to do."""
+    cursor, stretches, change = "", list[tuple[int, int, int]](), None
+    while True:
+        found = parse_made_of((yield store.hot.made_of(thread_id, incarnation, cursor)))
+        if found is None:
+            return True
+        if found.kind == "changed" or change not in (None, found.change):
+            return False
+        change, cursor = found.change, found.cursor
+        stretches += found.stretches
+        if not cursor:
+            break
+    for number, size, piece_size in found.arenas:
+        arena = Arena(number, size, piece_size, _joined((at, n) for of, at, n in stretches if of == number))
+        for first, last, needed in (*arena.pages(), (0, -1, [])):
+            [reply] = yield store.hot.erase(
+                thread_id, incarnation, change, number, first, last, needed, complete=last < first
+            )
+            if reply != b"ok":
+                return bool(reply == b"gone")
+    return True
+
+
+def _joined(stretches: Iterable[Stretch]) -> list[Stretch]:
+    joined: list[Stretch] = []
+    for at, length in sorted(stretches):
+        if joined and at <= sum(joined[-1]):
+            first = joined[-1][0]
+            joined[-1] = first, max(sum(joined[-1]), at + length) - first
+        else:
+            joined.append((at, length))
+    return joined
