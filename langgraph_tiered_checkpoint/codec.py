@@ -44,6 +44,8 @@ from langgraph_tiered_checkpoint.records import (
     WriteRow,
 )
 
+_NOT_STORED = "Nothing of this call was stored; what the run has stored before stays, and it can go on from there"
+
 _dump_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
@@ -216,13 +218,26 @@ class Codec:
         except Exception as exc:
             raise UnreadableValue(f"{what} {name!r} of checkpoint {checkpoint_id!r}") from exc
 
+    def _as_json(self, value: Any) -> bytes | None:
+        """What LangGraph's serde cannot write, and reads all the same: integers of more than 64 bits, above all."""
+        if type(self.serde) is not JsonPlusSerializer:
+            return None
+        try:
+            data = _dump_json(value).encode() if exact_in_json(value) else None
+            return data if data is not None and self.serde.loads_typed(("json", data)) == value else None
+        except Exception:  # noqa: BLE001 - then it is not carried
+            return None
+
     def _dumps(self, key: CheckpointKey, what: str, value: Any) -> Typed:
         try:
             type_, data = self.serde.dumps_typed(value)
         except Exception as exc:
+            as_json = self._as_json(value)
+            if as_json is not None:
+                return "json", as_json
             raise UnserializableError(
                 f"thread {key.thread_id!r}: {what} holds a {type(value).__name__} that the serde cannot carry ({exc}). "
-                "Nothing was stored. Store something serializable instead, or pass a serde that carries it"
+                f"{_NOT_STORED}. Store something serializable instead, or pass a serde that carries it"
             ) from exc
         if "\0" in type_:
             raise UnserializableError(f"thread {key.thread_id!r}: the serde's type tag {type_!r} contains NUL")
@@ -283,7 +298,7 @@ def _json(key: CheckpointKey, what: str, value: Any) -> bytes:
         encoded = text.encode()
     except (TypeError, ValueError) as exc:
         raise UnserializableError(
-            f"thread {key.thread_id!r}: {what} cannot be written as JSON ({exc}). Nothing was stored"
+            f"thread {key.thread_id!r}: {what} cannot be written as JSON ({exc}). {_NOT_STORED}"
         ) from exc
     if "\\u0000" in text and not exact_in_json(value):
         raise InvalidThreadError(

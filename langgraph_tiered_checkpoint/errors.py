@@ -16,7 +16,7 @@ class InvalidThreadError(ConfigurationError):
 
 
 class UnserializableError(ConfigurationError):
-    """A value that the configured serde cannot carry. Nothing was stored."""
+    """A value that the configured serde cannot carry. The call that was to store it has stored nothing."""
 
 
 class NotPromotableError(ConfigurationError):

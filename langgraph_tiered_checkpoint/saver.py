@@ -47,7 +47,7 @@ class TieredSaver(BaseCheckpointSaver[str]):
     Every method raises `ConfigurationError` for a caller's mistake, `HotTierError` or `ColdTierError` if a tier does
     not answer; an outage is never an empty answer. Writes raise `ThreadDeletedError` if the thread that the run has
     read was deleted or has expired, and `UnserializableError` for a value that the serde does not carry; in both
-    cases nothing was stored.
+    cases the call has stored nothing.
 
     Args:
         redis: a URL, or a ready client of redis-py (sync, async, or a pair of both; single, Sentinel or Cluster).
