@@ -77,6 +77,11 @@ class Connections:
     """
 
     def __init__(self, hot: HotTarget, cold: ColdTarget | None, *, auto_setup: bool = True) -> None:
+        if cold is not None and (same := hot.address.endpoints & cold.address.endpoints):
+            host, port = next(iter(same))
+            raise ConfigurationError(
+                f"redis and postgres are both said to be at {host}:{port}, where only one can be. Correct the URLs"
+            )
         self.hot = hot
         self.cold = cold
         self.auto_setup = auto_setup

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
+import contextlib
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 import redis
@@ -15,31 +14,17 @@ from redis.asyncio import ConnectionPool as AsyncRedisPool
 from redis.asyncio import Redis as AsyncRedisClient
 from redis.asyncio import RedisCluster as AsyncRedisCluster
 
+from langgraph_tiered_checkpoint.addresses import (
+    Address,
+    postgres_address,
+    postgres_address_of,
+    redis_address,
+    redis_address_of,
+)
 from langgraph_tiered_checkpoint.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from psycopg_pool import AsyncConnectionPool, ConnectionPool
-
-_SECRET_PARAMETER = re.compile(r"(?i)\b((?:ssl)?(?:password|passwd))=[^&#\s]*")
-
-
-def safe_url(url: str) -> str:
-    """`url` (or a libpq connection string) without its passwords, to show to people."""
-    if "://" in url:
-        try:
-            parts = urlsplit(url)
-        except ValueError:
-            return f"{url.partition('://')[0]}://..."
-        account, at, host = parts.netloc.rpartition("@")
-        user = account.partition(":")[0]
-        hidden = f"{user}:***" if ":" in account else user
-        query = _SECRET_PARAMETER.sub(r"\1=***", parts.query)
-        return urlunsplit((parts.scheme, f"{hidden}{at}{host}", parts.path, query, ""))
-    try:
-        known = conninfo.conninfo_to_dict(url)
-    except psycopg.Error:
-        return "..."
-    return " ".join(f"{key}={value}" for key, value in sorted(known.items()) if "password" not in key)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +42,9 @@ class HotTarget:
         ConfigurationError: not a usable URL, or not the right kind of client.
     """
 
-    url: str | None = None
-    sync_client: redis.Redis | redis.RedisCluster | None = None
-    async_client: AsyncRedisClient | AsyncRedisCluster | None = None
+    url: str | None = field(default=None, repr=False)
+    sync_client: redis.Redis | redis.RedisCluster | None = field(default=None, repr=False)
+    async_client: AsyncRedisClient | AsyncRedisCluster | None = field(default=None, repr=False)
     key_prefix: str = "lgt"
     timeout_s: float = 5.0
 
@@ -75,29 +60,25 @@ class HotTarget:
                 f"redis: {type(self.async_client).__qualname__} is not a redis.asyncio.Redis or RedisCluster"
             )
         if self.url is not None:
-            try:
-                redis.ConnectionPool.from_url(self.url)
-            except (ValueError, TypeError, AttributeError):
-                # Without the cause: its text may contain the password.
-                raise ConfigurationError(
-                    f"redis: {safe_url(self.url)!r} is not a URL that redis-py understands; "
-                    "it looks like redis://user:password@host:6379/0 (rediss:// for TLS)"
-                ) from None
+            redis_address(self.url)
 
     @cached_property
-    def place(self) -> str:
-        """Where the server is, for messages; no password in it."""
+    def address(self) -> Address:
+        """Where the server is."""
         if self.url is not None:
-            return safe_url(self.url)
+            return redis_address(self.url)
         client = self.sync_client or self.async_client
         if isinstance(client, redis.RedisCluster | AsyncRedisCluster):
-            return "the given cluster"
+            return Address("the given cluster")
         settings: dict[str, Any] = client.connection_pool.connection_kwargs if client is not None else {}
-        if "path" in settings:
-            return f"unix://{settings['path']}"
-        if "host" in settings:
-            return f"redis://{settings['host']}:{settings.get('port', 6379)}/{settings.get('db') or 0}"
-        return "the given client's server"
+        return (
+            redis_address_of(settings) if settings.keys() & {"path", "host"} else Address("the given client's server")
+        )
+
+    @property
+    def place(self) -> str:
+        """Where the server is, for messages; no password in it."""
+        return self.address.place
 
     @cached_property
     def sync_pool(self) -> redis.ConnectionPool:
@@ -149,9 +130,9 @@ class ColdTarget:
         ConfigurationError: not a usable URL, or not the right kind of pool.
     """
 
-    url: str | None = None
-    sync_pool: ConnectionPool[Any] | None = None
-    async_pool: AsyncConnectionPool[Any] | None = None
+    url: str | None = field(default=None, repr=False)
+    sync_pool: ConnectionPool[Any] | None = field(default=None, repr=False)
+    async_pool: AsyncConnectionPool[Any] | None = field(default=None, repr=False)
     prepare_threshold: int | None = 1
     max_size: int = 10
     timeout_s: float = 10.0
@@ -162,14 +143,7 @@ class ColdTarget:
         if self.sync_pool is not None or self.async_pool is not None:
             self._check_pools()
         if self.url is not None:
-            try:
-                conninfo.conninfo_to_dict(self.url)
-            except (psycopg.Error, ValueError):
-                # Without the cause: its text may contain the password.
-                raise ConfigurationError(
-                    f"postgres: {safe_url(self.url)!r} is not a URL that libpq understands; "
-                    "it looks like postgresql://user:password@host:5432/database"
-                ) from None
+            postgres_address(self.url)
 
     def _check_pools(self) -> None:
         from psycopg_pool import AsyncConnectionPool, ConnectionPool  # who gives a URL needs none of it
@@ -184,13 +158,21 @@ class ColdTarget:
             )
 
     @cached_property
+    def address(self) -> Address:
+        """Where the server is."""
+        if self.url is not None:
+            return postgres_address(self.url)
+        pool = self.sync_pool or self.async_pool
+        given, more = (pool.conninfo, pool.kwargs) if pool is not None else (None, None)
+        with contextlib.suppress(psycopg.Error, ValueError):
+            if isinstance(given, str) and isinstance(more, dict | None):
+                return postgres_address_of({**conninfo.conninfo_to_dict(given), **(more or {})})
+        return Address("the given pool's server")
+
+    @property
     def place(self) -> str:
         """Where the server is, for messages; no password in it."""
-        given = self.url
-        if given is None:
-            pool = self.sync_pool or self.async_pool
-            given = pool.conninfo if pool is not None and isinstance(pool.conninfo, str) else ""
-        return safe_url(given) if given else "the given pool's server"
+        return self.address.place
 
     @cached_property
     def connection_settings(self) -> dict[str, Any]:

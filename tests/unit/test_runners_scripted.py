@@ -22,7 +22,7 @@ from langgraph_tiered_checkpoint.redis_ports import LAYOUT, check_server, invoke
 from langgraph_tiered_checkpoint.runners import AsyncRunner, SyncRunner
 from langgraph_tiered_checkpoint.scripts import script
 from langgraph_tiered_checkpoint.steps import Lanes, Lua, LuaBatch, Pause, Plan, Statements, Tx
-from langgraph_tiered_checkpoint.targets import ColdTarget, HotTarget, safe_url
+from langgraph_tiered_checkpoint.targets import ColdTarget, HotTarget
 
 NOWHERE = "redis://:secret@localhost:1/0"
 HOT = HotTarget(url=NOWHERE)
@@ -242,23 +242,6 @@ def test_a_reply_that_no_plan_knows_is_an_error_of_its_own(reply: object) -> Non
     asked = runner._next(going, None, None, None)
     with pytest.raises(errors.UnexpectedError, match=r"put of thread 't1'.*explain\(\)"):
         runner._next(going, asked, reply, None)
-
-
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("redis://localhost:6379/0", "redis://localhost:6379/0"),
-        ("redis://u:s3cret@host:6379/0", "redis://u:***@host:6379/0"),
-        ("redis://:s3@cret@host/0", "redis://:***@host/0"),
-        ("redis://host/0?password=s3cret&db=1", "redis://host/0?password=***&db=1"),
-        ("postgresql://u:s3cret@h1,h2/db?sslpassword=s3cret", "postgresql://u:***@h1,h2/db?sslpassword=***"),
-        ("host=h user=u password=s3cret dbname=d", "dbname=d host=h user=u"),
-        ("host=h password='s3cret", "..."),
-        ("redis://u:s3cret@[host/0", "redis://..."),
-    ],
-)
-def test_safe_url_hides_passwords_only(url: str, shown: str) -> None:
-    assert safe_url(url) == shown
 
 
 @pytest.mark.parametrize("make", [
