@@ -56,6 +56,8 @@ class EncodedCheckpoint(NamedTuple):
     blobs: list[BlobRow]
     expected: list[int]
     """Positions in `row.refs` of values that the checkpoint has but `new_versions` did not name: stored earlier."""
+    inline: dict[str, str]
+    """Versions, as text, of the channels whose value is inline and nowhere else."""
 
 
 class Codec:
@@ -114,7 +116,8 @@ class Codec:
             depth=delta_depth(serializable),
         )
         expected = [i for i, (c, _) in enumerate(refs) if c in stored and c not in new_versions]
-        return EncodedCheckpoint(row, blobs, expected)
+        alone = {c: str(versions[c]) for c in inline if c in versions and c not in stored}
+        return EncodedCheckpoint(row, blobs, expected, alone)
 
     def encode_blob(self, key: CheckpointKey, channel: str, version: Any, value: Any) -> BlobRow:
         """Serialize one channel's value.
@@ -259,6 +262,15 @@ def check_serde(serde: object, *, inline: object) -> None:
     fits = any(all(callable(getattr(serde, name, None)) for name in pair) for pair in methods)
     if serde is not None and (isinstance(serde, type) or not fits):
         raise wrong("serde", serde, "an object with dumps_typed and loads_typed; None takes LangGraph's")
+
+
+def inline_versions(stored: StoredCheckpoint, checkpoint: Checkpoint) -> dict[str, str]:
+    """Versions, as text, of the channels whose value is inline in a stored checkpoint, and nowhere else."""
+    if not stored.row.inline:
+        return {}
+    elsewhere = {blob.channel for blob in stored.blobs}
+    versions = checkpoint["channel_versions"]
+    return {c: str(versions[c]) for c in stored.row.inline if c in versions and c not in elsewhere}
 
 
 def delta_depth(metadata: Mapping[str, Any]) -> int:

@@ -19,7 +19,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from langgraph_tiered_checkpoint import lives
 from langgraph_tiered_checkpoint.arguments import check_count, wrong
-from langgraph_tiered_checkpoint.codec import Codec, interrupts, matches
+from langgraph_tiered_checkpoint.codec import Codec, inline_versions, interrupts, matches
 from langgraph_tiered_checkpoint.errors import ConfigurationError, TieredCheckpointError
 from langgraph_tiered_checkpoint.ids import CheckpointKey, check_text, text_of
 from langgraph_tiered_checkpoint.plans import batches, flushing, inspection, reading, structure, writing
@@ -93,7 +93,10 @@ class Requests(NamedTuple):
         if answer.stored is None:
             return None
         self.store.predecessors.remember(at.stored_id, at.ns, answer.stored.blobs)
-        return self.codec.decode_tuple(at.thread_id, answer.stored, answer.sends)
+        found = self.codec.decode_tuple(at.thread_id, answer.stored, answer.sends)
+        place = at.stored_id, at.ns, answer.stored.row.checkpoint_id
+        self.store.inlined.remember(place, inline_versions(answer.stored, found.checkpoint))
+        return found
 
     def put(
         self,
@@ -105,6 +108,7 @@ class Requests(NamedTuple):
         at = self.target(config)
         codec = self.codec
         key = CheckpointKey.of(at.stored_id, at.ns, checkpoint["id"], at.checkpoint_id)
+        checkpoint, new_versions = yield from self._carry_on(at, checkpoint, new_versions)
         encoded = codec.encode_checkpoint(config, key, checkpoint, metadata, new_versions)
         when = self.store.settings.promotion.when
         promote = "when" if when and when(Candidate(at.thread_id, checkpoint, metadata)) else ""
@@ -124,9 +128,36 @@ class Requests(NamedTuple):
             promote=promote,
             supply=supply,
         )
+        self.store.inlined.remember((at.stored_id, at.ns, checkpoint["id"]), encoded.inline)
         yield from self._settle(at.stored_id, written)
         stored = {"thread_id": at.thread_id, "checkpoint_ns": at.ns, "checkpoint_id": checkpoint["id"]}
         return {"configurable": stored}
+
+    def _carry_on(
+        self, at: Target, checkpoint: Checkpoint, new_versions: ChannelVersions
+    ) -> Plan[tuple[Checkpoint, ChannelVersions]]:
+        """Add the values of channels whose versions a checkpoint takes over from its parent without the values.
+
+        So does code that does not know these channels, in a rolling deploy. A value in a blob is found by its version
+        whoever names it; one that is inline in the parent's JSON has to be put into the child's. Costs no step where
+        the parent is remembered, and has none inline.
+        """
+        values, versions = checkpoint["channel_values"], checkpoint["channel_versions"]
+        silent = {c: str(v) for c, v in versions.items() if c not in values and c not in new_versions}
+        if not silent or not at.checkpoint_id:
+            return checkpoint, new_versions
+        inline = self.store.inlined.versions((at.stored_id, at.ns, at.checkpoint_id))
+        if inline is not None and not any(inline.get(c) == v for c, v in silent.items()):
+            return checkpoint, new_versions
+        answer = yield from reading.get(self.store, at.stored_id, at.ns, at.checkpoint_id, at.root_id)
+        if answer.stored is None:
+            return checkpoint, new_versions
+        parent = self.codec.decode_tuple(at.thread_id, answer.stored).checkpoint
+        inline = inline_versions(answer.stored, parent)
+        carried = [c for c, v in silent.items() if inline.get(c) == v]
+        of_parent = {c: parent["channel_values"][c] for c in carried}
+        following: Checkpoint = {**checkpoint, "channel_values": {**values, **of_parent}}
+        return following, {**new_versions, **{c: versions[c] for c in carried}}
 
     def put_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str

@@ -9,6 +9,7 @@ from langgraph_tiered_checkpoint.cold import Cold
 from langgraph_tiered_checkpoint.config import Settings
 from langgraph_tiered_checkpoint.errors import NotPromotableError
 from langgraph_tiered_checkpoint.hot import Hot
+from langgraph_tiered_checkpoint.inlined import Inlined
 from langgraph_tiered_checkpoint.predecessors import Predecessors
 
 _numbers = count(1)
@@ -22,6 +23,7 @@ class Store:
     hot: Hot
     cold: Cold | None
     predecessors: Predecessors
+    inlined: Inlined = field(default_factory=Inlined)
     number: int = field(default_factory=lambda: next(_numbers))
     """Tells apart the stores of one process."""
 
