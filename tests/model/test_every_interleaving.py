@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextvars
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import psycopg
 import pytest
@@ -191,14 +193,39 @@ class Cast(Shared):
         return [(one.checkpoint["id"], frozenset(task for task, *_ in one.pending_writes)) for one in found]
 
 
+def documented() -> frozenset[tuple[str, str, str]]:
+    """The transitions in the design's table: before, by what, after."""
+    page = (Path(__file__).parents[2] / "docs/design.md").read_text(encoding="utf-8")
+    table = page.partition("| in Redis is | ")[2].partition("\n\n")[0]
+    rows = ([cell.strip() for cell in line.split("|")[1:4]] for line in table.splitlines()[2:])
+    return frozenset(
+        (before, by, after)
+        for befores, bys, after in rows
+        for before in re.findall(r"\w+", befores)
+        for by in re.findall(r"\w+", bys)
+    )
+
+
+TRANSITIONS = documented()
+
 STATES = ("absent", "ephemeral", "promoted", "due", "dirty", "clean", "cold")
 """Of those that have not been flushed yet, one is due since its last change, the other since its first."""
 
 
-def explore(
-    servers: EmbeddedServers, ids: Ids, state: str, actors: str, budget: Budget, *, by_history: bool = False
-) -> Exploration:
-    """Every path from a thread in that state."""
+class Stage(NamedTuple):
+    """A thread in some state on servers of its own, and those who may work on it."""
+
+    cast: Cast
+    world: World
+    stored: frozenset[Item]
+
+    def run(self, plan: Plan[Any], run_id: str = "run 1") -> Any:
+        return self.world.run(plan, run_id, NOW_MS)
+
+
+@contextmanager
+def stage(servers: EmbeddedServers, ids: Ids, state: str) -> Iterator[Stage]:
+    """Set it."""
     redis_url, postgres_url = servers.redis_url, servers.postgres_url
     with redis.Redis.from_url(redis_url) as client:
         client.flushall()
@@ -206,7 +233,7 @@ def explore(
         redis_url,
         postgres_url,
         promoter="external",
-        promotion=Promotion(after=None, checkpoints=1 if state == "due" else None, on_interrupt=False),
+        promotion=Promotion(after=None, checkpoints={"due": 1, "ripe": 3}.get(state)),
         hot_checkpoints=1,
         timeouts=Timeouts(busy=timedelta(seconds=0.05)),
     ) as saver:
@@ -239,19 +266,28 @@ def explore(
             context.run(run, cast.store(4, MADE[1]["id"], say))
         if state == "cold":
             run(cast.requests.evict(THREAD))
+        try:
+            yield Stage(cast, world, frozenset(stored))
+        finally:
+            world.close()
+        assert world.transitions <= TRANSITIONS, "beside what the design's table of transitions says"
+
+
+def explore(
+    servers: EmbeddedServers, ids: Ids, state: str, actors: str, budget: Budget, *, by_history: bool = False
+) -> Exploration:
+    """Every path from a thread in that state."""
+    with stage(servers, ids, state) as (cast, world, stored):
         exploration = Exploration(
             world,
             ids,
             [cast.actor(one) for one in actors],
-            frozenset(stored),
+            stored,
             lambda: cast.requests.delete_thread(THREAD),
             cast.last_check,
             by_history=by_history,
         )
-        try:
-            exploration.explore(budget, NOW_MS)
-        finally:
-            world.close()
+        exploration.explore(budget, NOW_MS)
         return exploration
 
 
@@ -284,6 +320,77 @@ def promoted(saver: TieredSaver) -> Plan[None]:
 )
 def test_some_operations(servers: EmbeddedServers, ids: Ids, state: str, actors: str, budget: Budget) -> None:
     assert explore(servers, ids, state, actors, budget).ends > 0
+
+
+@pytest.mark.timeout(600)
+def test_every_transition_of_the_design_happens(servers: EmbeddedServers, ids: Ids) -> None:
+    """That no other does is looked at wherever a thread has been on the stage."""
+    seen = set[tuple[str, str, str]]()
+    for state, actors, budget in (
+        ("absent", "WR", Budget(lapses=1)),
+        ("ephemeral", "MR", Budget(lapses=1)),
+        ("ephemeral", "MD", Budget(failovers=1)),
+        ("promoted", "PR", Budget(lapses=1)),
+        ("dirty", "TF", Budget(lapses=1)),
+        ("absent", "RD", Budget()),
+        ("clean", "FD", Budget(failovers=1)),
+        ("clean", "PD", Budget()),
+        ("clean", "WD", Budget(lapses=1)),
+        ("clean", "WE", Budget(lapses=1)),
+        ("ripe", "W", Budget()),
+        ("due", "F", Budget()),
+    ):
+        seen |= explore(servers, ids, state, actors, budget).world.transitions
+    for scene in (interrupted, copied, undone, postgres_falls_back, written_before_the_first_checkpoint):
+        seen |= scene(servers, ids)
+    assert seen == TRANSITIONS
+
+
+def interrupted(servers: EmbeddedServers, ids: Ids) -> set[tuple[str, str, str]]:
+    with stage(servers, ids, "ephemeral") as on:
+        on.run(on.cast.requests.put_writes(at(THREAD, "", MADE[1]["id"]), [("__interrupt__", "?")], "task", ""))
+        return on.world.transitions
+
+
+def copied(servers: EmbeddedServers, ids: Ids) -> set[tuple[str, str, str]]:
+    made = MADE[0]
+    metadata: Any = {"source": "loop", "step": 0, "parents": {}}
+    with stage(servers, ids, "absent") as on:
+        on.run(on.cast.requests.put(at("other"), made, metadata, made["channel_versions"]))
+        on.run(on.cast.requests.get_tuple(at(THREAD)))
+        on.run(on.cast.requests.copy_thread("other", THREAD))
+        return on.world.transitions
+
+
+def undone(servers: EmbeddedServers, ids: Ids) -> set[tuple[str, str, str]]:
+    made = MADE[0]
+    metadata: Any = {"source": "loop", "step": 0, "parents": {}, "run_id": "run"}
+    with stage(servers, ids, "absent") as on:
+        on.run(on.cast.requests.put(at(THREAD), made, metadata, made["channel_versions"]))
+        on.run(on.cast.requests.delete_for_runs(["run"]))
+        return on.world.transitions
+
+
+def postgres_falls_back(servers: EmbeddedServers, ids: Ids) -> set[tuple[str, str, str]]:
+    """Which the explorations leave out."""
+    with stage(servers, ids, "clean") as on:
+        before = on.world.cold()
+        on.run(on.cast.store(4, MADE[1]["id"], lambda *_: None))
+        on.run(on.cast.requests.flush(THREAD))
+        on.world.put_cold(before)
+        on.run(on.cast.latest(), "run 2")
+        return on.world.transitions
+
+
+def written_before_the_first_checkpoint(servers: EmbeddedServers, ids: Ids) -> set[tuple[str, str, str]]:
+    seen = set[tuple[str, str, str]]()
+    for looked, channel in ((False, "a"), (True, "a"), (True, "__interrupt__")):
+        with stage(servers, ids, "absent") as on:
+            if looked:
+                on.run(on.cast.requests.get_tuple(at(THREAD)))
+            on.run(on.cast.requests.put_writes(at(THREAD, "", MADE[0]["id"]), [(channel, 1)], "task", ""))
+            seen |= on.world.transitions
+    return seen
 
 
 @pytest.mark.timeout(600)

@@ -74,6 +74,13 @@ class HotState:
         return frozenset(found)
 
     @cached_property
+    def state(self) -> str:
+        """What Redis has under the thread's key: a thread in a state, a marker in place of one, or nothing."""
+        if self.meta is not None:
+            return {"e": "ephemeral", "d": "dirty", "c": "clean"}[self.meta["s"]]
+        return str(msgpack.unpackb(self.fields[b"x"])[0]) if b"x" in self.fields else "nothing"
+
+    @cached_property
     def meta(self) -> dict[str, Any] | None:
         """What the thread's hash says about the thread."""
         return cast("dict[str, Any]", msgpack.unpackb(self.fields[b"m"])) if b"m" in self.fields else None
@@ -109,6 +116,8 @@ class World:
         self.key = saver._store.hot.thread_key(thread_id)
         self.client = redis.Redis.from_url(redis_url)
         self.sql = psycopg.connect(postgres_url, autocommit=True)
+        self.transitions: set[tuple[str, str, str]] = set()
+        """What has moved the thread from one state in Redis to another: before, script, after."""
         self._hot: HotState | None = None
         self._cold: ColdState | None = None
         self._hot_states: dict[object, HotState] = {}
@@ -194,15 +203,14 @@ class World:
         """The thread's key is gone."""
         self.client.eval(_PUT_BACK, 0, *hot.without(self.key))
         self._hot = None
+        self._note(hot, "TTL")
 
     def perform(self, step: Step, run_id: str, clock_ms: int) -> Any:
         """The reply to a step, from a server of that run id at that time."""
         match step:
             case Lua():
-                self._hot = None
                 return self._call(step, run_id, clock_ms)
             case LuaBatch():
-                self._hot = None
                 return [self._call(call, run_id, clock_ms) for call in step.calls]
             case Pause():
                 return None
@@ -225,7 +233,18 @@ class World:
                 return done.value
             reply = self.perform(step, run_id, clock_ms)
 
+    def _note(self, before: HotState, what: str) -> None:
+        if before.state != (after := self.hot().state):
+            self.transitions.add((before.state, what, after))
+
     def _call(self, call: Lua, run_id: str, clock_ms: int) -> Any:
+        before = self.hot()
+        reply = self._answer(call, run_id, clock_ms)
+        self._hot = None
+        self._note(before, call.script)
+        return reply
+
+    def _answer(self, call: Lua, run_id: str, clock_ms: int) -> Any:
         text = script(call.script).text.decode().replace("call('TIME')", _CLOCK)
         args = [run_id if arg is SERVER_RUN else arg for arg in call.args]
         pipeline = self.client.pipeline(transaction=False)
