@@ -113,6 +113,7 @@ class ColdReader(ColdSchema):
         limit: int,
         thread_prefix: str = "",
         wanted: Callable[[CheckpointRow], bool] | None = None,
+        path: str | None = None,
     ) -> Tx[list[ListedCheckpoint]]:
         """A page of checkpoints, by id and namespace, both descending; of all threads by thread id first, ascending.
 
@@ -127,8 +128,9 @@ class ColdReader(ColdSchema):
             limit: how many.
             thread_prefix: only threads whose id starts with exactly this, when all are listed.
             wanted: of others the reply has the row alone. Pure: it may be called again.
+            path: a jsonpath that the metadata of all wanted ones fulfil, where they are plain JSON.
         """
-        filters = {"ns": ns, "id": checkpoint_id, "before_id": before_id}
+        filters = {"ns": ns, "id": checkpoint_id, "before_id": before_id, "path": path}
         body = partial(self._page, thread_id, before, limit, thread_prefix, filters, wanted)
         return Tx("page", thread_prefix if thread_id is None else thread_id, body, together=False)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +11,9 @@ INLINE_CHARS = 256
 """Longer strings are shared between checkpoints as blobs instead of being repeated in each."""
 
 _INLINE_INT = 10**300
+
+_COMPARABLE = 1e15
+"""The largest numbers that metadata are searched for in Postgres."""
 
 
 def inlines(value: Any) -> bool:
@@ -70,3 +74,35 @@ def projection(value: Any) -> Any:
 
 def _clean(text: str) -> str:
     return text.replace("\0", "").encode(errors="replace").decode()
+
+
+def path_of(wanted: Mapping[Any, Any]) -> str | None:
+    """A jsonpath that is true of all metadata in plain JSON that have these values by Python's equality; None for none.
+
+    It may be true of others, too: what `jsonb` cannot tell as Python does, it leaves out.
+    """
+    terms = (_term(f"$.{_literal(name)}", value) for name, value in wanted.items() if _has_literal(name))
+    return " && ".join(term for term in terms if term) or None
+
+
+def _term(at: str, value: Any) -> str | None:
+    """What can be said of one value; a missing name is as good as None."""
+    if value is None:
+        return f"(!exists({at}) || {at} == null)"
+    if _has_literal(value):
+        return f"{at} == {_literal(value)}"
+    if type(value) not in (bool, int, float) or not abs(value) <= _COMPARABLE:
+        return None
+    # 1 equals 1.0 and True, and a decimal of many digits what it is nearest to.
+    about = abs(value) * 1e-9 + 1e-9
+    same = f"{at} >= {value - about:.12f} && {at} <= {value + about:.12f}"
+    return f"({same} || {at} == {str(bool(value)).lower()})" if value in (0, 1) else f"({same})"
+
+
+def _has_literal(value: Any) -> bool:
+    """Whether it is text that a database of any encoding takes."""
+    return type(value) is str and value.isascii() and "\0" not in value
+
+
+def _literal(text: str) -> str:
+    return json.dumps(text)

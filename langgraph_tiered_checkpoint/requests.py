@@ -22,6 +22,7 @@ from langgraph_tiered_checkpoint.arguments import check_count, wrong
 from langgraph_tiered_checkpoint.codec import Codec, inline_versions, interrupts, matches
 from langgraph_tiered_checkpoint.errors import ConfigurationError, TieredCheckpointError
 from langgraph_tiered_checkpoint.ids import CheckpointKey, check_text, text_of
+from langgraph_tiered_checkpoint.jsonb import path_of
 from langgraph_tiered_checkpoint.plans import batches, flushing, inspection, reading, structure, writing
 from langgraph_tiered_checkpoint.plans.listing import Listed, Query, ThreadIds, ThreadListing
 from langgraph_tiered_checkpoint.plans.store import Store
@@ -334,7 +335,8 @@ class Listing:
             if below:
                 check_text("", "the checkpoint_id of `before`", below)
                 check_text("", "the checkpoint_ns of `before`", below_ns)
-        self._query = Query(ns, only, below, below_ns, limit, self._wanted if filter_ else None)
+        wanted, path = (self._wanted, path_of(filter_)) if filter_ else (None, None)
+        self._query = Query(ns, only, below, below_ns, limit, wanted, path)
 
     @property
     def done(self) -> bool:

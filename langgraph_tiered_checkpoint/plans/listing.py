@@ -35,6 +35,8 @@ class Query(NamedTuple):
     limit: int | None = None
     wanted: Callable[[CheckpointRow], bool] | None = None
     """A filter. What it does not want may be listed all the same, without values and writes."""
+    path: str | None = None
+    """The same as far as Postgres can tell, for `ColdReader.page`."""
 
 
 class Listed(NamedTuple):
@@ -162,6 +164,7 @@ class ThreadListing:
             before_id=query.below or None,
             limit=self._cold_page,
             wanted=query.wanted,
+            path=query.path,
         )
         self._cold = [Listed(*row) for row in rows]
         self._cold_exhausted = len(rows) < self._cold_page or bool(query.only and query.ns is not None)

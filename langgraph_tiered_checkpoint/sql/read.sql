@@ -7,6 +7,9 @@
 -- Ids from some one on are looked up one after the other: of a range whose bound it does not know, the planner expects
 -- a third of the thread, and may scan the table for it.
 --
+-- A page that is filtered by metadata has every row that may match, and rows whose exact metadata are not in plain JSON:
+-- Python's equality decides, on what is fetched.
+--
 -- Whether a thread has rows is asked with `ORDER BY checkpoint_ns LIMIT 1`, which reads the primary key. For a thread
 -- that is a large part of the table, EXISTS would scan the table up to the thread's first row.
 
@@ -95,6 +98,7 @@ FROM (
     AND checkpoint_id = %(id)s -- if id
     AND checkpoint_id < %(before_id)s -- if before_id
     AND (checkpoint_id, checkpoint_ns) < (%(after_id)s, %(after_ns)s) -- if after_id
+    AND (tiered_metadata_type IS NOT NULL OR metadata @@ %(path)s::jsonpath) -- if path
     ORDER BY checkpoint_id DESC
     LIMIT %(limit)s
 ) AS p
@@ -112,6 +116,7 @@ FROM (
     AND checkpoint_id COLLATE "C" = %(id)s -- if id
     AND checkpoint_id COLLATE "C" < %(before_id)s -- if before_id
     AND (checkpoint_id COLLATE "C", checkpoint_ns COLLATE "C") < (%(after_id)s, %(after_ns)s) -- if after_id
+    AND (tiered_metadata_type IS NOT NULL OR metadata @@ %(path)s::jsonpath) -- if path
     ORDER BY checkpoint_id COLLATE "C" DESC, checkpoint_ns COLLATE "C" DESC
     LIMIT (SELECT %(limit)s::bigint)
 ) AS p
@@ -129,6 +134,7 @@ FROM (
     AND checkpoint_ns = %(ns)s -- if ns
     AND checkpoint_id COLLATE "C" = %(id)s -- if id
     AND checkpoint_id COLLATE "C" < %(before_id)s -- if before_id
+    AND (tiered_metadata_type IS NOT NULL OR metadata @@ %(path)s::jsonpath) -- if path
     ORDER BY thread_id COLLATE "C", checkpoint_id COLLATE "C" DESC, checkpoint_ns COLLATE "C" DESC
     LIMIT %(limit)s
 ) AS p

@@ -95,7 +95,7 @@ def test_lists_use_indexes(conn: Connection, cold: Cold) -> None:
     store(conn, cold, "t", checkpoints=[checkpoint_row(f"{n:03}", metadata={"run_id": "r"}) for n in range(300)])
     conn.execute("SET enable_seqscan = off")
     conn.execute("SET enable_sort = off")
-    filters = {"ns": None, "id": None, "before_id": None, "limit": 10}
+    filters = {"ns": None, "id": None, "before_id": None, "path": '$."step" == 1', "limit": 10}
     after = {"after_id": "5", "after_ns": ""}
     for step, index in (
         (cold._q("page_of_all", after_thread="s", prefix="t", prefix_end="u", **filters), "tiered_order_idx"),
