@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from langgraph_tiered_checkpoint.config import Timeouts
 from langgraph_tiered_checkpoint.errors import (
+    ColdLockedError,
     ColdRefusedError,
     ColdTierError,
     ColdTimeoutError,
@@ -36,6 +37,7 @@ __version__: str
 
 __all__ = [
     "Candidate",
+    "ColdLockedError",
     "ColdRefusedError",
     "ColdTierError",
     "ColdTimeoutError",

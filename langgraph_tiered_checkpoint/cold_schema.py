@@ -8,14 +8,15 @@ of it, so are the lines up to `-- end`.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
 from importlib.resources import files
 from typing import Any
 
 from langgraph_tiered_checkpoint.arrays import ARRAYS
 from langgraph_tiered_checkpoint.errors import ConfigurationError, SchemaError
-from langgraph_tiered_checkpoint.steps import Sql, Statements, Tx
+from langgraph_tiered_checkpoint.steps import Alone, Sql, Statements, Tx
 
 TABLES = (
     "checkpoint_migrations",
@@ -107,8 +108,50 @@ class Queries:
         return _PLACEHOLDER.sub(lambda found: "%b" if found[2] else "%s", text), order
 
 
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """What is there of the tables."""
+
+    tables: Mapping[str, bool]
+    """By name, whether it is partitioned."""
+    columns: frozenset[tuple[str, str]]
+    indexes: Mapping[str, bool]
+    """By name, whether it is usable: an index that is being built, or whose build was interrupted, is not."""
+    official: int
+    """The last official migration, -1 without any."""
+    tiered: int
+    """Our last migration, 0 without any."""
+
+    @property
+    def lacks(self) -> list[str]:
+        """What no statement of ours can do without, to be shown to people."""
+        missing = [table for table in TABLES if table not in self.tables]
+        absent = [
+            ".".join(column)
+            for column in _ADDED_COLUMNS.values()
+            if column[0] in self.tables and column not in self.columns
+        ]
+        if "tiered_migrations" in self.tables and self.tiered < TIERED_VERSION:
+            absent.append(f"tiered_migrations.v = {TIERED_VERSION}")
+        return missing + absent
+
+    @property
+    def unindexed(self) -> list[str]:
+        """The indexes without which statements are slower, in tables that are ours to index.
+
+        An official one that is recorded but gone was dropped by somebody, who had a reason. Those of partitioned tables
+        are left to who partitioned them: no index of such a table can be built concurrently.
+        """
+        return [
+            name
+            for name, (table, migration) in _INDEXES.items()
+            if self.tables.get(table) is False
+            and not (self.indexes.get(name, False) or (name not in self.indexes and self.official >= migration > 0))
+        ]
+
+
 class ColdSchema:
-    """Makes, upgrades and checks the tables."""
+    """Makes, upgrades and checks the tables. The plans that do so are in preparing.py."""
 
     def __init__(self, schema: str | None) -> None:
         self._schema = schema
@@ -123,30 +166,39 @@ class ColdSchema:
         advice = "\n-- ".join(["-- Where the server has lz4:", *map(self._q.text, _COMPRESSED.values())])
         return "\n\n".join([*created, *statements, advice]) + "\n"
 
-    def setup_tx(self) -> Tx[list[str]]:
-        """Do what a transaction can; the reply is what it can't, to be run in order, each outside a transaction.
-
-        That is the building of indexes on tables that were there before. Who runs it takes `concurrent_lock` on a
-        connection of its own, then asks `setup_tx` again: another process may have built them meanwhile, and
-        an index that is being built looks like one whose build was interrupted. The statements must come first in their
-        transaction: they set its isolation level.
+    def look(self) -> Tx[Inventory]:
+        """What is there. Only reads, so that it works on a standby, and for a role that may do no more.
 
         Raises:
             SchemaError: the tables are of a newer version of this package.
             ConfigurationError: row-level security is active for this role.
         """
-        return Tx("setup", "*", self._setup)
+        return Tx("setup", "*", self._look)
 
-    def concurrent_lock(self) -> Sql:
-        """Try to become the one who builds indexes: one row, whether it worked. To be polled on an idle connection.
+    def make(self, lock_timeout_s: float) -> Tx[Inventory | None]:
+        """Make the tables and columns that are missing; None if another process is doing so.
 
-        Waiting for the lock inside Postgres would be a transaction that `CREATE INDEX CONCURRENTLY` waits for.
+        A table that is in use is changed when nobody holds it: whoever waits for that longer than `lock_timeout_s`
+        keeps all others waiting who come after it. The statements must come first in their transaction: they set
+        its mode.
+
+        Raises:
+            ColdLockedError: somebody held a table for too long.
+            SchemaError: it cannot be done here; the message says what to do.
         """
-        return self._q("concurrent_lock", key=_INDEX_KEY)
+        return Tx("setup", "*", partial(self._make, round(lock_timeout_s * 1000)))
 
-    def concurrent_unlock(self) -> Sql:
-        """Give up what `concurrent_lock` took, on the same connection."""
-        return self._q("concurrent_unlock", key=_INDEX_KEY)
+    def build(self, patience_s: float) -> Alone:
+        """Build the missing indexes, each for at most `patience_s`, unless another process is doing so.
+
+        What is unusable in a table that somebody builds an index of already (or vacuums) may be in the making: that
+        table is passed over.
+        """
+        return Alone("setup", self._try_lock(_INDEX_KEY), Tx("setup", "*", self._indexing), patience_s)
+
+    def in_the_way(self) -> Tx[list[str]]:
+        """Who holds the tables, or keeps those waiting who do: the oldest transactions, without texts of queries."""
+        return Tx("setup", "*", self._in_the_way)
 
     def check_schema(self) -> Tx[None]:
         """Check that the tables are there, and of a version that this package works with.
@@ -157,52 +209,65 @@ class ColdSchema:
         """
         return Tx("check_schema", "*", self._check)
 
+    @property
+    def where(self) -> str:
+        """Where the tables are, to be put after what is said of them."""
+        return "" if self._schema is None else f" in schema {self._schema!r}"
+
     def _check(self) -> Statements[None]:
-        missing = sorted(set(TABLES) - (yield from self._tables()))
+        found = yield from self._look()
+        missing = sorted(set(TABLES) - found.tables.keys())
         if missing:
             raise SchemaError(
-                f"Postgres has no {_listed(missing)}{self._where}. Run setup(), or the DDL it prints, once"
+                f"Postgres has no {_listed(missing)}{self.where}. Run setup(), or the DDL it prints, once"
             )
-        yield from self._see_all_rows()
-        version = yield from self._version()
-        columns = yield from self._columns()
-        absent = [".".join(column) for column in _ADDED_COLUMNS.values() if column not in columns]
-        if version < TIERED_VERSION or absent:
+        if found.lacks:
             raise SchemaError(
-                f"the tables in Postgres{self._where} are of an older version"
-                f"{f' (there is no {_listed(absent)})' if absent else ''}. Run setup(), or the DDL it prints, once"
+                f"the tables in Postgres{self.where} are of an older version (there is no {_listed(found.lacks)}). "
+                "Run setup(), or the DDL it prints, once"
             )
 
-    def _setup(self) -> Statements[list[str]]:
+    def _look(self) -> Statements[Inventory]:
+        q, qualified = self._q, self._qualified(TABLES)
+        tables: dict[str, bool] = dict((yield q("existing_tables", names=list(TABLES), qualified=qualified)))
+        of_columns = [table for table, _ in _ADDED_COLUMNS.values()]
+        columns = yield q("existing_columns", names=of_columns, qualified=self._qualified(of_columns))
+        indexes: dict[str, bool] = dict((yield q("existing_indexes", qualified=qualified)))
+        yield from self._see_all_rows()
+        [(official,)] = (yield q("official_version")) if "checkpoint_migrations" in tables else [(-1,)]
+        [(tiered,)] = (yield q("tiered_version")) if "tiered_migrations" in tables else [(0,)]
+        if tiered > TIERED_VERSION:
+            raise SchemaError(
+                f"the tables in Postgres{self.where} are of version {tiered}, and this package knows up to version "
+                f"{TIERED_VERSION}. Upgrade langgraph-tiered-checkpoint"
+            )
+        return Inventory(tables, frozenset((table, column) for table, column in columns), indexes, official, tiered)
+
+    def _make(self, lock_timeout_ms: int) -> Statements[Inventory | None]:
         q = self._q
         yield q("setup_mode")
-        yield q("setup_lock", key=_SETUP_KEY)
-        if self._schema is not None and not (yield q("schema_exists", schema=self._schema)):
-            yield Sql(f"CREATE SCHEMA {_quoted(self._schema)}")
-        before = yield from self._tables()
-        yield from self._see_all_rows()
-        if "tiered_migrations" in before:
-            yield from self._version()
-        for table in TABLES:
-            if table not in before:
-                yield q(table)
-        yield from self._compress(set(TABLES) - before)
-        [(official,)] = yield q("official_version")
-        if official < 4 and "checkpoint_blobs" in before:
+        yield Sql(f"SET LOCAL lock_timeout = {max(lock_timeout_ms, 1)}")
+        if (yield self._try_lock(_SETUP_KEY)) != [(True,)]:
+            return None
+        yield from self._make_room()
+        before = yield from self._look()
+        made = [table for table in TABLES if table not in before.tables]
+        for table in made:
+            yield q(table)
+        yield from self._compress(made)
+        if before.official < 4 and "checkpoint_blobs" in before.tables:
             yield q("blobs_nullable")
-        columns = yield from self._columns()
         for statement, column in _ADDED_COLUMNS.items():
-            if column not in columns:
+            if column[0] in before.tables and column not in before.columns:
                 yield q(statement)
-        pending = yield from self._index(before, official)
+        for name, (table, _) in _INDEXES.items():
+            if table in made:
+                yield Sql(q.text(name))
         yield q("record_tiered")
-        if official < OFFICIAL_VERSION:
-            # What is recorded is not done again, so it is recorded when it has been done.
-            if pending:
-                pending.append(q.text("record_official"))
-            else:
-                yield q("record_official")
-        return pending
+        # What is recorded is not done again, so it is recorded when it has been done.
+        if before.official < OFFICIAL_VERSION and not before.unindexed:
+            yield q("record_official")
+        return (yield from self._look())
 
     def _see_all_rows(self) -> Statements[None]:
         """A row that is hidden looks like a thread that was deleted, and its hot copy would be dropped."""
@@ -210,56 +275,54 @@ class ColdSchema:
         if hiding:
             tables = _listed([name for name, _ in hiding])
             raise ConfigurationError(
-                f"row-level security may hide rows of {tables}{self._where} in Postgres from the role "
+                f"row-level security may hide rows of {tables}{self.where} in Postgres from the role "
                 f"{hiding[0][1]!r}, and a thread whose rows are hidden looks deleted. Connect as a role that owns the "
                 "tables or has BYPASSRLS, or ALTER TABLE ... DISABLE ROW LEVEL SECURITY; `scoped` keeps tenants apart "
                 "without it"
             )
 
-    def _compress(self, made: set[str]) -> Statements[None]:
+    def _make_room(self) -> Statements[None]:
+        if self._schema is not None:
+            if not (yield self._q("schema_exists", schema=self._schema)):
+                yield Sql(f"CREATE SCHEMA {_quoted(self._schema)}")
+        elif (yield self._q("first_schema")) == [(None,)]:
+            raise ConfigurationError(
+                "setup: the search_path of this role names no schema that exists, so the tables have no place in "
+                "Postgres. Pass schema=..., or set a search_path for the role (ALTER ROLE ... SET search_path)"
+            )
+
+    def _compress(self, made: Sequence[str]) -> Statements[None]:
         chosen = [statement for table, statement in _COMPRESSED.items() if table in made]
         if chosen and (yield self._q("has_lz4")) == [(True,)]:
             for statement in chosen:
                 yield self._q(statement)
 
-    def _index(self, before: set[str], official: int) -> Statements[list[str]]:
-        found: dict[str, bool] = dict((yield self._q("existing_indexes", qualified=self._qualified(TABLES))))
-        pending = []
-        for name, (table, migration) in _INDEXES.items():
-            create = self._q.text(name)
-            concurrently = create.replace("CREATE INDEX", "CREATE INDEX CONCURRENTLY", 1)
-            if found.get(name) is False:
-                pending += [f"DROP INDEX CONCURRENTLY IF EXISTS {self._q.prefix}{name}", concurrently]
-            elif name not in found and table not in before:
-                yield Sql(create)
-            elif name not in found and (migration == 0 or official < migration):
-                pending.append(concurrently)
-        return pending
+    def _indexing(self) -> Statements[list[str]]:
+        found = yield from self._look()
+        busy = {table for (table,) in (yield self._q("held", names=list(TABLES), qualified=self._qualified(TABLES)))}
+        statements = []
+        for name in found.unindexed:
+            if _INDEXES[name][0] not in busy:
+                if name in found.indexes:
+                    statements.append(f"DROP INDEX CONCURRENTLY IF EXISTS {self._q.prefix}{name}")
+                statements.append(self._q.text(name).replace("CREATE INDEX", "CREATE INDEX CONCURRENTLY", 1))
+        if found.official < OFFICIAL_VERSION and not busy:
+            statements.append(self._q.text("record_official"))
+        return statements
 
-    def _tables(self) -> Statements[set[str]]:
-        rows = yield self._q("existing_tables", names=list(TABLES), qualified=self._qualified(TABLES))
-        return {name for (name,) in rows}
+    def _in_the_way(self) -> Statements[list[str]]:
+        rows = yield self._q("in_the_way", qualified=self._qualified(TABLES))
+        return [
+            f"session {pid} (role {role!r}, application {application!r}{f', {state}' if state else ''}"
+            f"{'' if age is None else f', in a transaction for {age} s'})"
+            for pid, role, application, state, age in rows
+        ]
 
-    def _columns(self) -> Statements[set[tuple[str, str]]]:
-        tables = [table for table, _ in _ADDED_COLUMNS.values()]
-        rows = yield self._q("existing_columns", names=tables, qualified=self._qualified(tables))
-        return {(table, column) for table, column in rows}
+    def _try_lock(self, key: int) -> Sql:
+        return self._q("try_lock", schema=self._schema, key=key)
 
-    def _version(self) -> Statements[int]:
-        [(version,)] = yield self._q("tiered_version")
-        if version > TIERED_VERSION:
-            raise SchemaError(
-                f"the tables in Postgres{self._where} are of version {version}, and this package knows up to version "
-                f"{TIERED_VERSION}. Upgrade langgraph-tiered-checkpoint"
-            )
-        return int(version)
-
-    def _qualified(self, tables: tuple[str, ...] | list[str]) -> list[str]:
+    def _qualified(self, tables: Sequence[str]) -> list[str]:
         return [self._q.prefix + table for table in tables]
-
-    @property
-    def _where(self) -> str:
-        return "" if self._schema is None else f" in schema {self._schema!r}"
 
 
 def _quoted(schema: str) -> str:

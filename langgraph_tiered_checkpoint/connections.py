@@ -15,7 +15,7 @@ from redis.asyncio import Redis as AsyncRedisClient
 from redis.asyncio import RedisCluster as AsyncRedisCluster
 
 from langgraph_tiered_checkpoint.config import Settings
-from langgraph_tiered_checkpoint.errors import ConfigurationError
+from langgraph_tiered_checkpoint.errors import ConfigurationError, TieredCheckpointError
 from langgraph_tiered_checkpoint.postgres_loop import AsyncPostgres
 from langgraph_tiered_checkpoint.postgres_ports import SyncPostgres
 from langgraph_tiered_checkpoint.redis_loop import AsyncCluster, AsyncRedis
@@ -39,6 +39,8 @@ class SyncPorts:
             self.hot = SyncRedis(hot, targets.check)
         self.cold = None if cold is None else SyncPostgres(cold)
         self.preparing = threading.Lock()
+        self.unprepared: TieredCheckpointError | None = None
+        """Why the tables could not be prepared, the last time."""
 
 
 class AsyncPorts:
@@ -53,6 +55,7 @@ class AsyncPorts:
             self.hot = AsyncRedis(hot, targets.check)
         self.cold = None if cold is None else AsyncPostgres(cold)
         self.preparing = asyncio.Lock()
+        self.unprepared: TieredCheckpointError | None = None
         self.unanswered = Unanswered()
         self.until_loop_ends: AsyncGenerator[None] | None = None
 
@@ -88,6 +91,8 @@ class Connections:
         self.check = ServerCheck()
         self.prepared = False
         """Whether the tables are known to be fit for use."""
+        self.indexed = True
+        """Whether no index of theirs is known to be missing."""
         self._process = _Process()
         _all.add(self)
 

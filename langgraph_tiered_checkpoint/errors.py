@@ -58,6 +58,10 @@ class ColdTimeoutError(ColdTierError):
     """Postgres did not answer in time, or gave a statement up that took too long."""
 
 
+class ColdLockedError(ColdTierError):
+    """Others hold in Postgres what this call needs; the message says who, where it is known. Try again."""
+
+
 class ColdRefusedError(ColdTierError):
     """Postgres answered, and refused these rows: trying again will not help by itself."""
 

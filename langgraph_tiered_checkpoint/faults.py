@@ -21,6 +21,7 @@ from redis.exceptions import (
 from typing_extensions import assert_never
 
 from langgraph_tiered_checkpoint.errors import (
+    ColdLockedError,
     ColdRefusedError,
     ColdTierError,
     ColdTimeoutError,
@@ -36,7 +37,7 @@ from langgraph_tiered_checkpoint.errors import (
 )
 from langgraph_tiered_checkpoint.quoting import words_of
 from langgraph_tiered_checkpoint.records import Unreadable, UnreadableValue
-from langgraph_tiered_checkpoint.steps import Behind, Lanes, Lua, LuaBatch, Pause, Step, Tx
+from langgraph_tiered_checkpoint.steps import Alone, Behind, Lanes, Lua, LuaBatch, Pause, Step, Tx
 from langgraph_tiered_checkpoint.targets import ColdTarget, HotTarget
 
 DRIVER_ERRORS = (redis.RedisError, psycopg.Error, OSError)
@@ -99,7 +100,7 @@ def translate(exc: Exception, step: Step, hot: HotTarget, cold: ColdTarget | Non
             return hot_fault(exc, said_of(step), hot.place, key=step.keys[0])
         case LuaBatch():
             return hot_fault(exc, said_of(step), hot.place)
-        case Tx():
+        case Tx() | Alone():
             if not isinstance(exc, DRIVER_ERRORS):
                 return misread(exc, step)
             return cold_fault(exc, said_of(step), cold.place if cold is not None else "nowhere")
@@ -117,8 +118,8 @@ def said_of(step: Step) -> str:
         case LuaBatch():
             first = step.calls[0]
             return f"{first.script} of thread {first.thread!r} and {len(step.calls) - 1} more"
-        case Tx():
-            return f"{step.name} of thread {step.thread!r}"
+        case Tx() | Alone():
+            return step.name if step.thread == "*" else f"{step.name} of thread {step.thread!r}"
         case _:
             return type(step).__name__
 
@@ -217,7 +218,7 @@ def _refusal(exc: redis.ResponseError, at: str, key: str) -> TieredCheckpointErr
             return HotTierError(f"{at} refused ({f'{code} {text}'.strip()})")
 
 
-def cold_fault(  # noqa: C901, PLR0911 - a table
+def cold_fault(  # noqa: C901, PLR0911, PLR0912 - a table
     exc: Exception, what: str, place: str
 ) -> TieredCheckpointError:
     """A fault of Postgres, or the configuration error behind it."""
@@ -237,6 +238,14 @@ def cold_fault(  # noqa: C901, PLR0911 - a table
         case pg.ReadOnlySqlTransaction():
             return ColdTierError(
                 f"{at} is read-only ({text}): a standby, or out of storage. Point the URL at the primary, or make room"
+            )
+        case pg.LockNotAvailable():
+            return ColdLockedError(f"{at}: others hold what it needs ({text}). Try again")
+        case pg.InsufficientPrivilege():
+            return ColdTierError(
+                f"{at} denied something to this role ({text}). To use the tables it needs USAGE on their schema, and "
+                "SELECT, INSERT, UPDATE and DELETE on them; to make them, CREATE on the schema; to change them, to own "
+                "them. Grant that, or let their owner run what saver.ddl() prints"
             )
         case pg.DiskFull():
             return ColdTierError(f"{at} is out of storage ({text}). Make room; what waits in Redis is flushed then")

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import inspect
 import time
+from collections.abc import AsyncIterator
 from typing import Any, TypeVar
 
 import psycopg
@@ -18,19 +19,21 @@ from langgraph_tiered_checkpoint.arrays import teach_arrays
 from langgraph_tiered_checkpoint.faults import StatementTimeoutError, is_transient, may_repeat
 from langgraph_tiered_checkpoint.postgres_ports import (
     CANCEL_S,
+    HOLDING_IDLES,
+    HOLDING_OPENS,
     IDLE_S,
-    LOCK_POLL_S,
     Repeat,
     can_roll_back,
     dedicated_settings,
     need,
     next_statement,
     opening_of,
+    outside_transactions,
     speaks_binary,
     took_too_long,
     within,
 )
-from langgraph_tiered_checkpoint.steps import Sql, Tx
+from langgraph_tiered_checkpoint.steps import Alone, Sql, Tx
 from langgraph_tiered_checkpoint.targets import ColdTarget
 
 T = TypeVar("T")
@@ -81,23 +84,22 @@ class AsyncPostgres:
         except Repeat as second:
             raise second.error from None
 
-    async def run_concurrent(self, lock: Sql, unlock: Sql, pending: Tx[list[str]]) -> None:
-        """Poll `lock` until it answers true, run the statements that `pending` then gives one by one, and `unlock`.
+    async def alone(self, step: Alone) -> bool:
+        """Run its statements, unless somebody else has the lock.
 
-        All on one connection in autocommit mode that waits for as long as a statement takes.
+        Raises:
+            psycopg.Error: one failed; StatementTimeoutError: one takes too long.
         """
-        connection = await self._dedicated()
-        try:
-            while not await _answer(connection, lock):  # noqa: ASYNC110 - another process has it
-                await asyncio.sleep(LOCK_POLL_S)
-            try:
-                for statement in await self.transact(pending):
-                    await connection.execute(statement)
-            finally:
-                if not connection.closed:
-                    await connection.execute(unlock.text, unlock.params)
-        finally:
-            await connection.close()
+        async with _closing(await self._dedicated()) as holder, holder.transaction():
+            await holder.execute(HOLDING_OPENS)
+            if await (await holder.execute(*step.lock)).fetchone() != (True,):
+                return False
+            await holder.execute(HOLDING_IDLES)
+            async with _closing(await self._dedicated()) as builder:
+                for statement in await self.transact(step.work):
+                    for pause_s in outside_transactions(builder.pgconn, statement, step.patience_s):
+                        await asyncio.sleep(pause_s)
+        return True
 
     async def close(self) -> None:
         """Close the connections that are not in use."""
@@ -131,11 +133,11 @@ class AsyncPostgres:
             try:
                 connection = self._idle.pop()
             except IndexError:
-                return await self._connect(self._target.timeout_s)
+                return await self._connect()
             if time.monotonic() - connection.used_at < IDLE_S:
                 return connection
             await connection.close()
-            return await self._connect(self._target.timeout_s)
+            return await self._connect()
         except BaseException:
             self._slots.put_nowait(None)
             raise
@@ -157,14 +159,14 @@ class AsyncPostgres:
         else:
             await self.close()
 
-    async def _connect(self, patience_s: float | None) -> _AsyncConnection:
+    async def _connect(self) -> _AsyncConnection:
         connection = await _AsyncConnection.connect(self._target.url or "", **self._target.connection_settings)
-        connection.patience_s = patience_s
+        connection.patience_s = self._target.timeout_s
         return connection
 
     async def _dedicated(self) -> Any:
         if self._target.url is not None:
-            return await self._connect(None)
+            return await self._connect()
         pool = need(self._target.async_pool, "a sync", "async")
         info = await _resolved(pool.conninfo)
         settings = await _resolved(pool.kwargs)
@@ -204,9 +206,12 @@ async def _transaction(connection: Any, step: Tx[T]) -> T:
     return result  # type: ignore[no-any-return]
 
 
-async def _answer(connection: Any, question: Sql) -> Any:
-    cursor = await connection.execute(*question)
-    return (await cursor.fetchone())[0]
+@contextlib.asynccontextmanager
+async def _closing(connection: Any) -> AsyncIterator[Any]:
+    try:
+        yield connection
+    finally:
+        await connection.close()
 
 
 async def _resolved(given: Any) -> Any:

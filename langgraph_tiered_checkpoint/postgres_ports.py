@@ -10,18 +10,20 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any, Final, TypeVar
 
 import psycopg
-from psycopg import AsyncClientCursor, ClientCursor, capabilities
+from psycopg import AsyncClientCursor, ClientCursor, capabilities, errors
 from psycopg.abc import PQGen
-from psycopg.pq import TransactionStatus
+from psycopg.pq import ExecStatus, TransactionStatus
+from psycopg.pq.abc import PGconn
 from psycopg.rows import tuple_row
 
 from langgraph_tiered_checkpoint.arrays import teach_arrays
 from langgraph_tiered_checkpoint.errors import ConfigurationError
 from langgraph_tiered_checkpoint.faults import StatementTimeoutError, is_transient, may_repeat
-from langgraph_tiered_checkpoint.steps import Sql, Statements, Tx
+from langgraph_tiered_checkpoint.steps import Alone, Sql, Statements, Tx
 from langgraph_tiered_checkpoint.targets import ColdTarget
 
 T = TypeVar("T")
@@ -29,7 +31,12 @@ T = TypeVar("T")
 IDLE_S: Final = 600.0
 """Connections unused for so long are closed: something on the way may have forgotten them."""
 
-LOCK_POLL_S: Final = 0.05
+_POLL_S: Final = 0.05
+
+HOLDING_OPENS: Final = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"
+HOLDING_IDLES: Final = "SET LOCAL idle_in_transaction_session_timeout = 0"
+"""How a transaction comes to hold a lock and nothing else: `CREATE INDEX CONCURRENTLY` would wait for a snapshot,
+which lasts until another statement follows the last that needs one."""
 
 CANCEL_S: Final = 0.5
 """How long the server has to hear that a statement is given up; it would go on there otherwise, and keep its locks."""
@@ -106,6 +113,26 @@ def can_roll_back(connection: Any, exc: Exception) -> bool:
     return not (connection.closed or isinstance(exc, StatementTimeoutError))
 
 
+def outside_transactions(pgconn: PGconn, statement: str, patience_s: float) -> Iterator[float]:
+    """Run a statement whatever class the connection is of; yields for how many seconds to pause.
+
+    Raises:
+        psycopg.Error: it failed.
+        StatementTimeoutError: it takes too long. The server goes on with it.
+    """
+    pgconn.send_query(statement.encode())
+    waited_s = 0.0
+    while pgconn.flush() or pgconn.is_busy():
+        if waited_s >= patience_s:
+            raise StatementTimeoutError(f"not done after {patience_s:g} s")
+        yield _POLL_S
+        waited_s += _POLL_S
+        pgconn.consume_input()
+    while (result := pgconn.get_result()) is not None:
+        if result.status == ExecStatus.FATAL_ERROR:
+            raise errors.error_from_result(result)
+
+
 def took_too_long(target: ColdTarget) -> psycopg.OperationalError:
     """No connection became free, in the words of psycopg_pool."""
     from psycopg_pool import PoolTimeout  # our own connections need nothing else of it
@@ -156,23 +183,22 @@ class SyncPostgres:
         except Repeat as second:
             raise second.error from None
 
-    def run_concurrent(self, lock: Sql, unlock: Sql, pending: Tx[list[str]]) -> None:
-        """Poll `lock` until it answers true, run the statements that `pending` then gives one by one, and `unlock`.
+    def alone(self, step: Alone) -> bool:
+        """Run its statements, unless somebody else has the lock.
 
-        All on one connection in autocommit mode that waits for as long as a statement takes.
+        Raises:
+            psycopg.Error: one failed; StatementTimeoutError: one takes too long.
         """
-        connection = self._dedicated()
-        try:
-            while not connection.execute(lock.text, lock.params).fetchone()[0]:
-                time.sleep(LOCK_POLL_S)
-            try:
-                for statement in self.transact(pending):
-                    connection.execute(statement)
-            finally:
-                if not connection.closed:
-                    connection.execute(unlock.text, unlock.params)
-        finally:
-            connection.close()
+        with contextlib.closing(self._dedicated()) as holder, holder.transaction():
+            holder.execute(HOLDING_OPENS)
+            if holder.execute(*step.lock).fetchone() != (True,):
+                return False
+            holder.execute(HOLDING_IDLES)
+            with contextlib.closing(self._dedicated()) as builder:
+                for statement in self.transact(step.work):
+                    for pause_s in outside_transactions(builder.pgconn, statement, step.patience_s):
+                        time.sleep(pause_s)
+        return True
 
     def close(self) -> None:
         """Close the connections that are not in use."""
@@ -201,11 +227,11 @@ class SyncPostgres:
             try:
                 connection = self._idle.pop()
             except IndexError:
-                return self._connect(self._target.timeout_s)
+                return self._connect()
             if time.monotonic() - connection.used_at < IDLE_S:
                 return connection
             connection.close()
-            return self._connect(self._target.timeout_s)
+            return self._connect()
         except BaseException:
             self._slots.release()
             raise
@@ -228,14 +254,14 @@ class SyncPostgres:
         else:
             self.close()
 
-    def _connect(self, patience_s: float | None) -> _Connection:
+    def _connect(self) -> _Connection:
         connection = _Connection.connect(self._target.url or "", **self._target.connection_settings)
-        connection.patience_s = patience_s
+        connection.patience_s = self._target.timeout_s
         return connection
 
     def _dedicated(self) -> Any:
         if self._target.url is not None:
-            return self._connect(None)
+            return self._connect()
         pool = need(self._target.sync_pool, "an async", "sync")
         info = pool.conninfo() if callable(pool.conninfo) else pool.conninfo
         settings = pool.kwargs() if callable(pool.kwargs) else pool.kwargs

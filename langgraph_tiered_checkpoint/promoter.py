@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from queue import Empty, SimpleQueue
+from typing import Protocol
 
 from langgraph_tiered_checkpoint.errors import TieredCheckpointError
 from langgraph_tiered_checkpoint.hot import BUCKETS
@@ -25,12 +26,24 @@ _TURN = 0.9
 """Of that time, what nobody else sweeps in after one has: whoever comes next is not to come too early."""
 _BACKOFF_S = 1.0
 _LONGEST_BACKOFF_S = 10.0
+_INDEXING_S = 600.0
 _BUCKETS_AT_ONCE = 64
 
 _CLAIMED = 2
 """Threads of each bucket that a sweep leases at once. More would leave nothing of a backlog to other workers."""
 
 Run = Callable[[Plan[object]], object]
+
+
+class Indexes(Protocol):
+    """What may have to be built beside the flushing."""
+
+    @property
+    def unindexed(self) -> bool:
+        """Whether the tables are known to lack an index."""
+
+    def build_indexes(self) -> None:
+        """Build the indexes that are missing, unless another process does."""
 
 
 class Promoter:
@@ -44,9 +57,10 @@ class Promoter:
     handler leaves nothing locked.
     """
 
-    def __init__(self, store: Store, run: Callable[[Plan[object]], object], *, embedded: bool) -> None:
+    def __init__(self, store: Store, run: Run, indexes: Indexes, *, embedded: bool) -> None:
         self._store = store
         self._run = run
+        self._indexes = indexes
         self._interval_s = store.settings.flush_interval.total_seconds()
         self._enabled = embedded
         self.start_afresh()
@@ -61,6 +75,8 @@ class Promoter:
         self._next_sweep = 0.0
         self._stopping = False
         self._backoff_s = 0.0
+        self._indexing: threading.Thread | None = None
+        self._next_indexing = 0.0
 
     def notice(self, thread_id: str, *, due: bool) -> None:
         """This process has written to the thread. If it is not due soon, a sweep will find it when it is, or lapses."""
@@ -120,6 +136,7 @@ class Promoter:
                 self._nap(min(first, self._next_sweep) - now)
                 continue
             well = not ready or self._flush(ready)
+            self._index()
             if well and time.monotonic() >= self._next_sweep:
                 self._next_sweep = time.monotonic() + SWEEP_S
                 well = self._attempt("sweep", self._sweep)
@@ -162,6 +179,22 @@ class Promoter:
             return True
         self._backoff_s = min(self._backoff_s * 2 or _BACKOFF_S, _LONGEST_BACKOFF_S)
         return False
+
+    def _index(self) -> None:
+        """Build missing indexes beside the flushing, which must not wait for them."""
+        if not self._indexes.unindexed or time.monotonic() < self._next_indexing:
+            return
+        if self._indexing is None or not self._indexing.is_alive():
+            self._next_indexing = time.monotonic() + _INDEXING_S
+            self._indexing = threading.Thread(target=self._build_indexes, name="lgt-indexes", daemon=True)
+            self._indexing.start()
+
+    def _build_indexes(self) -> None:
+        try:
+            self._indexes.build_indexes()
+        except Exception as exc:  # noqa: BLE001 - nobody needs them at once
+            if not self._stopping:
+                logger.warning("indexes are not built yet; everything works without them, slower: %s", exc)
 
     def _sweep(self) -> None:
         if self._store.cold is not None:

@@ -6,20 +6,22 @@ Everything that a plan leaves out happens here or below: NOSCRIPT, retries, time
 from __future__ import annotations
 
 import asyncio
+import copy
 import time
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, TypeVar, cast
 
 from typing_extensions import assert_never
 
-from langgraph_tiered_checkpoint.cold_schema import ColdSchema
+from langgraph_tiered_checkpoint.cold_schema import ColdSchema, Inventory
 from langgraph_tiered_checkpoint.connections import AsyncPorts, Connections, SyncPorts
 from langgraph_tiered_checkpoint.errors import ConfigurationError, TieredCheckpointError
-from langgraph_tiered_checkpoint.faults import DRIVER_ERRORS, cold_fault, hot_fault, misread, translate
+from langgraph_tiered_checkpoint.faults import DRIVER_ERRORS, hot_fault, misread, translate
 from langgraph_tiered_checkpoint.lanes import arun_at_once, run_at_once
-from langgraph_tiered_checkpoint.postgres_loop import AsyncPostgres
-from langgraph_tiered_checkpoint.postgres_ports import SyncPostgres
+from langgraph_tiered_checkpoint.preparing import INDEX_S, asked, build_indexes, prepare, set_up
 from langgraph_tiered_checkpoint.replies import check
-from langgraph_tiered_checkpoint.steps import Behind, Lanes, Lua, LuaBatch, Pause, Plan, Step, Tx
+from langgraph_tiered_checkpoint.steps import Alone, Behind, Lanes, Lua, LuaBatch, Pause, Plan, Step, Tx
 
 T = TypeVar("T")
 
@@ -57,6 +59,18 @@ class _Runner:
         except Exception as exc:
             raise misread(exc, asked) from exc
 
+    def _preparation(self, schema: ColdSchema) -> Plan[object]:
+        """What has to be done before the first transaction."""
+        cold = self._connections.cold
+        if not self._connections.auto_setup or cold is None:
+            return asked(schema.check_schema())
+        return prepare(schema, cold.timeout_s)
+
+    def _prepared(self, found: object) -> None:
+        if isinstance(found, Inventory):
+            self._connections.indexed = not found.unindexed
+        self._connections.prepared = True
+
     def _no_cold_tier(self, step: Tx[Any]) -> ConfigurationError:
         return ConfigurationError(f"{step.name} of thread {step.thread!r} needs Postgres; pass a postgres_url")
 
@@ -85,6 +99,9 @@ class SyncRunner(_Runner):
             HotTierError, ColdTierError: a server did not answer, or refused.
             ConfigurationError: a server that cannot be used as configured.
         """
+        return self._drive(plan, self._perform)
+
+    def _drive(self, plan: Plan[T], perform: Callable[[Step], Any]) -> T:
         step: Step | None = None
         reply: object = None
         fault: Exception | None = None
@@ -95,18 +112,19 @@ class SyncRunner(_Runner):
                 return cast("T", done.value)
             reply = fault = None
             try:
-                reply = self._perform(step)
+                reply = perform(step)
             except Exception as exc:  # noqa: BLE001 - the plan decides
                 fault = exc
             except BaseException:
                 plan.close()
                 raise
 
-    def setup(self) -> None:
-        """Check both servers, and create or migrate the tables. Many processes may do so at once.
+    def setup(self, index_s: float = INDEX_S) -> None:
+        """Check both servers, make or change the tables, and build their indexes. Many processes may do so at once.
 
         Raises:
             SchemaError: the tables are of a newer version than this package knows.
+            ColdLockedError, ColdTimeoutError: others held the tables, or kept an index waiting for `index_s`.
             ConfigurationError, HotTierError, ColdTierError: a server cannot be used.
         """
         ports = self._connections.sync_ports()
@@ -116,10 +134,20 @@ class SyncRunner(_Runner):
             raise hot_fault(exc, "setup", self._connections.hot.place) from exc
         if ports.cold is None or self._schema is None or self._connections.cold is None:
             return
-        try:
-            self._set_up(ports.cold, self._schema)
-        except DRIVER_ERRORS as exc:
-            raise cold_fault(exc, "setup", self._connections.cold.place) from exc
+        plan = set_up(self._schema, self._connections.cold.timeout_s, index_s)
+        self._drive(plan, partial(self._send, ports))
+        self._connections.prepared = self._connections.indexed = True
+
+    @property
+    def unindexed(self) -> bool:
+        """Whether the tables are known to lack an index."""
+        return not self._connections.indexed
+
+    def build_indexes(self) -> None:
+        """Build the indexes that are missing, unless another process does."""
+        if self._schema is not None and self._connections.auto_setup:
+            plan = build_indexes(self._schema, INDEX_S)
+            self._connections.indexed = self._drive(plan, partial(self._send, self._connections.sync_ports()))
 
     def close(self) -> None:
         """Close this process's sync connections. They are opened again on demand."""
@@ -127,6 +155,11 @@ class SyncRunner(_Runner):
 
     def _perform(self, step: Step) -> Any:
         ports = self._connections.sync_ports()
+        if isinstance(step, Tx) and not self._connections.prepared:
+            self._prepare(ports)
+        return self._send(ports, step)
+
+    def _send(self, ports: SyncPorts, step: Step) -> Any:  # noqa: PLR0911 - one for each kind
         match step:
             case Lua():
                 return ports.hot.run((step,))[0]
@@ -135,9 +168,9 @@ class SyncRunner(_Runner):
             case Tx():
                 if ports.cold is None:
                     raise self._no_cold_tier(step)
-                if not self._connections.prepared:
-                    self._prepare(ports)
                 return ports.cold.transact(step)
+            case Alone():
+                return ports.cold is not None and ports.cold.alone(step)
             case Pause():
                 return time.sleep(step.seconds)
             case Lanes():
@@ -148,19 +181,19 @@ class SyncRunner(_Runner):
                 assert_never(step)
 
     def _prepare(self, ports: SyncPorts) -> None:
+        if ports.cold is None or self._schema is None:
+            return
+        failed_before = ports.unprepared
         with ports.preparing:
-            if self._connections.prepared or ports.cold is None:
+            if self._connections.prepared:
                 return
-            if self._schema is not None and self._connections.auto_setup:
-                self._set_up(ports.cold, self._schema)
-            elif self._schema is not None:
-                ports.cold.transact(self._schema.check_schema())
-            self._connections.prepared = True
-
-    def _set_up(self, cold: SyncPostgres, schema: ColdSchema) -> None:
-        if cold.transact(schema.setup_tx()):
-            cold.run_concurrent(schema.concurrent_lock(), schema.concurrent_unlock(), schema.setup_tx())
-        self._connections.prepared = True
+            if ports.unprepared is not None and ports.unprepared is not failed_before:
+                raise copy.copy(ports.unprepared)  # it has just failed, and waiting in turn would take as often as long
+            try:
+                self._prepared(self._drive(self._preparation(self._schema), partial(self._send, ports)))
+            except TieredCheckpointError as exc:
+                ports.unprepared = exc
+                raise
 
 
 class AsyncRunner(_Runner):
@@ -173,6 +206,9 @@ class AsyncRunner(_Runner):
             HotTierError, ColdTierError: a server did not answer, or refused.
             ConfigurationError: a server that cannot be used as configured.
         """
+        return await self._drive(plan, self._perform)
+
+    async def _drive(self, plan: Plan[T], perform: Callable[[Step], Awaitable[Any]]) -> T:
         step: Step | None = None
         reply: object = None
         fault: Exception | None = None
@@ -183,18 +219,19 @@ class AsyncRunner(_Runner):
                 return cast("T", done.value)
             reply = fault = None
             try:
-                reply = await self._perform(step)
+                reply = await perform(step)
             except Exception as exc:  # noqa: BLE001 - the plan decides
                 fault = exc
             except BaseException:
                 plan.close()
                 raise
 
-    async def setup(self) -> None:
-        """Check both servers, and create or migrate the tables. Many processes may do so at once.
+    async def setup(self, index_s: float = INDEX_S) -> None:
+        """Check both servers, make or change the tables, and build their indexes. Many processes may do so at once.
 
         Raises:
             SchemaError: the tables are of a newer version than this package knows.
+            ColdLockedError, ColdTimeoutError: others held the tables, or kept an index waiting for `index_s`.
             ConfigurationError, HotTierError, ColdTierError: a server cannot be used.
         """
         ports = await self._connections.async_ports()
@@ -204,10 +241,9 @@ class AsyncRunner(_Runner):
             raise hot_fault(exc, "setup", self._connections.hot.place) from exc
         if ports.cold is None or self._schema is None or self._connections.cold is None:
             return
-        try:
-            await self._set_up(ports.cold, self._schema)
-        except DRIVER_ERRORS as exc:
-            raise cold_fault(exc, "setup", self._connections.cold.place) from exc
+        plan = set_up(self._schema, self._connections.cold.timeout_s, index_s)
+        await self._drive(plan, partial(self._send, ports))
+        self._connections.prepared = self._connections.indexed = True
 
     async def aclose(self) -> None:
         """Close the connections of the running event loop. They are opened again on demand."""
@@ -215,6 +251,11 @@ class AsyncRunner(_Runner):
 
     async def _perform(self, step: Step) -> Any:
         ports = await self._connections.async_ports()
+        if isinstance(step, Tx) and not self._connections.prepared:
+            await self._prepare(ports)
+        return await self._send(ports, step)
+
+    async def _send(self, ports: AsyncPorts, step: Step) -> Any:  # noqa: PLR0911 - one for each kind
         match step:
             case Lua():
                 return (await ports.hot.run((step,)))[0]
@@ -223,9 +264,9 @@ class AsyncRunner(_Runner):
             case Tx():
                 if ports.cold is None:
                     raise self._no_cold_tier(step)
-                if not self._connections.prepared:
-                    await self._prepare(ports)
                 return await ports.cold.transact(step)
+            case Alone():
+                return ports.cold is not None and await ports.cold.alone(step)
             case Pause():
                 return await asyncio.sleep(step.seconds)
             case Lanes():
@@ -236,16 +277,16 @@ class AsyncRunner(_Runner):
                 assert_never(step)
 
     async def _prepare(self, ports: AsyncPorts) -> None:
+        if ports.cold is None or self._schema is None:
+            return
+        failed_before = ports.unprepared
         async with ports.preparing:
-            if self._connections.prepared or ports.cold is None:
+            if self._connections.prepared:
                 return
-            if self._schema is not None and self._connections.auto_setup:
-                await self._set_up(ports.cold, self._schema)
-            elif self._schema is not None:
-                await ports.cold.transact(self._schema.check_schema())
-            self._connections.prepared = True
-
-    async def _set_up(self, cold: AsyncPostgres, schema: ColdSchema) -> None:
-        if await cold.transact(schema.setup_tx()):
-            await cold.run_concurrent(schema.concurrent_lock(), schema.concurrent_unlock(), schema.setup_tx())
-        self._connections.prepared = True
+            if ports.unprepared is not None and ports.unprepared is not failed_before:
+                raise copy.copy(ports.unprepared)  # it has just failed, and waiting in turn would take as often as long
+            try:
+                self._prepared(await self._drive(self._preparation(self._schema), partial(self._send, ports)))
+            except TieredCheckpointError as exc:
+                ports.unprepared = exc
+                raise

@@ -120,7 +120,7 @@ class TieredSaver(BaseCheckpointSaver[str]):
         connections = Connections.of(redis, postgres, settings)
         self._sync = SyncRunner(connections, self._store.cold)
         self._async = AsyncRunner(connections, self._store.cold)
-        self._promoter = Promoter(self._store, self._sync.run, embedded=promoter == "embedded")
+        self._promoter = Promoter(self._store, self._sync.run, self._sync, embedded=promoter == "embedded")
         self._scope = Scope()
         self._servers: EmbeddedServers | None = None
 
@@ -240,14 +240,22 @@ class TieredSaver(BaseCheckpointSaver[str]):
         await self._async.aclose()
         await asyncio.to_thread(self.close)
 
-    def setup(self) -> None:
-        """Create or migrate the tables, and check both servers. Can be called from many processes at once.
+    def setup(self, *, timeout: timedelta = timedelta(minutes=10)) -> None:
+        """Create or migrate the tables, build their indexes, and check both servers.
+
+        Can be called from many processes at once. Without it, the first use of Postgres makes sure of the tables, and
+        missing indexes are built in the background.
+
+        Args:
+            timeout: how long to wait for an index. One that takes longer is built on.
 
         Raises:
             SchemaError: the tables are of a newer version than this package knows.
+            ColdLockedError: others held the tables for longer than `timeouts.cold`. The message names them.
+            ColdTimeoutError: an index waits for transactions that were open before. The message names them.
             ConfigurationError: a server is too old.
         """
-        self._sync.setup()
+        self._sync.setup(timeout.total_seconds())
 
     def ddl(self) -> str:
         """The SQL that `setup` would run on an empty database, for a DBA. It can be run again. Asks no server.
@@ -259,9 +267,9 @@ class TieredSaver(BaseCheckpointSaver[str]):
             raise ConfigurationError("there are no tables without a cold tier: pass a postgres_url")
         return self._store.cold.ddl()
 
-    async def asetup(self) -> None:
+    async def asetup(self, *, timeout: timedelta = timedelta(minutes=10)) -> None:
         """`setup`."""
-        await self._async.setup()
+        await self._async.setup(timeout.total_seconds())
 
     # The checkpointer contract, sync
 

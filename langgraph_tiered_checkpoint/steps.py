@@ -63,6 +63,24 @@ class LuaBatch(NamedTuple):
     calls: tuple[Lua, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """Statements that no transaction can hold, by one session at a time; the reply is whether we were the one.
+
+    The lock is taken in a transaction of a connection of its own, which is idle while they run. So the lock ends with
+    it, whatever happens, and a transaction pooler keeps it where it was taken.
+    """
+
+    name: str
+    lock: Sql
+    """Its one value says whether we have it; to the end of the transaction."""
+    work: Tx[list[str]]
+    """Gives the statements, under the lock."""
+    patience_s: float
+    """How long to wait for each. One that takes longer is left to the server, which goes on with it."""
+    thread: str = "*"
+
+
 class Pause(NamedTuple):
     """Wait; the reply is None."""
 
@@ -88,5 +106,5 @@ class Behind:
     """The run id of the Redis that the caller has to do with. If another one answers by now, the plan is waited for."""
 
 
-Step = Lua | LuaBatch | Tx[Any] | Pause | Lanes | Behind
+Step = Lua | LuaBatch | Tx[Any] | Alone | Pause | Lanes | Behind
 Plan = Generator[Step, Any, T]

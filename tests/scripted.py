@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from langgraph_tiered_checkpoint.steps import Behind, Lanes, Lua, LuaBatch, Pause, Plan, Step, Tx
+from langgraph_tiered_checkpoint.steps import Alone, Behind, Lanes, Lua, LuaBatch, Pause, Plan, Step, Tx
 
 T = TypeVar("T")
 
@@ -24,7 +24,7 @@ def name_of(step: Step) -> str:
             return step.script
         case LuaBatch():
             return f"{step.calls[0].script}*{len(step.calls)}" if step.calls else "nothing*0"
-        case Tx():
+        case Tx() | Alone():
             return step.name
         case Pause():
             return "pause"

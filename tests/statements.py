@@ -9,9 +9,11 @@ from typing import Any, TypeVar
 
 import psycopg
 
+from langgraph_tiered_checkpoint import preparing
 from langgraph_tiered_checkpoint.cold import Cold, describe
+from langgraph_tiered_checkpoint.postgres_ports import HOLDING_IDLES, HOLDING_OPENS
 from langgraph_tiered_checkpoint.records import BlobRow, CheckpointRow, StoredCheckpoint, ThreadBatch, Typed, WriteRow
-from langgraph_tiered_checkpoint.steps import Sql, Tx
+from langgraph_tiered_checkpoint.steps import Alone, Pause, Plan, Sql, Tx
 
 T = TypeVar("T")
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -36,15 +38,44 @@ def execute(conn: Connection, step: Sql) -> list[tuple[Any, ...]]:
         return cur.fetchall() if cur.description else []
 
 
+def carry_out(conn: Connection, plan: Plan[T]) -> T:
+    """Execute a plan that asks Postgres only, as a runner does; `conn` is in autocommit mode."""
+    reply: Any = None
+    try:
+        while True:
+            match plan.send(reply):
+                case Tx() as step:
+                    reply = run(conn, step)
+                case Pause():
+                    reply = threading.Event().wait(0.01) and None
+                case Alone() as step:
+                    reply = alone(conn, step)
+                case step:
+                    raise AssertionError(f"{step} is not for Postgres")
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]  # StopIteration is not generic
+
+
+def alone(conn: Connection, step: Alone) -> bool:
+    with connect(conn.info.dsn) as holder, holder.transaction():
+        holder.execute(HOLDING_OPENS)
+        if execute(holder, step.lock) != [(True,)]:
+            return False
+        holder.execute(HOLDING_IDLES)
+        for statement in run(conn, step.work):
+            conn.execute(statement.encode())
+    return True
+
+
 def set_up(conn: Connection, cold: Cold) -> None:
-    """What the runner makes of setup; `conn` is in autocommit mode."""
-    if not run(conn, cold.setup_tx()):
-        return
-    while not execute(conn, cold.concurrent_lock())[0][0]:
-        threading.Event().wait(0.01)
-    for statement in run(conn, cold.setup_tx()):
-        conn.execute(statement.encode())
-    assert execute(conn, cold.concurrent_unlock()) == [(True,)]
+    """Make the tables and their indexes; `conn` is in autocommit mode."""
+    carry_out(conn, preparing.set_up(cold, 60, 60))
+
+
+def is_complete(conn: Connection, cold: Cold) -> bool:
+    """Whether setup would find nothing to do."""
+    found = run(conn, cold.look())
+    return not found.lacks and not found.unindexed
 
 
 def connect(url: str) -> Connection:

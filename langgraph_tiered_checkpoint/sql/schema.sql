@@ -135,27 +135,23 @@ INSERT INTO $schema.tiered_migrations (v) VALUES (1) ON CONFLICT DO NOTHING;
 -- What setup() needs whatever the defaults of the database are: each statement sees what others committed.
 SET TRANSACTION ISOLATION LEVEL READ COMMITTED READ WRITE
 
--- name: setup_lock
--- One setup() at a time, until the end of the transaction.
-SELECT pg_advisory_xact_lock(%(key)s::bigint)
+-- name: try_lock
+-- One at a time in each schema, until the end of the transaction. Reply: whether this is the one.
+SELECT pg_try_advisory_xact_lock(hashtextextended(coalesce(%(schema)s::text, current_schema()::text, ''), %(key)s::bigint))
 
--- name: concurrent_lock
--- One builder of indexes at a time, on one connection. Reply: whether this is the one.
-SELECT pg_try_advisory_lock(%(key)s::bigint)
-
--- name: concurrent_unlock
--- Lets the next builder of indexes begin.
-SELECT pg_advisory_unlock(%(key)s::bigint)
+-- name: first_schema
+-- Where tables without a schema are made; NULL if the search path names none that exists.
+SELECT current_schema()::text
 
 -- name: schema_exists
 -- CREATE SCHEMA IF NOT EXISTS would want the privilege to create even where there is nothing to do.
 SELECT 1 FROM pg_namespace WHERE nspname = %(schema)s
 
 -- name: existing_tables
--- Reply: those of the names that are tables here.
-SELECT name
+-- Reply: those of the names that are tables here, and whether they are partitioned.
+SELECT name, c.relkind = 'p'
 FROM unnest(%(names)s::text[], %(qualified)s::text[]) AS t (name, qualified)
-WHERE to_regclass(qualified) IS NOT NULL
+JOIN pg_class c ON c.oid = to_regclass(qualified)
 
 -- name: row_security
 -- Reply: (table, our role) of those tables that may hide rows from us. Not from their owner, nor with BYPASSRLS.
@@ -175,6 +171,29 @@ SELECT i.relname::text, x.indisvalid
 FROM unnest(%(qualified)s::text[]) AS t (qualified)
 JOIN pg_index x ON x.indrelid = to_regclass(qualified)
 JOIN pg_class i ON i.oid = x.indexrelid
+
+-- name: held
+-- Reply: those tables that somebody else builds an index of, or vacuums: they hold a lock that no other statement of ours
+-- or of the official saver takes.
+SELECT DISTINCT name
+FROM unnest(%(names)s::text[], %(qualified)s::text[]) AS t (name, qualified)
+JOIN pg_locks l ON l.relation = to_regclass(qualified) AND l.granted AND l.mode = 'ShareUpdateExclusiveLock'
+AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND l.pid <> pg_backend_pid()
+
+-- name: in_the_way
+-- Who holds these tables, or keeps somebody waiting who does: the three oldest transactions that can be seen.
+-- Reply: (process, role, application, state or NULL, age in s or NULL).
+SELECT a.pid, coalesce(a.usename::text, ''), coalesce(a.application_name, ''), a.state,
+    extract(epoch FROM clock_timestamp() - a.xact_start)::integer
+FROM pg_stat_activity a
+WHERE a.pid IN (
+    SELECT unnest(l.pid || pg_blocking_pids(l.pid))
+    FROM unnest(%(qualified)s::text[]) AS t (qualified)
+    JOIN pg_locks l ON l.relation = to_regclass(qualified) AND l.granted
+    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND l.pid <> pg_backend_pid()
+)
+ORDER BY a.xact_start NULLS LAST
+LIMIT 3
 
 -- name: official_version
 -- Reply: the last official migration, -1 without any.

@@ -10,14 +10,15 @@ from urllib.parse import quote
 import psycopg
 import pytest
 from langgraph.checkpoint.postgres import PostgresSaver
-from statements import Connection, blob, checkpoint_row, connect, execute, run, set_up, store
+from statements import Connection, blob, carry_out, checkpoint_row, connect, execute, is_complete, run, set_up, store
 
 from langgraph_tiered_checkpoint.cold import Cold
 from langgraph_tiered_checkpoint.errors import ConfigurationError, SchemaError
+from langgraph_tiered_checkpoint.preparing import prepare
 
 
 def test_setup_is_idempotent_and_satisfies_the_check(conn: Connection, cold: Cold) -> None:
-    assert run(conn, cold.setup_tx()) == []
+    assert is_complete(conn, cold)
     run(conn, cold.check_schema())
 
 
@@ -45,13 +46,14 @@ def test_setup_on_tables_of_the_official_saver_builds_indexes_concurrently(
     official: PostgresSaver, plain: Connection
 ) -> None:
     cold = Cold(None)
-    pending = run(plain, cold.setup_tx())
-    assert len(pending) == 2
-    assert all(statement.startswith("CREATE INDEX CONCURRENTLY") for statement in pending)
+    found = carry_out(plain, prepare(cold, 10))
     run(plain, cold.check_schema())
+    pending = run(plain, cold.build(10).work)
+    assert len(pending) == len(found.unindexed) == 2
+    assert all(statement.startswith("CREATE INDEX CONCURRENTLY") for statement in pending)
     for statement in pending:
         plain.execute(statement.encode())
-    assert run(plain, cold.setup_tx()) == []
+    assert is_complete(plain, cold)
 
 
 COMPRESSION = b"""
@@ -73,7 +75,7 @@ def test_values_are_compressed_with_lz4_where_the_server_has_it(conn: Connection
 
 def test_setup_chooses_lz4_for_tables_that_it_makes(plain: Connection) -> None:
     """Whatever this server can: what it would be told is not run."""
-    statements, told = Cold(None).setup_tx().body(), []
+    statements, told = Cold(None).make(10).body(), []
     with plain.transaction(), contextlib.suppress(StopIteration):
         step = next(statements)
         while True:
@@ -101,29 +103,30 @@ def test_setup_upgrades_tables_of_an_old_official_version(plain: Connection) -> 
     for migration in PostgresSaver.MIGRATIONS[:4]:
         plain.execute(migration.encode())
     plain.execute("INSERT INTO checkpoint_migrations SELECT generate_series(0, 3)")
-    pending = run(plain, Cold(None).setup_tx())
+    carry_out(plain, prepare(Cold(None), 10))
+    pending = run(plain, Cold(None).build(10).work)
     assert len([s for s in pending if s.startswith("CREATE INDEX CONCURRENTLY")]) == 5
     assert plain.execute("SELECT max(v) FROM checkpoint_migrations").fetchone() == (3,)  # until the indexes are there
     for statement in pending:
         plain.execute(statement.encode())
     assert plain.execute("SELECT max(v) FROM checkpoint_migrations").fetchone() == (9,)
-    assert run(plain, Cold(None).setup_tx()) == []
+    assert is_complete(plain, Cold(None))
     plain.execute("INSERT INTO checkpoint_blobs VALUES ('t', '', 'c', '1', 'empty', NULL)")
     plain.execute("SELECT task_path FROM checkpoint_writes")
 
 
 def test_setup_does_not_bring_back_an_official_index_that_a_dba_dropped(conn: Connection, cold: Cold) -> None:
     conn.execute(f"DROP INDEX {cold._q.prefix}checkpoints_thread_id_idx".encode())
-    assert run(conn, cold.setup_tx()) == []
+    assert is_complete(conn, cold)
 
 
 def test_setup_rebuilds_an_index_whose_build_was_interrupted(conn: Connection, cold: Cold) -> None:
     conn.execute("UPDATE pg_index SET indisvalid = false WHERE indexrelid::regclass::text LIKE '%tiered_run_id_idx%'")
-    pending = run(conn, cold.setup_tx())
+    pending = run(conn, cold.build(10).work)
     assert [statement.split()[0] for statement in pending] == ["DROP", "CREATE"]
     for statement in pending:
         conn.execute(statement.encode())
-    assert run(conn, cold.setup_tx()) == []
+    assert is_complete(conn, cold)
 
 
 @pytest.mark.parametrize("official_first", [False, True])
@@ -141,7 +144,7 @@ def test_setup_from_many_connections_at_once(postgres_url: str, cold: Cold, *, o
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(one, range(8)))
     with connect(postgres_url) as connection:
-        assert run(connection, cold.setup_tx()) == []
+        assert is_complete(connection, cold)
 
 
 @pytest.mark.parametrize("mode", ["serializable", r"repeatable\ read"])
@@ -149,20 +152,20 @@ def test_setup_works_whatever_the_default_transaction_mode(postgres_url: str, mo
     options = f"-c default_transaction_isolation={mode} -c default_transaction_read_only=on"
     joiner = "&" if "?" in postgres_url else "?"
     with psycopg.connect(f"{postgres_url}{joiner}options={quote(options)}") as connection:
-        assert run(connection, Cold(None).setup_tx()) == []
+        assert carry_out(connection, prepare(Cold(None), 10)).lacks == []
         run(connection, Cold(None).check_schema())
 
 
 def test_the_printed_ddl_can_be_run_twice_and_is_all_there_is(plain: Connection, cold: Cold) -> None:
     plain.execute(cold.ddl().encode())
     plain.execute(cold.ddl().encode())
-    assert run(plain, cold.setup_tx()) == []
+    assert is_complete(plain, cold)
     run(plain, cold.check_schema())
 
 
 def test_the_printed_ddl_applies_to_official_tables(official: PostgresSaver, plain: Connection) -> None:
     plain.execute(Cold(None).ddl().encode())
-    assert run(plain, Cold(None).setup_tx()) == []
+    assert is_complete(plain, Cold(None))
 
 
 def test_a_role_that_may_only_read_and_write_passes_the_check_and_setup(conn: Connection, cold: Cold) -> None:
@@ -173,7 +176,7 @@ def test_a_role_that_may_only_read_and_write_passes_the_check_and_setup(conn: Co
     conn.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO dml".encode())
     conn.execute("SET ROLE dml")
     run(conn, cold.check_schema())
-    assert run(conn, cold.setup_tx()) == []
+    assert is_complete(conn, cold)
     store(conn, cold, "t", checkpoints=[checkpoint_row("1")])
     conn.execute("RESET ROLE")
     conn.execute("DROP OWNED BY dml")
@@ -196,12 +199,12 @@ def test_tables_of_a_newer_version_of_ours_are_refused(conn: Connection, cold: C
     with pytest.raises(SchemaError, match="Upgrade langgraph-tiered-checkpoint"):
         run(conn, cold.check_schema())
     with pytest.raises(SchemaError, match="Upgrade langgraph-tiered-checkpoint"):
-        run(conn, cold.setup_tx())
+        run(conn, cold.look())
 
 
 def test_a_newer_official_version_is_accepted(conn: Connection, cold: Cold) -> None:
     conn.execute(f"INSERT INTO {cold._q.prefix}checkpoint_migrations VALUES (10)".encode())
-    assert run(conn, cold.setup_tx()) == []
+    assert is_complete(conn, cold)
     run(conn, cold.check_schema())
 
 

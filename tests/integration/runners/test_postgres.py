@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import time
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
@@ -23,10 +22,9 @@ from langgraph_tiered_checkpoint.errors import (
     SchemaError,
     ThreadDeletedError,
 )
-from langgraph_tiered_checkpoint.postgres_loop import AsyncPostgres
 from langgraph_tiered_checkpoint.postgres_ports import SyncPostgres
 from langgraph_tiered_checkpoint.runners import AsyncRunner, SyncRunner
-from langgraph_tiered_checkpoint.steps import Sql, Statements, Tx
+from langgraph_tiered_checkpoint.steps import Alone, Sql, Statements, Tx
 from langgraph_tiered_checkpoint.targets import ColdTarget, HotTarget
 
 
@@ -247,43 +245,44 @@ def test_a_single_statement_takes_two_round_trips(redis_url: str, postgres_url: 
     port.close()
 
 
-LOCK = Sql("SELECT pg_try_advisory_lock(42)")
+def alone(*statements: str, patience_s: float = 60) -> Alone:
+    """Statements under a lock of this test's."""
 
-
-UNLOCK = Sql("SELECT pg_advisory_unlock(42)")
-
-
-def test_indexes_are_built_concurrently_by_one_at_a_time(redis_url: str, postgres_url: str) -> None:
-    target = ColdTarget(url=postgres_url)
-    port = SyncPostgres(target)
-    port.transact(tx(("CREATE TABLE x (n int)",)))
-
-    def pending() -> Statements[list[str]]:
+    def work() -> Statements[list[str]]:
         rows = yield Sql("SELECT 1 FROM pg_indexes WHERE indexname = 'x_n'")
-        return [] if rows else ["CREATE INDEX CONCURRENTLY x_n ON x (n)"]
+        return [] if rows else list(statements)
 
-    step = Tx("setup", "*", pending)
-
-    def build(number: int) -> None:
-        if number % 2:
-            SyncPostgres(target).run_concurrent(LOCK, UNLOCK, step)
-        else:
-            asyncio.run(AsyncPostgres(target).run_concurrent(LOCK, UNLOCK, step))
-
-    with ThreadPoolExecutor(8) as threads:
-        list(threads.map(build, range(8)))
-    assert port.transact(tx(("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'",))) == [(0,)]
-    port.close()
+    return Alone("setup", Sql("SELECT pg_try_advisory_xact_lock(%s)", (42,)), Tx("setup", "*", work), patience_s)
 
 
-def test_a_failed_build_gives_the_lock_back(redis_url: str, postgres_url: str) -> None:
-    port = SyncPostgres(ColdTarget(url=postgres_url))
+def test_statements_outside_transactions_are_run_by_one_at_a_time(
+    make: Make, redis_url: str, postgres_url: str
+) -> None:
+    run = make(both(redis_url, postgres_url))
+    run(tx(("CREATE TABLE x (n int)",)))
+    build = alone("CREATE INDEX CONCURRENTLY x_n ON x (n)")
+    with psycopg.connect(postgres_url) as other:
+        other.execute("SELECT pg_advisory_xact_lock(42)")
+        assert not any(run.together([build] * 4))
+    assert any(run.together([build] * 8))
+    assert run(tx(("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'",))) == [(0,)]
+    assert run(tx(("SELECT indexname FROM pg_indexes WHERE tablename = 'x'",))) == [("x_n",)]
 
-    def pending() -> Statements[list[str]]:
-        yield from ()
-        return ["CREATE INDEX CONCURRENTLY x_n ON absent (n)"]
 
+def test_a_statement_that_fails_gives_the_lock_back(make: Make, redis_url: str, postgres_url: str) -> None:
+    run = make(both(redis_url, postgres_url))
     for _ in range(2):
-        with pytest.raises(psycopg.errors.UndefinedTable):
-            port.run_concurrent(LOCK, UNLOCK, Tx("setup", "*", pending))
-    port.close()
+        with pytest.raises(SchemaError, match="absent"):
+            run(alone("CREATE INDEX CONCURRENTLY x_n ON absent (n)"))
+
+
+def test_an_index_that_takes_too_long_is_left_to_the_server(make: Make, redis_url: str, postgres_url: str) -> None:
+    run = make(both(redis_url, postgres_url))
+    run(tx(("CREATE TABLE x (n int)",)))
+    valid = tx(("SELECT count(*) FROM pg_index WHERE indexrelid = to_regclass('x_n') AND indisvalid",))
+    with psycopg.connect(postgres_url) as other:
+        other.execute("INSERT INTO x VALUES (1)")
+        with pytest.raises(ColdTimeoutError, match=r"not done after 0\.2 s"):
+            run(alone("CREATE INDEX CONCURRENTLY x_n ON x (n)", patience_s=0.2))
+        assert run(valid) == [(0,)]
+    wait_until(lambda: run(valid) == [(1,)], "the index")
