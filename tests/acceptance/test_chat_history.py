@@ -83,17 +83,18 @@ def test_a_graph_on_the_thread_and_the_history_see_each_others_messages(saver: T
 class Wider(MessagesState):
     """What a graph may keep beside the messages."""
 
+    mood: str
     seen: list[int]
 
 
 def test_other_channels_of_the_thread_stay(saver: TieredSaver) -> None:
-    builder = StateGraph(Wider).add_node("answer", lambda _: {"seen": [1, 2]}).add_edge(START, "answer")
+    builder = StateGraph(Wider).add_node("answer", lambda _: {"mood": "fine", "seen": [1, 2]}).add_edge(START, "answer")
     graph = builder.compile(checkpointer=saver)
     config: RunnableConfig = {"configurable": {"thread_id": "cookie-1"}}
-    graph.update_state(config, {"messages": [HumanMessage("Hello")], "seen": [1, 2]}, as_node="answer")
+    graph.update_state(config, {"messages": [HumanMessage("Hello")], "mood": "fine", "seen": [1, 2]}, as_node="answer")
     TieredChatMessageHistory("cookie-1", saver).add_messages([AIMessage("Hi")])
     values = graph.get_state(config).values
-    assert (values["seen"], said(values["messages"])) == ([1, 2], [HELLO, HI])
+    assert (values["mood"], values["seen"], said(values["messages"])) == ("fine", [1, 2], [HELLO, HI])
 
 
 def test_clear_deletes_the_thread_from_both_tiers(saver: TieredSaver) -> None:
