@@ -1,13 +1,14 @@
 """A chat service: who is speaking comes from a signed cookie or a JWT, and decides which conversations there are.
 
-What makes the sessions safe from each other:
+What makes the sessions safe from each other, and the service from its clients:
 
-- The subject (who speaks) is taken from what the server itself has signed, never from a parameter.
+- The subject (who speaks) is taken from what the server itself has signed or keeps, never from a parameter: who.py.
 - Every request works on `saver.scoped(subject)`. A conversation id from the client is looked up inside that scope, so
   somebody else's id names nothing: it cannot be told apart from one that never existed, or has expired.
 - From the client's request nothing but the text of a message reaches LangGraph's config. A `checkpoint_id`, a
   `checkpoint_ns` or a `thread_id` that it sends along is not looked at.
-- Signing in or out carries nothing over: whoever knew, or planted, the visitor's cookie of before knows nothing after.
+- A conversation is answered by one run at a time, in whatever worker: shared.py.
+- Nobody sends more than a message at once, too many in a minute, or begins too many conversations: guard.py, shared.py.
 
 Start it with servers of its own, and two workers:
 
@@ -24,21 +25,25 @@ import logging
 import os
 import re
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import jwt
-from fastapi import Depends, FastAPI, HTTPException, Request, Response
+import shared
+import who
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
-from itsdangerous import BadSignature, URLSafeSerializer
+from guard import Guard
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.graph import START, MessagesState, StateGraph
 from model import chat_model  # the line to replace: any chat model of LangChain's will do
 from pydantic import BaseModel, Field
+from redis.asyncio.lock import Lock
+from redis.exceptions import RedisError
+from who import Subject
 
 from langgraph_tiered_checkpoint import (
     ColdTierError,
@@ -62,104 +67,41 @@ saver = TieredSaver.from_urls(
 )
 
 
+# What one client may do in a minute, in all workers together, and how much it may keep.
+REQUESTS = int(os.environ.get("CHAT_REQUESTS_A_MINUTE", "1200"))  # from one address: the page asks every two seconds
+MESSAGES = int(os.environ.get("CHAT_MESSAGES_A_MINUTE", "20"))  # of one subject
+CONVERSATIONS = int(os.environ.get("CHAT_CONVERSATIONS", "100"))  # of one subject
+
+running: set[asyncio.Task[None]] = set()
+
+
 @contextlib.asynccontextmanager
 async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-    """Flush what is dirty before the server exits."""
+    """Write the answers to their ends, and flush what is dirty, before the server exits."""
     async with saver:
         yield
+        if running:
+            await asyncio.wait(running)
+    await shared.redis.aclose()
 
 
-app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+async def paced(request: Request) -> None:
+    """Count a request."""
+    await shared.count("requests", shared.address(request), REQUESTS)
 
 
-@app.middleware("http")
-async def no_store(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Keep every answer, a refusal too, out of caches: what it says depends on who asks."""
-    response = await call_next(request)
-    response.headers["cache-control"] = "no-store"
-    return response
-
-
-# Who speaks.
-
-HTTPS = os.environ.get("CHAT_HTTPS") == "1"  # set it in production
-# Browsers take a cookie with this prefix from nobody but this host, over TLS: no sibling domain can plant one.
-VISITOR, SESSION = ("__Host-visitor", "__Host-session") if HTTPS else ("visitor", "session")
-YEAR = timedelta(days=365)
-
-SECRET = os.environ["CHAT_SECRET"]
-if len(SECRET.encode()) < 32:
-    raise SystemExit("CHAT_SECRET is shorter than 32 bytes, and can be guessed: make one with `openssl rand -hex 32`")
-SIGNER = URLSafeSerializer(SECRET, salt="visitor")
-
-
-def set_cookie(response: Response, name: str, value: str, lifetime: timedelta) -> None:
-    seconds = int(lifetime.total_seconds())
-    response.set_cookie(name, value, max_age=seconds, httponly=True, samesite="lax", secure=HTTPS)
-
-
-def verified(token: str) -> dict[str, Any]:
-    """The claims of a JWT. With an identity provider, its public key and `algorithms=["RS256"]` belong here."""
-    try:
-        # The algorithm is ours to say, not the token's: "none" or another one is refused.
-        return jwt.decode(token, SECRET, algorithms=["HS256"], options={"require": ["sub", "exp"]})
-    except jwt.InvalidTokenError:
-        raise HTTPException(401, "sign in again") from None
-
-
-def bearer(request: Request) -> str | None:
-    """The token in the header `Authorization`. Other kinds of credentials make an invalid token."""
-    header = request.headers.get("authorization")
-    return None if header is None else header.removeprefix("Bearer ")
-
-
-def subject(request: Request, response: Response) -> str:
-    """Who sent the request: a user with a JWT, or an anonymous visitor with a cookie, who gets one if need be."""
-    token = request.cookies.get(SESSION) if (sent := bearer(request)) is None else sent
-    if token is not None:
-        return f"user:{verified(token)['sub']}"
-    try:
-        visitor = str(SIGNER.loads(request.cookies.get(VISITOR, "")))
-    except BadSignature:  # none, forged, or signed with an older secret: a stranger
-        visitor = secrets.token_urlsafe(16)
-        set_cookie(response, VISITOR, str(SIGNER.dumps(visitor)), YEAR)
-    return f"visitor:{visitor}"
-
-
-Subject = Annotated[str, Depends(subject)]
-
-
-@app.get("/session")
-async def who_am_i(who: Subject, response: Response) -> dict[str, str | None]:
-    """The user's name, or null for an anonymous visitor, whose cookie lasts for a year after the latest visit."""
-    kind, _, name = who.partition(":")
-    if kind == "visitor" and "set-cookie" not in response.headers:
-        set_cookie(response, VISITOR, str(SIGNER.dumps(name)), YEAR)
-    return {"user": name if kind == "user" else None}
-
-
-@app.post("/session", status_code=204)
-async def sign_in(request: Request, response: Response) -> None:
-    """Keep the JWT of the `Authorization` header in a cookie, out of reach of scripts."""
-    token = bearer(request) or ""
-    expires = datetime.fromtimestamp(verified(token)["exp"], timezone.utc)
-    set_cookie(response, SESSION, token, expires - datetime.now(timezone.utc))
-    response.delete_cookie(VISITOR, httponly=True, samesite="lax", secure=HTTPS)
-
-
-@app.delete("/session", status_code=204)
-async def sign_out(response: Response) -> None:
-    """Become an anonymous visitor, and a new one."""
-    for cookie in (SESSION, VISITOR):
-        response.delete_cookie(cookie, httponly=True, samesite="lax", secure=HTTPS)
+service = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+service.include_router(who.router, dependencies=[Depends(paced)])
+chat = APIRouter(prefix="/conversations", dependencies=[Depends(paced)])
+app = Guard(service, https=who.HTTPS)
 
 
 # Whose conversations.
 
 
-def tenant(who: str) -> TieredSaver:
+def tenant(subject: str) -> TieredSaver:
     """The saver as this subject sees it. Hashed, so that no key and no row has anybody's name in it."""
-    return saver.scoped(hashlib.sha256(who.encode()).hexdigest()[:32])
+    return saver.scoped(hashlib.sha256(subject.encode()).hexdigest()[:32])
 
 
 async def known(mine: TieredSaver, conversation: str) -> ThreadStatus:
@@ -191,18 +133,19 @@ def at(conversation: str) -> RunnableConfig:
 # The service.
 
 
-@app.exception_handler(ThreadDeletedError)
+@service.exception_handler(ThreadDeletedError)
 async def gone(_: Request, __: Exception) -> JSONResponse:
     """It was deleted, or expired, while it was being answered."""
     return JSONResponse({"detail": "no such conversation"}, 404)
 
 
-@app.exception_handler(TieredCheckpointError)
+@service.exception_handler(TieredCheckpointError)
+@service.exception_handler(RedisError)
 async def unavailable(_: Request, exc: Exception) -> JSONResponse:
     """A tier's fault is neither an empty answer nor the client's mistake. The details are for the log."""
     log.warning("%s", exc)
     match exc:
-        case HotTierError():
+        case HotTierError() | RedisError():
             what = "Redis"
         case ColdTierError():
             what = "Postgres"
@@ -211,7 +154,7 @@ async def unavailable(_: Request, exc: Exception) -> JSONResponse:
     return JSONResponse({"detail": f"{what} does not answer just now"}, 503, {"retry-after": "2"})
 
 
-@app.exception_handler(RequestValidationError)
+@service.exception_handler(RequestValidationError)
 async def malformed(_: Request, __: Exception) -> JSONResponse:
     """Without what was sent, as FastAPI would have it: not all of it can be encoded again."""
     return JSONResponse({"detail": "this is not a message"}, 422)
@@ -232,14 +175,41 @@ async def words(mine: TieredSaver, conversation: str, text: str) -> AsyncIterato
             yield piece.text
 
 
-async def answer(mine: TieredSaver, conversation: str, said: Said, response: Response) -> StreamingResponse:
-    pieces = words(mine, conversation, said.text)
-    first = await anext(pieces, "")  # what fails up to here is answered with a status, not with a broken stream
+Pieces = asyncio.Queue[str | Exception | None]
+"""Of an answer; None at its end."""
+
+
+async def run(mine: TieredSaver, conversation: str, text: str, claim: Lock, pieces: Pieces) -> None:
+    """Run the agent to its end: a client that is gone finds the answer when it is back."""
+    end: Exception | None = None
+    try:
+        async with shared.held(claim):
+            async for piece in words(mine, conversation, text):
+                pieces.put_nowait(piece)
+    except Exception as exc:  # noqa: BLE001 - whoever listens raises it
+        end = exc
+    pieces.put_nowait(end)  # after the claim is given back: the next message may come at once
+
+
+async def answer(
+    subject: str, mine: TieredSaver, conversation: str, said: Said, response: Response
+) -> StreamingResponse:
+    await shared.count("messages", subject, MESSAGES)
+    pieces: Pieces = asyncio.Queue()
+    task = asyncio.create_task(run(mine, conversation, said.text, await shared.claim(conversation), pieces))
+    running.add(task)
+    task.add_done_callback(running.discard)
+    first = await pieces.get()
+    if isinstance(first, Exception):  # what fails up to here is answered with a status, not with a broken stream
+        raise first
 
     async def body() -> AsyncIterator[str]:
-        yield first
-        async for piece in pieces:
+        piece: str | Exception | None = first
+        while isinstance(piece, str):
             yield piece
+            piece = await pieces.get()
+        if piece:
+            raise piece
 
     headers = {**response.headers, "x-conversation": conversation}
     return StreamingResponse(body(), media_type="text/plain", headers=headers)
@@ -268,43 +238,49 @@ async def summary(mine: TieredSaver, conversation: str) -> dict[str, Any] | None
     }
 
 
-@app.get("/conversations")
-async def conversations(who: Subject) -> list[dict[str, Any]]:
+@chat.get("")
+async def conversations(subject: Subject) -> list[dict[str, Any]]:
     """The subject's conversations, the latest first, with the tier each is in and for how long Redis keeps it."""
-    mine = tenant(who)
+    mine = tenant(subject)
     listed = await asyncio.gather(*[summary(mine, one) async for one in mine.athread_ids()])
     return sorted(filter(None, listed), key=lambda one: str(one["last_write_at"]), reverse=True)
 
 
-@app.post("/conversations")
-async def begin(who: Subject, said: Said, response: Response) -> StreamingResponse:
+@chat.post("")
+async def begin(subject: Subject, said: Said, response: Response) -> StreamingResponse:
     """Begin a conversation; its id is the server's choice."""
-    return await answer(tenant(who), secrets.token_urlsafe(12), said, response)
+    mine = tenant(subject)
+    if len([one async for one in mine.athread_ids()]) >= CONVERSATIONS:
+        raise HTTPException(403, f"You have {CONVERSATIONS} conversations: delete one first")
+    return await answer(subject, mine, secrets.token_urlsafe(12), said, response)
 
 
-@app.post("/conversations/{conversation}")
-async def go_on(who: Subject, conversation: str, said: Said, response: Response) -> StreamingResponse:
+@chat.post("/{conversation}")
+async def go_on(subject: Subject, conversation: str, said: Said, response: Response) -> StreamingResponse:
     """Say something in a conversation."""
-    mine = tenant(who)
+    mine = tenant(subject)
     await known(mine, conversation)
-    return await answer(mine, conversation, said, response)
+    return await answer(subject, mine, conversation, said, response)
 
 
-@app.get("/conversations/{conversation}")
-async def read(who: Subject, conversation: str) -> list[dict[str, str]]:
+@chat.get("/{conversation}")
+async def read(subject: Subject, conversation: str) -> list[dict[str, str]]:
     """What was said."""
-    mine = tenant(who)
+    mine = tenant(subject)
     await known(mine, conversation)
     state = await graph.compile(checkpointer=mine).aget_state(at(conversation))
     return [{"by": message.type, "text": str(message.text)} for message in state.values.get("messages", [])]
 
 
-@app.delete("/conversations/{conversation}", status_code=204)
-async def delete(who: Subject, conversation: str) -> None:
+@chat.delete("/{conversation}", status_code=204)
+async def delete(subject: Subject, conversation: str) -> None:
     """Forget a conversation, in both tiers."""
-    mine = tenant(who)
+    mine = tenant(subject)
     await known(mine, conversation)
     await mine.adelete_thread(conversation)
+
+
+service.include_router(chat)
 
 
 # The page. It writes what users say as text, never as HTML; that no other script can run is a second line of defence.
@@ -332,7 +308,7 @@ POLICY = "; ".join(
 )
 
 
-@app.get("/")
+@service.get("/")
 async def page() -> HTMLResponse:
     """The web page."""
-    return HTMLResponse(PAGE, headers={"content-security-policy": POLICY, "x-content-type-options": "nosniff"})
+    return HTMLResponse(PAGE, headers={"content-security-policy": POLICY})

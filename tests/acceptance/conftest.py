@@ -58,9 +58,8 @@ def chat_servers() -> Iterator[EmbeddedServers]:
 @pytest.fixture(scope="module")
 def service(request: pytest.FixtureRequest, chat_servers: EmbeddedServers) -> Iterator[Service]:
     """One service for a module; each test brings its own people."""
-    running = Service(chat_servers, MODEL_WORD_S=getattr(request.module, "MODEL_WORD_S", "0.05"))
-    yield running
-    running.stop()
+    with Service(chat_servers, MODEL_WORD_S=getattr(request.module, "MODEL_WORD_S", "0.05")) as running:
+        yield running
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 
@@ -14,9 +13,9 @@ import psutil
 import psycopg
 import pytest
 import redis
-from acceptance.chat_service import SERVER, Service, answers, imported
+from acceptance.chat_service import SERVER, Service, answers, imported, started
 from acceptance.conftest import Visit
-from waiting import wait_until
+from waiting import HANGS_S, wait_until
 
 from langgraph_tiered_checkpoint import EmbeddedServers
 from langgraph_tiered_checkpoint.errors import HotFullError, SchemaError, ThreadBusyError
@@ -112,14 +111,11 @@ def test_outage_is_an_error_and_neither_an_empty_list_nor_a_missing_conversation
 def test_model_that_does_not_stream_is_heard_once(
     visit: Visit, chat_servers: EmbeddedServers, another_model: dict[str, str]
 ) -> None:
-    another = Service(chat_servers, **another_model)
-    try:
+    with Service(chat_servers, **another_model) as another:
         alice = visit(url=another.url)
         assert alice.say("My name is Alice.") == "It would seem:\nAlice"
         assert alice.say("What is my name?", alice.latest) == "It would seem:\nAlice"
         assert len(alice.http.get(f"/conversations/{alice.latest}").json()) == 4
-    finally:
-        another.stop()
 
 
 def test_text_that_is_none_is_refused(visit: Visit) -> None:
@@ -159,22 +155,20 @@ def standing_still(worker: psutil.Process) -> Iterator[None]:
 def test_one_command_starts_two_workers_and_each_knows_what_the_other_was_told(visit: Visit) -> None:
     port = free_port()
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("CHAT_", "MODEL"))}
-    with subprocess.Popen([sys.executable, str(SERVER / "serve.py"), str(port)], env=environment) as command:
-        try:
-            wait_until(lambda: answers(f"http://127.0.0.1:{port}"), "the service to answer", seconds=60)
-            one, other = (
-                child for child in psutil.Process(command.pid).children() if "spawn_main" in " ".join(child.cmdline())
-            )
-            alice = visit(url=f"http://127.0.0.1:{port}")
-            with standing_still(other):
-                alice.say("My name is Alice.")
-            with standing_still(one):
-                assert alice.say("What is my name?", alice.latest) == "Your name is Alice."
-            with standing_still(other):
-                assert len(alice.http.get(f"/conversations/{alice.latest}").json()) == 4
-        finally:
-            command.send_signal(signal.SIGINT)
-    assert command.returncode == 0
+    with started([sys.executable, str(SERVER / "serve.py"), str(port)], environment) as command:
+        wait_until(lambda: answers(f"http://127.0.0.1:{port}"), "the service to answer")
+        one, other = (
+            child for child in psutil.Process(command.pid).children() if "spawn_main" in " ".join(child.cmdline())
+        )
+        alice = visit(url=f"http://127.0.0.1:{port}")
+        with standing_still(other):
+            alice.say("My name is Alice.")
+        with standing_still(one):
+            assert alice.say("What is my name?", alice.latest) == "Your name is Alice."
+        with standing_still(other):
+            assert len(alice.http.get(f"/conversations/{alice.latest}").json()) == 4
+        command.send_signal(signal.SIGINT)
+        assert command.wait(HANGS_S) == 0
 
 
 def test_service_flushes_what_is_dirty_before_it_exits(
