@@ -13,6 +13,7 @@ from pathlib import Path
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from waiting import HANGS_S
 
 from langgraph_tiered_checkpoint.embedded import _redis_server
 
@@ -55,7 +56,7 @@ class OwnRedis:
     def start(self) -> None:
         command = [str(self.binary), *self.arguments(), "--port", str(self.port), "--dir", str(self._directory)]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + HANGS_S
         with redis.Redis(port=self.port, retry=Retry(NoBackoff(), 0)) as client:
             while time.monotonic() < deadline:
                 with contextlib.suppress(redis.ConnectionError):

@@ -19,7 +19,7 @@ import redis
 from key_rules import broken_rules
 from langgraph_sdk import get_sync_client
 from langgraph_sdk.errors import APIStatusError
-from waiting import wait_until
+from waiting import HANGS_S, wait_until
 
 from langgraph_tiered_checkpoint import EmbeddedServers, TieredSaver
 from langgraph_tiered_checkpoint.servers import free_port
@@ -43,7 +43,7 @@ def process(command: list[str], log: Path, **options: Any) -> Iterator[subproces
             yield running
         finally:
             running.terminate()
-            running.wait(30)
+            running.wait(HANGS_S)
 
 
 def wait_for(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
@@ -54,7 +54,7 @@ def wait_for(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
         except httpx.TransportError:
             return False
 
-    wait_until(ready, "the Agent Server to answer", seconds=60)
+    wait_until(ready, "the Agent Server to answer")
 
 
 def copied(to: Path) -> Path:

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from waiting import HANGS_S
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -60,7 +61,7 @@ def run(example: str, **environment: str) -> subprocess.CompletedProcess[str]:
         env=inherited | environment,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=HANGS_S,
         check=False,
     )
 
@@ -97,7 +98,7 @@ def test_model_that_is_asked_for_and_missing_is_named() -> None:
         env={**os.environ, "MODEL": "openai:gpt-5-mini"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANGS_S,
         check=False,
     )
     assert done.returncode == 1

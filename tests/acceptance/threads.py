@@ -10,6 +10,7 @@ from acceptance.graphs import Saver
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import Checkpoint, CheckpointTuple, empty_checkpoint
 from sameness import difference
+from waiting import HANGS_S
 
 THREAD = "thread: of {both}"
 
@@ -88,7 +89,7 @@ def steps(saver: Saver, thread_id: str = THREAD, **search: Any) -> list[int]:
     return [found.metadata["step"] for found in saver.list(config(thread_id, ""), **search)]
 
 
-def wait_until(condition: Callable[[], object], patience_s: float = 15) -> None:
+def wait_until(condition: Callable[[], object], patience_s: float = HANGS_S) -> None:
     """Poll until the condition holds."""
     deadline = time.monotonic() + patience_s
     while not condition():

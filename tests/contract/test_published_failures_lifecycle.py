@@ -30,7 +30,6 @@ from langgraph_tiered_checkpoint import (
     Timeouts,
 )
 
-SHORT = timedelta(milliseconds=400)
 QUICK = Timeouts(hot=timedelta(seconds=2), cold=timedelta(seconds=2))
 
 
@@ -67,9 +66,10 @@ def test_write_after_expiry_is_refused_and_creates_nothing(
     redis_url: str, postgres_url: str, redis_client: redis.Redis
 ) -> None:
     """Failure 6: it created a key without TTL that was read back as a bogus checkpoint."""
-    with TieredSaver.from_urls(redis_url, postgres_url, ttl=SHORT, promoter="external") as saver:
+    with TieredSaver.from_urls(redis_url, postgres_url, promoter="external") as saver:
         config = put(saver, at("t"), {"a": 1})
         assert saver.get_tuple(at("t")) is not None
+        assert redis_client.pexpire(saver._store.hot.thread_key("t"), 1)  # the same expiry, only sooner
         wait_until(lambda: saver.explain("t").state == "absent", "the thread to expire")
         with pytest.raises(ThreadDeletedError, match="'t'"):
             saver.put_writes(config, [("a", 2)], "task")
@@ -81,16 +81,18 @@ def test_write_after_expiry_is_refused_and_creates_nothing(
         assert values_of(saver, at("t")) == {"a": 3}
 
 
-def test_channel_that_does_not_change_lives_as_long_as_its_thread(redis_url: str) -> None:
+def test_channel_that_does_not_change_lives_as_long_as_its_thread(redis_url: str, redis_client: redis.Redis) -> None:
     """Failure 7: unchanged channels expired out of an active thread."""
-    with TieredSaver.from_urls(redis_url, ttl=timedelta(seconds=1)) as saver:
+    with TieredSaver.from_urls(redis_url, ttl=timedelta(hours=1)) as saver:
         config = put(saver, at("t"), {"old": ["value"], "n": 0})
         for n in range(2, 8):
             made = make_checkpoint({"old": ["value"], "n": n}, n)
             made["channel_versions"]["old"] = f"{1:032}.0001"
+            keys = [key for key in redis_client.scan_iter() if b":t:" in key]
+            for key in keys:
+                redis_client.pexpire(key, 1_000_000)
             config = saver.put(config, made, {"step": n}, {"n": made["channel_versions"]["n"]})
-            deadline = threading.Event()
-            deadline.wait(0.3)
+            assert all(redis_client.pttl(key) > 1_000_000 for key in keys)
         assert values_of(saver, at("t")) == {"old": ["value"], "n": 7}
 
 

@@ -22,7 +22,7 @@ from langgraph_tiered_checkpoint.servers import children_of
 
 MakeSaver: TypeAlias = Callable[..., TieredSaver]
 
-SLACK_S = 3.0
+SLACK_S = 20.0
 """How much later than its timeouts say a call may raise, on a machine that is busy with other things."""
 
 

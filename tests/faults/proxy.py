@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from typing_extensions import Self
+from waiting import HANGS_S
 
 T = TypeVar("T")
 
@@ -108,7 +109,7 @@ class Proxy:
         self._do(self._drop())
 
     def _do(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(60)
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(HANGS_S)
 
     async def _change(self, fault: Fault) -> None:
         self._fault = fault

@@ -21,7 +21,7 @@ from homes import at, make_checkpoint, put
 from langgraph.graph import START, StateGraph
 from stepping import Stepped
 from traces import traces
-from waiting import wait_until
+from waiting import HANGS_S, wait_until
 
 from langgraph_tiered_checkpoint import (
     ColdTierError,
@@ -258,7 +258,7 @@ class Gate:
 
     def pass_through(self) -> None:
         self.reached.set()
-        assert self.open.wait(30)
+        assert self.open.wait(HANGS_S)
 
 
 def graph_of(saver: TieredSaver, gate: Gate, word: str) -> Any:
@@ -329,7 +329,7 @@ def test_run_that_goes_on_is_told_and_another_starts_afresh_at_once(
         saver.evict(thread_id)
     with ThreadPoolExecutor(1) as pool:
         run = run_in_a_thread(pool, graph_of(saver, old, "secret"), at(thread_id), durability, sync=sync)
-        assert old.reached.wait(30)
+        assert old.reached.wait(HANGS_S)
         other.delete_thread(thread_id)
         assert durability == "exit" or left(redis_client, postgres_url, "secret") == []
         fresh = graph_of(other, new, "fresh").invoke({"words": ["fresh input"]}, at(thread_id))
@@ -337,7 +337,7 @@ def test_run_that_goes_on_is_told_and_another_starts_afresh_at_once(
         assert fresh["words"][-1] == "fresh end"
         old.open.set()
         with pytest.raises(ThreadDeletedError):
-            run.result(30)
+            run.result(HANGS_S)
     told = [found.checkpoint["channel_values"].get("words", []) for found in other.list(at(thread_id))]
     assert told
     assert not [word for words in told for word in words if "fresh" not in word]
@@ -393,10 +393,10 @@ def test_nothing_is_left_of_a_thread_that_everybody_works_on(
             working = [pool.submit(contextvars.Context().run, keep_on, work) for work in others]
             wait_until(lambda: (saver.explain("secret").cold_checkpoints or 0) > 10, "more work")
             saver.delete_thread("secret")
-            assert [run.result(30) for run in runs] == ["told", "told"]
+            assert [run.result(HANGS_S) for run in runs] == ["told", "told"]
             stop.set()
             for one in working:
-                one.result(30)
+                one.result(HANGS_S)
         lapse_markers(redis_client)
         assert left(redis_client, postgres_url, "secret") == []
 

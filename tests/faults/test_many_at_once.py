@@ -18,7 +18,7 @@ from faults.outages import MakeSaver
 from faults.writers import QUICK, converse, metadata, versions
 from homes import at, make_checkpoint, put, values_of
 from langgraph.checkpoint.postgres import PostgresSaver
-from waiting import wait_until
+from waiting import HANGS_S, wait_until
 
 from langgraph_tiered_checkpoint import Promotion, TieredSaver, Timeouts, promoter
 
@@ -117,9 +117,9 @@ def test_eight_processes_write_to_one_thread(redis_url: str, postgres_url: str, 
     ]
     for worker in workers:
         worker.start()
-    written = [id_ for _ in workers for id_ in results.get(timeout=60)]
+    written = [id_ for _ in workers for id_ in results.get(timeout=HANGS_S)]
     for worker in workers:
-        worker.join(30)
+        worker.join(HANGS_S)
         assert worker.exitcode == 0
     saver.flush()
     assert sorted(one.checkpoint["id"] for one in saver.list(at("shared"))) == sorted(written)
@@ -227,7 +227,7 @@ def test_two_os_threads_that_write_to_one_thread_at_once_keep_all_values(
 
     def write(ledger: Ledger) -> None:
         for number in range(20):
-            together.wait(20)
+            together.wait(HANGS_S)
             ledger.put([ledger.writer, number])
             ledger.put_writes(f"task of {ledger.writer}", [ledger.writer, number], "second")
 

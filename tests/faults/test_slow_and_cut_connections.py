@@ -333,7 +333,7 @@ def test_a_slow_postgres_slows_nobody_but_those_that_need_it(
     saver.flush()
     postgres_proxy.set(Fault(delay_s=0.3))
     with in_time(0):
-        for number in range(100):
+        for number in range(200):  # which is a minute, if each has to wait
             ledger.put(number)
         saver.get_tuple(at("t"))
     postgres_proxy.heal()

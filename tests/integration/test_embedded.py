@@ -12,7 +12,7 @@ import sys
 import tempfile
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -21,6 +21,7 @@ import psycopg
 import pytest
 import redis
 from typing_extensions import Self
+from waiting import AT_ONCE_S, HANGS_S, wait_until
 
 from langgraph_tiered_checkpoint import servers as server_module
 from langgraph_tiered_checkpoint.account import Account
@@ -28,13 +29,6 @@ from langgraph_tiered_checkpoint.embedded import EmbeddedServers
 from langgraph_tiered_checkpoint.errors import ColdTierError, ConfigurationError, HotTierError
 
 linux_only = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc, or needs prctl")
-
-
-def wait_until(condition: Callable[[], bool], what: str, seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.02)
 
 
 def alive(pid: int) -> bool:
@@ -163,7 +157,7 @@ def test_path_in_use_is_refused_at_once(path: Path) -> None:
         started = time.monotonic()
         with pytest.raises(ConfigurationError, match="in use"):
             EmbeddedServers(path).start()
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < AT_ONCE_S
         assert redis_ask(servers, "PING") is True
         assert postgres_ask(servers, "SELECT 1") == [(1,)]
 
@@ -288,7 +282,7 @@ def test_paused_servers_do_not_hold_up_close() -> None:
             assert pid is not None
             os.kill(pid, signal.SIGSTOP)
         started = time.monotonic()
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < AT_ONCE_S
 
 
 @linux_only
@@ -312,7 +306,7 @@ def test_nothing_outlives_the_supervisor(killer: signal.Signals) -> None:
         scratch = Path(parent.output.readline().strip())
         os.kill(parent.supervisor, killer)
         wait_until(lambda: not alive(parent.redis) and not alive(parent.postgres), "the end of Redis and Postgres")
-        parent.process.communicate("\n", timeout=20)
+        parent.process.communicate("\n", timeout=HANGS_S)
         assert parent.process.returncode == 0
         assert not scratch.exists()
 
@@ -340,7 +334,7 @@ def test_forked_child_does_not_keep_the_servers_alive() -> None:
     with Parent(script) as parent:
         child = int(parent.output.readline())
         try:
-            assert parent.process.wait(10) == 0
+            assert parent.process.wait(HANGS_S) == 0
             parent.expect_nothing_left()
             assert alive(child)
         finally:

@@ -20,6 +20,7 @@ from statements import (
     wait_until_blocked,
     write,
 )
+from waiting import HANGS_S
 
 from langgraph_tiered_checkpoint.cold import Cold
 from langgraph_tiered_checkpoint.records import Origin
@@ -128,7 +129,7 @@ def test_two_commits_of_one_thread_exclude_each_other(postgres_url: str) -> None
             late = pool.submit(run, two, cold.commit([batch("t", checkpoints=[checkpoint_row("2")], flushed="1.two")]))
             wait_until_blocked(watch, two)
             one.execute("COMMIT")
-            assert late.result(10) == frozenset()
+            assert late.result(HANGS_S) == frozenset()
         assert run(one, cold.fetch("t", "", "2")) == (Origin("i", "1.one", pinned=False), None, [], [], True)
 
 

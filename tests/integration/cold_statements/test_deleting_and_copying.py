@@ -24,6 +24,7 @@ from statements import (
     wait_until_blocked,
     write,
 )
+from waiting import HANGS_S
 
 from langgraph_tiered_checkpoint.cold import Cold
 from langgraph_tiered_checkpoint.errors import ConfigurationError
@@ -77,7 +78,7 @@ def test_life_that_begins_beside_a_delete_is_stored_whole(cold: Cold, postgres_u
                     wait_until_blocked(watch, two)
                     reply = execute(one, statements.send(reply))
             one.execute("COMMIT")
-            late.result(10)
+            late.result(HANGS_S)
         assert counts(one, cold, "t") == (1, 1, 1, 1)
 
 

@@ -10,6 +10,7 @@ from langgraph.checkpoint.base import Checkpoint, empty_checkpoint
 from langgraph.checkpoint.postgres import PostgresSaver
 from langgraph.checkpoint.serde.types import _DeltaSnapshot
 from statements import Connection, checkpoint_row, connect, counts, keys, page, run, set_up, store, wait_until_blocked
+from waiting import HANGS_S
 
 from langgraph_tiered_checkpoint.cold import Cold
 from langgraph_tiered_checkpoint.records import BlobRow, Origin
@@ -72,5 +73,5 @@ def test_an_adoption_beside_a_delete_leaves_no_row_behind(
             late = pool.submit(run, two, behind)
             wait_until_blocked(watch, two)
             one.execute("COMMIT")
-            assert late.result(10) is None
+            assert late.result(HANGS_S) is None
         assert counts(one, cold, "t") == (0, 0, 0, 0)

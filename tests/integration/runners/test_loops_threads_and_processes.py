@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from integration.runners.driving import BACKEND, ask, both, lua
+from waiting import HANGS_S
 
 from langgraph_tiered_checkpoint.runners import AsyncRunner, SyncRunner
 
@@ -110,7 +111,7 @@ def test_a_forked_child_opens_its_own_and_leaves_the_parents_alone(
 ) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", FORK, redis_url, postgres_url, saver],
-        check=False, capture_output=True, text=True, timeout=60,
+        check=False, capture_output=True, text=True, timeout=HANGS_S,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
 

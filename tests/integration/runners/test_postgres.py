@@ -12,7 +12,7 @@ import psycopg
 import psycopg_pool
 import pytest
 from integration.runners.driving import BACKEND, Make, ask, both, tx
-from waiting import wait_until
+from waiting import AT_ONCE_S, wait_until
 
 from langgraph_tiered_checkpoint.connections import Connections
 from langgraph_tiered_checkpoint.errors import (
@@ -145,7 +145,7 @@ def test_a_postgres_that_hangs_is_an_error_in_time(make: Make, redis_url: str, p
     try:
         with pytest.raises(ColdTierError, match=r"query of thread 't1'.*in time"):
             run(Tx("query", "t1", body))
-        assert time.monotonic() - before < 3
+        assert time.monotonic() - before < AT_ONCE_S
         assert run(tx(("SELECT 1",))) == [(1,)]
     finally:
         for pid in stopped:
@@ -184,7 +184,7 @@ def test_a_postgres_that_is_not_there_is_a_quick_error_without_the_password(make
     before = time.monotonic()
     with pytest.raises(ColdTierError, match=r"localhost:1/db cannot be reached.*refused") as caught:
         make(both(redis_url, "postgresql://u:s3cret@localhost:1/db"))(tx(("SELECT 1",)))
-    assert time.monotonic() - before < 2
+    assert time.monotonic() - before < AT_ONCE_S
     assert "s3cret" not in str(caught.value)
 
 
