@@ -11,7 +11,7 @@ WORKERS ?= 2
 
 .DEFAULT_GOAL := check
 .DELETE_ON_ERROR:
-.PHONY: bench check clean contract demo format lint pictures test test-nightly types wheel-test
+.PHONY: bench check clean contract demo format lint pictures test test-nightly test-servers types wheel-test
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -32,6 +32,13 @@ test: $(READY)
 
 test-nightly: $(READY)
 	HYPOTHESIS_PROFILE=nightly $(BIN)/pytest -n $(WORKERS) -m nightly -rA
+
+# The faults again, on the newest Redis and Valkey: `make test` runs on the oldest that will do.
+test-servers: $(READY)
+	for server in "redis 8" "valkey 9"; do \
+		LGT_REDIS_SERVER="$$(PYTHONPATH=tests $(BIN)/python -c "import own_redis; print(own_redis.binaries()['$$server'])")" \
+			$(BIN)/pytest -n $(WORKERS) tests/faults || exit 1; \
+	done
 
 # Writes docs/benchmarks.md. Quicker, or some workloads only, without docs: make bench BENCH="--quick operations"
 bench: $(BENCH_READY)

@@ -43,7 +43,7 @@ from langgraph_tiered_checkpoint.targets import ColdTarget, HotTarget
 DRIVER_ERRORS = (redis.RedisError, psycopg.Error, OSError)
 """What drivers raise. Everything else comes out of what is done with rows, or out of a client that fails."""
 
-GRANTS = "on the keys of the prefix, +@all -@dangerous +info is enough"
+GRANTS = "on the keys of the prefix, +@all -@dangerous +info +restore is enough"
 
 _WRONG_SCHEMA = (pg.UndefinedTable, pg.UndefinedColumn, pg.UndefinedFunction, pg.InvalidSchemaName)
 _REFUSED = (

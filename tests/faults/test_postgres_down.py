@@ -392,13 +392,13 @@ def test_back_pressure_comes_before_redis_is_full(
     ledger = Ledger(call, "t")
     ledger.put("first")
     call("flush")
-    redis_client.config_set("maxmemory", redis_client.info("memory")["used_memory"] + 5_000_000)
+    redis_client.config_set("maxmemory", redis_client.info("memory")["used_memory"] + 30_000_000)
     servers.kill_postgres()
     ledger.put("dirty")
     wait_until(lambda: call("explain", "t").unflushed_age > timedelta(seconds=1), "ten flush intervals to pass")
     with refused(HotFullError, "t", r"not taken for a long time.*Bring Postgres back, or raise maxmemory", within_s=20):
         for _ in range(500):
-            ledger.put(noise(20_000))
+            ledger.put(noise(100_000))
     memory = redis_client.info("memory")
     assert memory["used_memory"] - memory["mem_not_counted_for_evict"] < memory["maxmemory"]
     ledger.check(call)

@@ -137,7 +137,7 @@ def test_disk_full_at_any_statement_of_a_flush_changes_nothing(
     dirty.put_writes("other", 2)
     out_of_disk(admin, table)
     for _ in range(2):
-        with refused(ColdTierError, "dirty", "is out of storage.*No space left on device.*Make room"):
+        with refused(ColdTierError, "dirty", "is out of storage.*DiskFull.*Make room"):
             call("flush")
     told = call("explain", "dirty")
     assert (told.state, told.expires_at, told.cold_checkpoints) == ("dirty", None, 1)
@@ -163,7 +163,7 @@ def test_first_promotions_wait_for_disk_space(
     out_of_disk(admin, "checkpoints", "tiered_threads")
     for ledger in ledgers:
         ledger.put()
-    with refused(ColdTierError, remedy="No space left on device"):
+    with refused(ColdTierError, remedy="out of storage.*DiskFull.*Make room"):
         call("flush")
     told = call("stats")
     assert (told.hot_threads, told.due_threads, told.cold_threads, told.parked_threads) == (5, 5, 0, ())

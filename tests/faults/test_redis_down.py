@@ -19,6 +19,7 @@ from homes import HOMES, at, settle
 from waiting import wait_until
 
 from langgraph_tiered_checkpoint import EmbeddedServers, HotTierError, Promotion, TieredSaver
+from langgraph_tiered_checkpoint.servers import children_of
 
 REMEDY = r"Check that it runs|It may be overloaded or unreachable; see timeouts\.hot"
 READS: dict[str, tuple[Any, ...]] = {
@@ -227,16 +228,19 @@ def test_a_redis_without_its_replicas_is_an_error_until_they_are_back(
 
 
 def test_a_redis_that_cannot_save_is_an_error_until_it_can(
-    call: Caller, redis_client: redis.Redis, postgres_url: str
+    call: Caller, servers: EmbeddedServers, redis_client: redis.Redis, postgres_url: str
 ) -> None:
-    """Its disk is full, and it refuses writes rather than lose them."""
+    """The last save has failed, and it refuses writes rather than lose them."""
     ledger = Ledger(call, "t")
     ledger.put("first")
-    before: dict[str, Any] = {name: redis_client.config_get(name)[name] for name in ("dir", "save")}
+    before: dict[str, Any] = {name: redis_client.config_get(name)[name] for name in ("save", "rdb-key-save-delay")}
     try:
         redis_client.config_set("save", "900 1")
-        redis_client.config_set("dir", "/proc")  # where nobody can write
+        redis_client.config_set("rdb-key-save-delay", 60_000_000)  # us; the child is killed before
         redis_client.bgsave()
+        assert servers.redis_pid is not None
+        for child in children_of(servers.redis_pid):
+            os.kill(child, signal.SIGKILL)
         wait_until(lambda: redis_client.info("persistence")["rdb_last_bgsave_status"] == "err", "the save to fail")
         refuses_all(ledger, "MISCONF")
     finally:

@@ -38,8 +38,9 @@ class Snapshot:
     def restore(self) -> None:
         """Redis crashes, and comes back as of the snapshot."""
         self._servers.kill_redis()
-        for file in self._copy.iterdir():
-            shutil.copyfile(file, self._data / file.name)  # keeps the owner
+        for file in self._copy.rglob("*"):
+            if file.is_file():  # since Redis 7 the log is in a directory
+                shutil.copyfile(file, self._data / file.relative_to(self._copy))  # keeps the owner
         self._servers.restart_redis()
 
 

@@ -14,6 +14,7 @@ import msgpack
 import psycopg
 import pytest
 import redis
+from everything import CALLS, uncovered
 from faults.ledger import Caller, Ledger
 from homes import at, put
 from own_redis import OwnRedis, binaries
@@ -31,6 +32,7 @@ from langgraph_tiered_checkpoint import (
     Timeouts,
     UnreadableValueError,
 )
+from langgraph_tiered_checkpoint.plans.batches import sweep_in_turn
 
 
 @pytest.fixture(scope="module", params=binaries())
@@ -156,6 +158,31 @@ def test_a_user_that_may_not(call: Caller, server: OwnRedis, client: redis.Redis
     assert type(caught.value) is HotTierError
     assert re.search("'other'.*denied something to this user", said), said
     assert "delete" not in said
+
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+@pytest.mark.parametrize("rules", re.findall(r"`([^`]*-@dangerous[^`]*)`", README.read_text()))
+def test_a_user_with_the_rules_of_the_readme_can_do_everything(
+    server: OwnRedis, client: redis.Redis, postgres_url: str, loop: asyncio.AbstractEventLoop | None, rules: str
+) -> None:
+    admin: Any = client
+    admin.execute_command("ACL", "SETUSER", "app", "reset", "on", ">pw", "~lgt:*", *rules.split())
+    admin.execute_command("ACL", "LOG", "RESET")
+    with saver_on(server.url.replace("redis://", "redis://app:pw@"), postgres_url) as saver:
+        call = Caller(saver, loop)
+        for name, each in CALLS.items():
+            each(call)
+            if name == "copy_thread":
+                assert call("get_tuple", at("copy")).checkpoint == call("get_tuple", at("t")).checkpoint
+        saver._sync.run(sweep_in_turn(saver._store, 1))
+    denied = {entry[b"object"].partition(b"|")[0] for entry in admin.execute_command("ACL", "LOG")}
+    assert denied <= {b"client"}  # by which redis-py tells its name and version, if it may
+
+
+def test_every_public_method_is_called() -> None:
+    assert uncovered() == set()
 
 
 def test_a_node_of_a_cluster_without_slots(server: OwnRedis, tmp_path: Path) -> None:
