@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 
-class TieredCheckpointError(Exception):
-    """Root of everything that this package raises on purpose."""
+class TieredCheckpointError(RuntimeError):
+    """Root of everything that this package raises on purpose.
+
+    A `RuntimeError`, because of these the Agent Server passes the message on to its clients.
+    """
 
 
 class ConfigurationError(TieredCheckpointError, ValueError):

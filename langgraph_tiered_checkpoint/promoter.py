@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import logging
 import os
@@ -74,6 +75,7 @@ class Promoter:
         self._thread: threading.Thread | None = None
         self._next_sweep = 0.0
         self._stopping = False
+        self._drain_until = 0.0
         self._backoff_s = 0.0
         self._indexing: threading.Thread | None = None
         self._next_indexing = 0.0
@@ -103,6 +105,9 @@ class Promoter:
         self._next_sweep = time.monotonic() + first_sweep_s
         self._thread = threading.Thread(target=self._loop, name="lgt-promoter", daemon=True)
         self._thread.start()
+        # Before everything else that is to happen at exit so far: servers may be stopped there.
+        atexit.unregister(_drain_at_exit)
+        atexit.register(_drain_at_exit)
 
     def _runs(self) -> bool:
         """Whether there is a loop; one whose start was cut off is none."""
@@ -111,18 +116,39 @@ class Promoter:
 
     def close(self, drain_s: float) -> None:
         """Stop, flushing what was noticed for at most `drain_s`. What is left stays dirty, for anyone to take up."""
-        with self._lock:
-            thread, self._thread, self._stopping = self._thread, None, True
-            self._wake.put(None)
+        thread = self.stop(drain_s)
         if thread is None or thread is threading.current_thread():
             return
-        deadline = time.monotonic() + drain_s
         if thread.is_alive():
             thread.join(drain_s)
-        left = list(self._noticed)
-        for start in range(0, len(left), AT_ONCE):
-            if time.monotonic() >= deadline or not self._flush(left[start : start + AT_ONCE]):
-                break
+        else:
+            self._drain()
+
+    def stop(self, drain_s: float) -> threading.Thread | None:
+        """Have the thread, if there is one, flush for at most `drain_s` and end."""
+        with self._lock:
+            thread, self._thread, self._stopping = self._thread, None, True
+            self._drain_until = time.monotonic() + drain_s
+            self._wake.put(None)
+        return thread
+
+    def stop_at_exit(self) -> threading.Thread | None:
+        """`stop`, of a saver that was not closed."""
+        return self.stop(self._store.settings.timeouts.drain.total_seconds())
+
+    @property
+    def drain_left_s(self) -> float:
+        """What is left of the time since `stop`."""
+        return max(0.0, self._drain_until - time.monotonic())
+
+    def _drain(self) -> None:
+        while self._noticed and time.monotonic() < self._drain_until:
+            with self._lock:
+                some = list(islice(self._noticed, AT_ONCE))
+                for thread_id in some:
+                    del self._noticed[thread_id]
+            if not self._flush(some):
+                return
 
     def _loop(self) -> None:
         while not self._stopping:
@@ -142,6 +168,7 @@ class Promoter:
                 well = self._attempt("sweep", self._sweep)
             if not well:
                 self._back_off(ready)
+        self._drain()
 
     def _nap(self, seconds: float) -> None:
         """Sleep until something was noticed, or `close` was called."""
@@ -215,6 +242,14 @@ class Promoter:
 
 
 _all: weakref.WeakSet[Promoter] = weakref.WeakSet()
+
+
+def _drain_at_exit() -> None:
+    """Give the savers that nobody has closed, all at once, the time that `close` would have given them."""
+    stopping = [(promoter, promoter.stop_at_exit()) for promoter in list(_all)]
+    for promoter, thread in stopping:
+        if thread is not None:
+            thread.join(promoter.drain_left_s)
 
 
 def _after_fork_in_child() -> None:

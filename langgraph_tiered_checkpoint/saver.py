@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import random
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Generator, Iterator, Mapping, Sequence
 from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
@@ -36,6 +36,13 @@ from langgraph_tiered_checkpoint.tenancy import Scope
 
 if TYPE_CHECKING:
     from langgraph_tiered_checkpoint.embedded import EmbeddedServers
+
+
+class _Done:
+    """Can be awaited, and takes no time."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        yield from ()
 
 
 class TieredSaver(BaseCheckpointSaver[str]):
@@ -240,7 +247,7 @@ class TieredSaver(BaseCheckpointSaver[str]):
         await self._async.aclose()
         await asyncio.to_thread(self.close)
 
-    def setup(self, *, timeout: timedelta = timedelta(minutes=10)) -> None:
+    def setup(self, *, timeout: timedelta = timedelta(minutes=10)) -> Awaitable[None]:
         """Create or migrate the tables, build their indexes, and check both servers.
 
         Can be called from many processes at once. Without it, the first use of Postgres makes sure of the tables, and
@@ -249,6 +256,8 @@ class TieredSaver(BaseCheckpointSaver[str]):
         Args:
             timeout: how long to wait for an index. One that takes longer is built on.
 
+        What it returns is done, and may be awaited, as with other savers; in an event loop `asetup` holds nobody up.
+
         Raises:
             SchemaError: the tables are of a newer version than this package knows.
             ColdLockedError: others held the tables for longer than `timeouts.cold`. The message names them.
@@ -256,6 +265,7 @@ class TieredSaver(BaseCheckpointSaver[str]):
             ConfigurationError: a server is too old.
         """
         self._sync.setup(timeout.total_seconds())
+        return _Done()
 
     def ddl(self) -> str:
         """The SQL that `setup` would run on an empty database, for a DBA. It can be run again. Asks no server.

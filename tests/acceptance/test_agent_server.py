@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -68,9 +69,12 @@ def copied(to: Path) -> Path:
 class AgentServer:
     """`langgraph dev` in a process of its own, on a copy of the example, and its client."""
 
-    def __init__(self, folder: Path, servers: EmbeddedServers) -> None:
+    def __init__(self, folder: Path, servers: EmbeddedServers, checkpointer: str = "checkpointer") -> None:
         self.port = free_port()
         self._folder = copied(folder)
+        configuration = self._folder / "langgraph.json"
+        named = configuration.read_text(encoding="utf-8").replace("py:checkpointer", f"py:{checkpointer}")
+        configuration.write_text(named, encoding="utf-8")
         self._log = folder / "log"
         self._environment = {name: value for name, value in os.environ.items() if name != "MODEL"} | OFFLINE
         self._environment |= {"REDIS_URL": servers.redis_url, "POSTGRES_URL": servers.postgres_url}
@@ -81,11 +85,17 @@ class AgentServer:
         command = [sys.executable, "-m", "langgraph_cli", "dev", *options]
         with process(command, self._log, cwd=self._folder, env=self._environment | settings) as dev:
             wait_for(dev, self.port, self._log)
+            self._process = dev
             with get_sync_client(url=f"http://127.0.0.1:{self.port}") as client:
                 self.threads: Any = client.threads
                 self.runs: Any = client.runs
                 yield self
         assert "Blocking call" not in self._log.read_text(encoding="utf-8")
+
+    def interrupt(self) -> None:
+        """Stop it as Ctrl-C does."""
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait(60)
 
     def new_thread(self) -> str:
         return str(self.threads.create()["thread_id"])
@@ -310,9 +320,12 @@ def test_expired_thread_is_still_listed_and_starts_anew(server: AgentServer, ser
         [key] = client.scan_iter(f"*:t:{thread_id}")
         client.pexpire(key, 1)
         wait_until(lambda: not client.exists(key), "the expiry")
-    assert server.threads.get(thread_id)["thread_id"] == thread_id
+    [listed] = server.threads.search(ids=[thread_id])
+    assert "Nice to meet you, Alice." in str(listed["values"]), "the server's own list keeps what was said"
     assert server.history(thread_id) == []
     assert server.say(thread_id, "What is my name?") == "I don't know your name."
+    server.threads.delete(thread_id)
+    assert server.threads.search(ids=[thread_id]) == []
 
 
 def test_stopped_server_has_flushed_and_the_next_one_goes_on(
@@ -331,6 +344,21 @@ def test_stopped_server_has_flushed_and_the_next_one_goes_on(
         assert server.decide(waiting, "approve") == "Order 17 is refunded."
     assert tiers.explain(waiting).state == "clean"
     assert tiers.explain(waiting).cold_checkpoints == 5
+
+
+@pytest.mark.parametrize("checkpointer", ["saver", "plain"])
+def test_stopped_server_has_flushed_also_what_it_does_not_close(
+    tiers: TieredSaver, servers: EmbeddedServers, tmp_path: Path, checkpointer: str
+) -> None:
+    """Of an instance, or of a plain function that returns one, the server closes nothing."""
+    server = AgentServer(tmp_path, servers, checkpointer)
+    with (tmp_path / EXAMPLE.name / "checkpoints.py").open("a", encoding="utf-8") as module:
+        module.write("\n\ndef plain():\n    return saver\n")
+    with server.running() as running:
+        waiting = server.new_thread()
+        server.say(waiting, "Refund order 17, please.")
+        running.interrupt()
+    assert tiers.explain(waiting).state == "clean"
 
 
 def test_readme_tells_what_happens(
