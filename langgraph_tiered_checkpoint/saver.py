@@ -253,10 +253,10 @@ class TieredSaver(BaseCheckpointSaver[str]):
         Can be called from many processes at once. Without it, the first use of Postgres makes sure of the tables, and
         missing indexes are built in the background.
 
+        What it returns is done, and may be awaited, as with other savers; in an event loop `asetup` holds nobody up.
+
         Args:
             timeout: how long to wait for an index. One that takes longer is built on.
-
-        What it returns is done, and may be awaited, as with other savers; in an event loop `asetup` holds nobody up.
 
         Raises:
             SchemaError: the tables are of a newer version than this package knows.
