@@ -62,7 +62,7 @@ def _latest_with_ancestors(checkpoints: dict[str, Outline]) -> set[str]:
     at = checkpoints.get(max(checkpoints))
     kept: set[str] = set()
     depth = at.depth if at else 0
-    while at is not None:
+    while at is not None and at.checkpoint_id not in kept:
         kept.add(at.checkpoint_id)
         if depth <= 0:
             break

@@ -46,10 +46,12 @@ local function of_channels(k)
 end
 local ancestors = {}
 local parent = link(n[1] .. ':' .. id)[5]
-while parent ~= '' and left > 0 do
+local visited = {[id] = true}
+while parent ~= '' and not visited[parent] and left > 0 do
   local k = n[1] .. ':' .. parent
   local frame = hget('c' .. k)
   if not frame then break end
+  visited[parent] = true
   local writes, seeds, needs_frame = of_channels(k), {}, ''
   local f = header(frame, 'c' .. k)
   for i = 1, #f[4], 2 do
@@ -77,7 +79,7 @@ while parent ~= '' and left > 0 do
   ancestors[#ancestors + 1] = {parent, seeds, writes, needs_frame}
   parent = link(k)[5]
 end
-if left == 0 or m.wh == 1 then parent = '' end
+if left == 0 or m.wh == 1 or visited[parent] then parent = '' end
 local still = {}
 for channel in pairs(open_channels) do still[#still + 1] = channel end
 return {'walk', m.i, ancestors, parent, parent ~= '' and writes_of(n[1] .. ':' .. parent) or {}, still}

@@ -9,12 +9,12 @@ local function keep_chain(n, kept)
   local k = n[2]
   if k == '' then return end
   kept[k] = true
-  local depth = header_of(k)[2]
+  local depth, visited = header_of(k)[2], {[k] = true}
   while depth > 0 do
     local parent = link(k)[5]
     k = parent ~= '' and n[1] .. ':' .. parent
-    if not k or call('HEXISTS', T, 'l' .. k) == 0 then return end
-    kept[k] = true
+    if not k or visited[k] or call('HEXISTS', T, 'l' .. k) == 0 then return end
+    kept[k], visited[k] = true, true
     depth = depth - 1
   end
 end

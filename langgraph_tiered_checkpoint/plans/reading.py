@@ -102,6 +102,17 @@ def _fill(store: Store, thread_id: str, ns: str, found: Found, answer: ColdAnswe
     return True
 
 
+def _each_once(ancestors: Iterable[DeltaAncestor], visited: set[str]) -> list[DeltaAncestor]:
+    """Those before the first that was visited: parents can go round in a circle."""
+    found: list[DeltaAncestor] = []
+    for ancestor in ancestors:
+        if ancestor.checkpoint_id in visited:
+            break
+        visited.add(ancestor.checkpoint_id)
+        found.append(ancestor)
+    return found
+
+
 def _attempt(fill: Lua) -> Plan[None]:
     """If it fails, a marker is left for some seconds, and the next read but these fills."""
     with suppress(TieredCheckpointError):
@@ -147,7 +158,7 @@ def delta_history(
         if not cursor:
             return []
     page = yield store.cold.delta_history(thread_id, ns, cursor, still)
-    ancestors = list(page.ancestors)
+    ancestors = _each_once(page.ancestors, {checkpoint_id, *(ancestor.checkpoint_id for ancestor in walk.ancestors)})
     if ancestors and walk.cursor_writes:
         wanted = [w for w in walk.cursor_writes if w.channel in still]
         ancestors[0] = ancestors[0]._replace(writes=merge_writes(ancestors[0].writes, wanted))

@@ -178,9 +178,11 @@ WHERE thread_id = %(thread)s
 -- From one checkpoint up its parents, until each channel has met a stored value: a blob, or a value inline (of
 -- which `true` is only a marker where there is a blob as well). Beside an OR, EXISTS might be answered from a hash table
 -- of all blobs of the thread; the value of a row that may not be there is not.
+-- Parents can go round in a circle, so each ancestor carries a mark that the next must not be: the one whose distance
+-- was a power of two last (Brent). What comes twice before that is noticed is the caller's to leave out.
 -- Rows of several kinds, each with its distance: ancestor, blob and inline (seeds), write.
 WITH RECURSIVE walk AS (
-    SELECT 0 AS distance, first.*, %(channels)s::text[] AS sought, ARRAY(
+    SELECT 0 AS distance, first.checkpoint_id AS mark, first.*, %(channels)s::text[] AS sought, ARRAY(
         SELECT channel FROM unnest(%(channels)s::text[]) AS channel
         WHERE first.inline ? channel OR (
             SELECT b.type <> 'empty' FROM $schema.checkpoint_blobs b
@@ -195,7 +197,9 @@ WITH RECURSIVE walk AS (
         WHERE thread_id = %(thread)s AND checkpoint_ns = %(ns)s AND checkpoint_id = %(id)s
     ) AS first
     UNION ALL
-    SELECT walk.distance + 1, parent.*, open.channels, ARRAY(
+    SELECT walk.distance + 1,
+        CASE WHEN walk.distance & (walk.distance + 1) = 0 THEN parent.checkpoint_id ELSE walk.mark END,
+        parent.*, open.channels, ARRAY(
         SELECT channel FROM unnest(open.channels) AS channel
         WHERE parent.inline ? channel OR (
             SELECT b.type <> 'empty' FROM $schema.checkpoint_blobs b
@@ -213,7 +217,7 @@ WITH RECURSIVE walk AS (
             checkpoint -> 'channel_versions' AS versions, checkpoint -> 'channel_values' AS inline
         FROM $schema.checkpoints
         WHERE thread_id = %(thread)s AND checkpoint_ns = %(ns)s AND checkpoint_id = walk.parent_id
-        AND checkpoint_id <> walk.checkpoint_id
+        AND checkpoint_id <> walk.mark
         OFFSET 0
     ) AS parent
     WHERE open.channels <> '{}'
