@@ -174,6 +174,8 @@ class Parts:
             parts.append(self._pieces[number, last][:end])
         if begin:
             parts[0] = parts[0][begin:]
+        if sum(map(len, parts)) != length:
+            raise ValueError(f"a piece of arena {number} is cut short")
         return parts
 
 

@@ -14,8 +14,9 @@
 local m = load()
 if not for_postgres(m, ARGV[1], ARGV[2]) then return {'gone'} end
 local LOOK = 32 -- changes whose entries are read at once
+local MOST = 2000 -- changes in one page
 local at, budget = tonumber(ARGV[3]), tonumber(ARGV[4])
-local rows, sent, op, size = {}, {}, '', 0
+local rows, sent, op, size, read = {}, {}, '', 0, 0
 
 -- Add a field to a list, unless the reply has it already. Returns whether it did.
 local function want(field, fields)
@@ -68,14 +69,15 @@ local function writes(k, what)
   end
 end
 
-while at < m.ch and size < budget do
+while at < m.ch and size < budget and read < MOST do
   local entries = {}
   for i = 1, math.min(LOOK, m.ch - at) do entries[i] = 'g' .. at + i end
   local found, i = hmget(entries), 0
-  while i < #entries and size < budget do
+  while i < #entries and size < budget and read < MOST do
     i = i + 1
     local what = found[i]
     if what then
+      read = read + 1
       what = open(what, entries[i])
       op = what[1]
       if what[2] == 'c' then checkpoint(what[3], what) else writes(what[3], what) end

@@ -33,6 +33,11 @@ local function unreadable(field)
   damaged(field and 'its field "' .. field .. '" cannot be read' or 'one of its fields cannot be read')
 end
 
+-- Whether something that was stored can be how often to do something: to be asked before it is done.
+local function is_count(number, most)
+  return type(number) == 'number' and number >= 0 and number <= most and number % 1 == 0
+end
+
 -- A packed list or map. `field` says where it was found.
 local function open(packed, field)
   local sound, value = pcall(cmsgpack.unpack, packed)

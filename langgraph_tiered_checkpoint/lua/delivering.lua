@@ -5,7 +5,7 @@ local given = {}
 -- What is replied of a value, and how many bytes there are in the value.
 local function delivered(value, field)
   if not value or string.byte(value) ~= RECIPE then return value, value and #value end
-  local number, size, items = unpack(open(string.sub(value, HEAD + 1), field))
+  local number, size, items = open_recipe(value, field)
   local reply, fields, wanted, bytes = {value}, {}, {}, 0
   for i = 1, #items do
     local item = items[i]

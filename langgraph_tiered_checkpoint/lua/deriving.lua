@@ -3,6 +3,8 @@
 -- A difference is a packed {version of the predecessor, its tag, items}: an item is a string, or {offset, length} in the
 -- bytes of the predecessor. The sender knows these bytes by their tag, so a wrong guess never gets this far.
 
+local MOST_STRETCHES = 64 -- in a difference
+
 -- The pieces of the recipe in order, joined: adjacent strings, adjacent ranges.
 local function join(items, item)
   local last = items[#items]
@@ -36,20 +38,37 @@ end
 local function stretch(number, size, offset, length)
   local fields, first, last = {}, span(size, offset, length)
   for i = first, last do fields[#fields + 1] = piece_field(number, i) end
+  local pieces = hmget(fields)
+  for i = 1, #fields do
+    if not pieces[i] then unreadable(fields[i]) end
+  end
   local from = offset - first * size
-  return string.sub(table.concat(hmget(fields)), from + 1, from + length)
+  return string.sub(table.concat(pieces), from + 1, from + length)
 end
 
 -- Append to an arena, or begin one.
 local function lay(number, a, bytes)
   local i, rest = math.floor(a[2] / a[3]), a[2] % a[3]
-  local text = rest > 0 and hget(piece_field(number, i)) .. bytes or bytes
+  local begun = rest > 0 and (hget(piece_field(number, i)) or unreadable(piece_field(number, i)))
+  local text = begun and begun .. bytes or bytes
   for at = 1, #text, a[3] do
     add(piece_field(number, i), string.sub(text, at, at + a[3] - 1))
     i = i + 1
   end
   a[2] = a[2] + #bytes
   a.touched = true
+end
+
+-- Whether a difference makes sense for this predecessor. If not, the value has to come whole.
+local function fits(difference, base)
+  local bytes = #base - HEAD
+  if string.byte(base) == RECIPE then
+    local number, _, items = recipe_of(base)
+    if not number then return false end
+    bytes = 0
+    for _, item in ipairs(items) do bytes = bytes + length_of(item) end
+  end
+  return are_items(difference, bytes, MOST_STRETCHES)
 end
 
 -- Store a value as its difference says. Where that would take up more than the value itself, it is stored whole.
@@ -60,7 +79,7 @@ local function derive(m, bk, tag, base_bk, base, difference)
     while #body > MOST_PIECES / 4 * size do size = size * 2 end
     from, before = {{0, #body}}, #body
   else
-    number, size, from = unpack(open(string.sub(base, HEAD + 1)))
+    number, size, from = open_recipe(base, 'b' .. base_bk)
     before = arena(number)[2]
   end
   local joined, items, fresh, total, length = {}, {}, {}, 0, before

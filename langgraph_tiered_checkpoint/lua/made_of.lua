@@ -24,7 +24,7 @@ while cur ~= '' and looked < tonumber(ARGV[3]) do
     looked = looked + 1
     if wanted[tally(bk)[2]] and not seen[bk] then
       seen[bk] = true
-      local number, _, items = unpack(open(string.sub(hget('b' .. bk), HEAD + 1), 'b' .. bk))
+      local number, _, items = open_recipe(hget('b' .. bk), 'b' .. bk)
       for _, item in ipairs(items) do
         if type(item) == 'table' then
           for _, figure in ipairs({number, item[1], item[2]}) do stretches[#stretches + 1] = figure end

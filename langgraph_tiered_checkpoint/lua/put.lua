@@ -32,7 +32,7 @@ for i = 25, #ARGV, 3 do
     local version, tag, items = unpack(cmsgpack.unpack(string.sub(ARGV[i + 2], 2)))
     local base_bk = blob_key(n[1], ARGV[i], version)
     local base = hget('b' .. base_bk)
-    if base and tag_of(base) == tag then
+    if base and tag_of(base) == tag and fits(items, base) then
       derived[i] = {base_bk, base, items}
     else
       absent[#absent + 1] = position_of[blob_key(n[1], ARGV[i], ARGV[i + 1])]

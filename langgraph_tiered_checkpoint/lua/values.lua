@@ -12,6 +12,28 @@ local WHOLE, RECIPE = 87, 82 -- "W", "R"
 local TEXT = 64 -- bytes up to which an item stays in the recipe
 local PIECE = 8192
 local MOST_ITEMS, MOST_PIECES = 32, 512
+local MOST_BYTES = 2 ^ 32
+
+local function is_size(size, bytes)
+  return is_count(size, MOST_BYTES) and size >= PIECE and is_count(bytes, MOST_PIECES * size)
+end
+
+-- Whether these are items that something of so many bytes can be put together from, `most` at most.
+local function are_items(items, bytes, most)
+  if type(items) ~= 'table' or #items > most then return false end
+  for i = 1, #items do
+    local item = items[i]
+    if type(item) == 'table' then
+      local offset, length = item[1], item[2]
+      if not (is_count(offset, bytes) and is_count(length, bytes) and length > 0 and offset + length <= bytes) then
+        return false
+      end
+    elseif type(item) ~= 'string' then
+      return false
+    end
+  end
+  return true
+end
 
 local tallies, arenas, left = {}, {}, {}
 
@@ -25,6 +47,23 @@ end
 
 local function length_of(item)
   return type(item) == 'string' and #item or item[2]
+end
+
+-- The arena, piece size and items of a recipe; nothing if it makes no sense. It is looked at before anything is done as
+-- often as it says.
+local function recipe_of(value)
+  local sound, recipe = pcall(cmsgpack.unpack, string.sub(value, HEAD + 1))
+  if not sound or type(recipe) ~= 'table' then return end
+  local number, size, items = recipe[1], recipe[2], recipe[3]
+  if is_count(number, MOST_BYTES) and is_size(size, 0) and are_items(items, MOST_PIECES * size, MOST_ITEMS) then
+    return number, size, items
+  end
+end
+
+local function open_recipe(value, field)
+  local number, size, items = recipe_of(value)
+  if not number then unreadable(field) end
+  return number, size, items
 end
 
 -- The numbers of the first and the last piece that a stretch of an arena lies in.
@@ -48,6 +87,7 @@ local function load_tallies(keys)
     if not count then
       count, number = string.match(found[i], '^(%d+):(%d+)$')
       count, number = tonumber(count), tonumber(number)
+      if not count then unreadable(fields[i]) end
     end
     tallies[missing[i]] = {count, number, count}
   end
@@ -76,7 +116,9 @@ end
 local function arena(number)
   if not arenas[number] then
     local field = 'A' .. number
-    arenas[number] = open(hget(field), field)
+    local a = open(hget(field), field)
+    if not (is_count(a[1], MOST_BYTES) and is_size(a[3], a[2])) then unreadable(field) end
+    arenas[number] = a
   end
   return arenas[number]
 end

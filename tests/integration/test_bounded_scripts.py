@@ -134,3 +134,17 @@ def test_call_with_many_writes_that_is_repeated_stores_nothing_twice(
     stepped.finish()
     assert redis_client.hlen(key) == before
     assert pending(saver, config) == many(3_000)
+
+
+def test_page_of_a_flush_is_bounded_by_its_changes(saver: TieredSaver, redis_client: redis.Redis) -> None:
+    config = put(saver, at("t"), {"n": 1})
+    saver.promote("t")
+    for number in range(2_300):
+        saver.put_writes(config, [("a", number)], f"task {number}")
+    changes = script_of(saver, saver._requests.flush("t"), "changes")
+    page = count_turns(redis_client, changes)
+    assert page.turns < 15_000
+    assert page.reply[4] == b"1"
+    saver.flush()
+    saver.evict("t")
+    assert len(pending(saver, config)) == 2_300
