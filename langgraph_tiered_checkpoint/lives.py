@@ -46,7 +46,7 @@ def new_id() -> str:
 
 
 def remember(store: int, thread_id: str, incarnation: str, absent_ms: float) -> Life:
-    """Note what a root read saw: an incarnation, or at what time there was no thread."""
+    """Note what a root read saw: an incarnation, or at what time there was no thread; as a delete has seen to it."""
     life = Life(incarnation or new_id(), confirmed=bool(incarnation), absent_ms=None if incarnation else absent_ms)
     known = _lives.get() or {}
     key = (store, thread_id)
@@ -63,10 +63,3 @@ def recall(store: int, thread_id: str) -> Life:
     known = _lives.get()
     life = known.get((store, thread_id)) if known else None
     return life or Life(new_id(), confirmed=False)
-
-
-def forget(store: int, thread_id: str) -> None:
-    """Let the next write of this context start afresh: it has deleted the thread itself."""
-    known = _lives.get()
-    if known and (store, thread_id) in known:
-        _lives.set({k: v for k, v in known.items() if k != (store, thread_id)})

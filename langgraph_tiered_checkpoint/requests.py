@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple, Protocol, cast
@@ -20,7 +20,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph_tiered_checkpoint import lives
 from langgraph_tiered_checkpoint.arguments import check_count, wrong
 from langgraph_tiered_checkpoint.codec import Codec, inline_versions, interrupts, matches
-from langgraph_tiered_checkpoint.errors import ConfigurationError, TieredCheckpointError
+from langgraph_tiered_checkpoint.errors import ConfigurationError, ThreadBusyError, TieredCheckpointError
 from langgraph_tiered_checkpoint.ids import CheckpointKey, check_text, text_of
 from langgraph_tiered_checkpoint.jsonb import path_of
 from langgraph_tiered_checkpoint.plans import batches, flushing, inspection, reading, structure, writing
@@ -28,6 +28,7 @@ from langgraph_tiered_checkpoint.plans.listing import Listed, Query, ThreadIds, 
 from langgraph_tiered_checkpoint.plans.store import Store
 from langgraph_tiered_checkpoint.policy import Candidate
 from langgraph_tiered_checkpoint.records import BlobRow, CheckpointRow, ThreadStatus, TierStats
+from langgraph_tiered_checkpoint.restoring import pieces
 from langgraph_tiered_checkpoint.steps import Plan
 from langgraph_tiered_checkpoint.tenancy import Scope
 
@@ -206,8 +207,8 @@ class Requests(NamedTuple):
         yield from self._delete(self.scope.stored(thread_id))
 
     def _delete(self, stored_id: str) -> Plan[None]:
-        yield from structure.delete(self.store, stored_id)
-        lives.forget(self.store.number, stored_id)
+        gone_ms = yield from structure.delete(self.store, stored_id)
+        lives.remember(self.store.number, stored_id, "", gone_ms)
         self.store.predecessors.forget(stored_id)
 
     def delete_for_runs(self, run_ids: Sequence[str]) -> Plan[None]:
@@ -226,6 +227,26 @@ class Requests(NamedTuple):
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> Plan[None]:
         source, target = self.scope.stored(source_thread_id), self.scope.stored(target_thread_id)
         yield from structure.copy(self.store, source, target)
+
+    def restore(self, thread_id: str, checkpoints: Iterable[CheckpointTuple]) -> Plan[None]:
+        stored = self.scope.stored(thread_id)
+        answer = yield from reading.get(self.store, stored, "", "")
+        if answer.incarnation:
+            raise ConfigurationError(
+                f"thread {thread_id!r} exists, so nothing can be restored to it. Choose an id that is not in use, or, "
+                "if what it holds is not needed any more, delete it first"
+            )
+        life = lives.remember(self.store.number, stored, "", answer.absent_ms)
+        own = life.incarnation
+        for piece in pieces(thread_id, checkpoints):
+            yield from self.put(piece.before, piece.checkpoint, piece.metadata, piece.new_versions)
+            if life.incarnation != own:
+                raise ThreadBusyError(
+                    f"thread {thread_id!r} was begun by somebody else while it was restored: what it holds is theirs, "
+                    "and one of the checkpoints. Restore to another id"
+                )
+            for task_id, writes in piece.writes.items():
+                yield from self.put_writes(piece.config, writes, task_id, "")
 
     def prune(self, thread_ids: Sequence[str], strategy: str) -> Plan[None]:
         if isinstance(thread_ids, str):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import random
-from collections.abc import AsyncIterator, Awaitable, Generator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Generator, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
@@ -335,6 +335,18 @@ class TieredSaver(BaseCheckpointSaver[str]):
         """Copy a thread with its history. The target must not exist; a source that does not exist copies nothing."""
         self._sync.run(self._requests.copy_thread(source_thread_id, target_thread_id))
 
+    def restore(self, thread_id: str, checkpoints: Iterable[CheckpointTuple]) -> None:
+        """Put back what was read before, as by `list`. The thread begins a new life with it, also right after a delete.
+
+        The tuples may be of any order, namespaces and thread, and come with their pending writes. They are put one
+        after the other: a reader may see a part of them. If it raises half-way, a part is there: `delete_thread`, then
+        repeat it.
+
+        Raises:
+            ConfigurationError: the thread exists. Nothing was changed.
+        """
+        self._sync.run(self._requests.restore(thread_id, checkpoints))
+
     def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         """Keep only the latest checkpoint of each namespace, and what its delta channels need.
 
@@ -399,6 +411,10 @@ class TieredSaver(BaseCheckpointSaver[str]):
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """`copy_thread`."""
         await self._async.run(self._requests.copy_thread(source_thread_id, target_thread_id))
+
+    async def arestore(self, thread_id: str, checkpoints: Iterable[CheckpointTuple]) -> None:
+        """`restore`."""
+        await self._async.run(self._requests.restore(thread_id, checkpoints))
 
     async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         """`prune`."""

@@ -4,8 +4,8 @@
 -- KEYS[1] thread  [2] due  [3] threads  [4] gone  [5] parked  [6] runs  [7] lapses
 -- ARGV[1] thread id  [2] op (random, the same when the call is repeated)  [3...] incarnations, to remove only these:
 --     what Postgres has just deleted, and a reader or writer may have taken from it before; and see run.lua
--- Reply: {"ok", "1" if Postgres may hold some of it, incarnation that was removed or "", run id of the server}; of some
---     incarnations only, "1" if one of them was here
+-- Reply: {"ok", "1" if Postgres may hold some of it, incarnation that was removed or "", run id of the server, ms as of
+--     which the thread is gone}; of some incarnations only, "1" if one of them was here
 -- include: common
 -- include: run
 -- include: runs
@@ -38,9 +38,10 @@ if #ARGV > 2 then
   end
   return {'ok', here, '', RUN}
 end
-if call('ZSCORE', KEYS[4], tomb({TID, OP})) then return {'ok', '1', '', RUN} end
+local at = string.format('%.3f', now + 0.001) -- not before the tombstone, however it is rounded
+if call('ZSCORE', KEYS[4], tomb({TID, OP})) then return {'ok', '1', '', RUN, at} end
 remove_all()
 call('ZADD', KEYS[4], now, tomb({TID}), now, tomb({TID, OP}))
 if m then call('ZADD', KEYS[4], now, tomb({TID, m.i})) end
 local only_here = m and m.s == 'e' and m.wh == 1 and m.rb == 0 and not moved(m)
-return {'ok', only_here and '0' or '1', m and m.i or '', RUN}
+return {'ok', only_here and '0' or '1', m and m.i or '', RUN, at}

@@ -37,16 +37,17 @@ _PAUSE_S = 0.02
 _DROPS = 200
 
 
-def delete(store: Store, thread_id: str) -> Plan[None]:
+def delete(store: Store, thread_id: str) -> Plan[float]:
     """Remove a thread from both tiers for good. One round trip; of a promoted thread two transactions and two or three.
 
     Redis is told which life is over before Postgres forgets it: a transaction that is repeated doesn't know what it
     deleted the first time, and nobody is to flush or fill that life any more. What was flushed of one that began after
     Postgres was asked, stays. The last round trip is for a Redis that has fallen back meanwhile.
 
-    Repeating the whole completes a delete that failed half-way.
+    Repeating the whole completes a delete that failed half-way. The reply is as of when the thread is gone, in
+    milliseconds by Redis's clock.
     """
-    _, maybe_cold, removed, run = yield store.hot.delete(thread_id, new_id())
+    _, maybe_cold, removed, run, gone_ms = yield store.hot.delete(thread_id, new_id())
     gone = {removed.decode()} - {""}
     while store.cold is not None and maybe_cold == b"1":
         origin = yield store.cold.adopt(thread_id, new_id())
@@ -55,10 +56,11 @@ def delete(store: Store, thread_id: str) -> Plan[None]:
             yield store.hot.delete(thread_id, new_id(), sorted(gone))
         yield store.cold.delete(thread_id, gone)
         if not gone:
-            return
-        _, maybe_cold, _, run_then = yield store.hot.delete(thread_id, new_id(), sorted(gone))
+            break
+        _, maybe_cold, _, run_then, *_ = yield store.hot.delete(thread_id, new_id(), sorted(gone))
         if run_then != run:  # what Redis brought back may have been flushed, and evicted
             maybe_cold, run = b"1", run_then
+    return float(gone_ms)
 
 
 def prune(store: Store, thread_id: str) -> Plan[None]:

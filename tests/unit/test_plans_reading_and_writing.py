@@ -242,14 +242,14 @@ def test_structural_operation_takes_its_marker_away_when_postgres_fails() -> Non
 
 
 def test_delete_of_an_ephemeral_thread_is_one_step() -> None:
-    play(structure.delete(STORE, "t"), [("delete", [b"ok", b"0", b"life", b"run"])])
+    play(structure.delete(STORE, "t"), [("delete", [b"ok", b"0", b"life", b"run", b"1.5"])])
 
 
 def test_delete_of_a_promoted_thread_clears_postgres_after_redis() -> None:
     play(
         structure.delete(STORE, "t"),
         [
-            ("delete", [b"ok", b"1", b"life", b"run"]),
+            ("delete", [b"ok", b"1", b"life", b"run", b"1.5"]),
             ("adopt", Origin("life", "1.a", pinned=False)),
             ("delete", None),
             ("delete", [b"ok", b"0", b"", b"run"]),
@@ -262,7 +262,7 @@ def test_delete_of_a_cold_thread_tells_redis_which_life_is_over_before_postgres_
     played = play(
         structure.delete(STORE, "t"),
         [
-            ("delete", [b"ok", b"1", b"", b"run"]),
+            ("delete", [b"ok", b"1", b"", b"run", b"1.5"]),
             ("adopt", Origin("life", "1.a", pinned=False)),
             ("delete", [b"ok", b"0", b"", b"run"]),
             ("delete", None),
