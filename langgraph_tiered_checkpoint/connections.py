@@ -64,6 +64,7 @@ class AsyncPorts:
 class _Process:
     """What one process has open."""
 
+    opening: threading.Lock = field(default_factory=threading.Lock)
     sync_ports: SyncPorts | None = None
     async_ports: dict[asyncio.AbstractEventLoop, AsyncPorts] = field(default_factory=dict)
 
@@ -119,9 +120,11 @@ class Connections:
 
     def sync_ports(self) -> SyncPorts:
         """The connections for threads."""
-        ports = self._process.sync_ports
+        process = self._process
+        ports = process.sync_ports
         if ports is None:
-            ports = self._process.sync_ports = SyncPorts(self)
+            with process.opening:  # whoever comes at the same time gets the same ones, with one limit for all
+                ports = process.sync_ports = process.sync_ports or SyncPorts(self)
         return ports
 
     async def async_ports(self) -> AsyncPorts:

@@ -174,6 +174,11 @@ def hot_fault(  # noqa: PLR0911 - a table
             )
         case redis.BusyLoadingError():
             return HotTierError(f"{at} is still loading its data. Try again when it is up")
+        case redis.MaxConnectionsError():
+            return HotTierError(
+                f"{at}: no connection became free in time ({text}). Call from fewer threads at once, raise "
+                "max_connections (in the URL, or of the client's pool), or see timeouts.hot"
+            )
         case redis.ConnectionError() | OSError():
             return HotTierError(f"{at} cannot be reached ({text}). Check that it runs and that the address is right")
         case redis.ResponseError():

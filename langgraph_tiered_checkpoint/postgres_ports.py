@@ -8,9 +8,9 @@ the end of an event loop. Given psycopg_pool pools are used as they are.
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import psycopg
@@ -21,8 +21,9 @@ from psycopg.pq.abc import PGconn
 from psycopg.rows import tuple_row
 
 from langgraph_tiered_checkpoint.arrays import teach_arrays
-from langgraph_tiered_checkpoint.errors import ConfigurationError
+from langgraph_tiered_checkpoint.errors import ConfigurationError, TieredCheckpointError
 from langgraph_tiered_checkpoint.faults import StatementTimeoutError, is_transient, may_repeat
+from langgraph_tiered_checkpoint.slots import Slots
 from langgraph_tiered_checkpoint.steps import Alone, Sql, Statements, Tx
 from langgraph_tiered_checkpoint.targets import ColdTarget
 
@@ -159,13 +160,22 @@ def dedicated_settings(settings: dict[str, Any] | None) -> dict[str, Any]:
     return {**(settings or {}), "autocommit": True, "row_factory": tuple_row}
 
 
+def _worth_repeating(connection: Any, exc: Exception) -> Repeat | None:
+    """What to raise instead of `exc` if a second run is worth it, on a connection that is in order."""
+    if not isinstance(exc, psycopg.Error) or not may_repeat(exc, closed=connection.closed):
+        return None
+    if not is_transient(exc):
+        connection.close()
+    return Repeat(exc)
+
+
 class SyncPostgres:
     """Connections for any number of threads."""
 
     def __init__(self, target: ColdTarget) -> None:
         self._target = target
         self._idle: list[_Connection] = []
-        self._slots = threading.Semaphore(target.max_size)
+        self._slots = Slots(target.max_size, target.timeout_s, partial(took_too_long, target))
 
     def transact(self, step: Tx[T]) -> T:
         """Run a transaction; a second time if its connection is lost or Postgres asks for it.
@@ -202,48 +212,59 @@ class SyncPostgres:
 
     def close(self) -> None:
         """Close the connections that are not in use."""
-        while self._idle:
-            self._idle.pop().close()
+        with contextlib.suppress(IndexError):  # another thread may take one first
+            while True:
+                self._idle.pop().close()
 
     def _attempt(self, step: Tx[T]) -> T:
-        connection = self._take()
-        try:
-            return _transaction(connection, step)
-        except psycopg.Error as exc:
-            if may_repeat(exc, closed=connection.closed):
-                if not is_transient(exc):
-                    connection.close()
-                raise Repeat(exc) from exc
-            raise
-        finally:
-            self._give(connection)
-
-    def _take(self) -> Any:
         if self._target.url is None:
-            return need(self._target.sync_pool, "an async", "sync").getconn(timeout=self._target.timeout_s)
-        if not self._slots.acquire(timeout=self._target.timeout_s):
-            raise took_too_long(self._target)
+            return self._attempt_in(need(self._target.sync_pool, "an async", "sync"), step)
+        return self._slots.run(partial(self._attempt_here, step))
+
+    def _attempt_here(self, step: Tx[T]) -> T:
+        connection = self._unused() or self._connect()
         try:
+            result = _transaction(connection, step)
+        except StatementTimeoutError:
+            self.close()  # a server that has vanished without a word would cost every connection its patience
+            raise
+        except (psycopg.Error, TieredCheckpointError) as exc:
+            repeat = _worth_repeating(connection, exc)
+            self._keep(connection)
+            if repeat is not None:
+                raise repeat from exc
+            raise
+        self._keep(connection)
+        return result
+
+    def _attempt_in(self, pool: Any, step: Tx[T]) -> T:
+        connections: list[Any] = []
+        try:
+            connections.append(pool.getconn(timeout=self._target.timeout_s))
             try:
-                connection = self._idle.pop()
-            except IndexError:
-                return self._connect()
+                return _transaction(connections[0], step)
+            except psycopg.Error as exc:
+                if (repeat := _worth_repeating(connections[0], exc)) is not None:
+                    raise repeat from exc
+                raise
+        finally:
+            if connections:
+                pool.putconn(connections[0])
+
+    def _unused(self) -> _Connection | None:
+        """A connection that is open, but not in use."""
+        with contextlib.suppress(IndexError):
+            connection = self._idle.pop()
             if time.monotonic() - connection.used_at < IDLE_S:
                 return connection
             connection.close()
-            return self._connect()
-        except BaseException:
-            self._slots.release()
-            raise
+        return None
 
-    def _give(self, connection: Any) -> None:
-        if self._target.url is None:
-            need(self._target.sync_pool, "an async", "sync").putconn(connection)
-            return
+    def _keep(self, connection: _Connection) -> None:
+        """Have a connection used again. Never one that an exception from elsewhere has left half-way."""
         if not connection.closed:
             connection.used_at = time.monotonic()
             self._idle.append(connection)
-        self._slots.release()
         with contextlib.suppress(IndexError):  # another thread may take it first
             if time.monotonic() - self._idle[0].used_at > IDLE_S:
                 self._idle.pop(0).close()
@@ -286,7 +307,7 @@ def _transaction(connection: Any, step: Tx[T]) -> T:
             cursor.execute(*statement)
         if connection.info.transaction_status != TransactionStatus.IDLE:
             connection.commit()
-    except Exception as exc:
+    except (psycopg.Error, TieredCheckpointError) as exc:
         if can_roll_back(connection, exc):
             with contextlib.suppress(psycopg.Error):
                 connection.rollback()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import contextlib
 import logging
@@ -103,24 +104,32 @@ class Promoter:
     def _start(self, first_sweep_s: float) -> None:
         self._stopping = False
         self._next_sweep = time.monotonic() + first_sweep_s
-        self._thread = threading.Thread(target=self._loop, name="lgt-promoter", daemon=True)
-        self._thread.start()
         # Before everything else that is to happen at exit so far: servers may be stopped there.
         atexit.unregister(_drain_at_exit)
         atexit.register(_drain_at_exit)
+        _thread.start_new_thread(self._begin, ())
+
+    def _begin(self) -> None:
+        """Start the loop. Where no signal handler runs: an exception out of one would leave `threading` in disorder."""
+        with self._lock, contextlib.suppress(RuntimeError):  # at the end of the interpreter
+            if not self._stopping and not self._runs():
+                self._thread = threading.Thread(target=self._loop, name="lgt-promoter", daemon=True)
+                self._thread.start()
 
     def _runs(self) -> bool:
-        """Whether there is a loop; one whose start was cut off is none."""
         thread = self._thread
         return thread is not None and thread.is_alive()
 
     def close(self, drain_s: float) -> None:
         """Stop, flushing what was noticed for at most `drain_s`. What is left stays dirty, for anyone to take up."""
         thread = self.stop(drain_s)
-        if thread is None or thread is threading.current_thread():
-            return
-        if thread.is_alive():
-            thread.join(drain_s)
+        if thread is not threading.current_thread():
+            self.finish(thread)
+
+    def finish(self, thread: threading.Thread | None) -> None:
+        """Wait for what was stopped; flush what it was not there for."""
+        if thread is not None and thread.is_alive():
+            thread.join(self.drain_left_s)
         else:
             self._drain()
 
@@ -248,8 +257,7 @@ def _drain_at_exit() -> None:
     """Give the savers that nobody has closed, all at once, the time that `close` would have given them."""
     stopping = [(promoter, promoter.stop_at_exit()) for promoter in list(_all)]
     for promoter, thread in stopping:
-        if thread is not None:
-            thread.join(promoter.drain_left_s)
+        promoter.finish(thread)
 
 
 def _after_fork_in_child() -> None:

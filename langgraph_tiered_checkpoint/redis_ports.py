@@ -6,6 +6,7 @@ follows is ours, because its clients spend several times as long on a command as
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Generator, Iterator, Sequence
 from typing import Any, Final, NamedTuple, Protocol, cast
 
@@ -18,6 +19,7 @@ from redis.exceptions import NoScriptError, ReadOnlyError
 from langgraph_tiered_checkpoint.errors import ConfigurationError
 from langgraph_tiered_checkpoint.hot import BUCKETS
 from langgraph_tiered_checkpoint.scripts import script
+from langgraph_tiered_checkpoint.slots import Slots
 from langgraph_tiered_checkpoint.steps import SERVER_RUN, Lua
 from langgraph_tiered_checkpoint.targets import HotTarget
 
@@ -25,9 +27,6 @@ LAYOUT: Final = f"5:{BUCKETS}".encode()
 """Version of the key layout, and number of buckets: what `<prefix>:layout` must say."""
 
 MIN_VERSION: Final = (6, 2)
-
-_IDLE_CONNECTIONS = 64
-"""Sync connections kept for reuse. More are made when more threads need them at once."""
 
 Words = tuple[bytes | str, ...]
 """One command."""
@@ -184,6 +183,7 @@ class SyncRedis:
         self._target = target
         self._check = check
         self._idle: list[_Line] = []
+        self._slots = Slots(target.max_connections, target.timeout_s, self._late)
 
     def run(self, calls: Sequence[Lua]) -> list[Any]:
         """Run scripts, pipelined; their replies.
@@ -206,14 +206,23 @@ class SyncRedis:
             ConfigurationError: it cannot.
             redis.RedisError: it did not answer.
         """
-        self._idle.append(self._connect())
+        self._slots.run(lambda: self._idle.append(self._connect()))
 
     def close(self) -> None:
         """Close the connections that are not in use."""
-        while self._idle:
-            self._idle.pop().connection.disconnect()
+        with contextlib.suppress(IndexError):  # another thread may take one first
+            while True:
+                self._idle.pop().connection.disconnect()
+
+    def _late(self) -> redis.RedisError:
+        return redis.MaxConnectionsError(
+            f"all {self._target.max_connections} were in use for {self._target.timeout_s:g} s"
+        )
 
     def _exchange(self, commands: Sequence[Words]) -> list[Any]:
+        return self._slots.run(lambda: self._talk(commands))
+
+    def _talk(self, commands: Sequence[Words]) -> list[Any]:
         try:
             line = self._idle.pop()
         except IndexError:
@@ -223,6 +232,7 @@ class SyncRedis:
             if not is_stale(replies):
                 return replies
         except redis.TimeoutError:
+            self.close()  # a server that has vanished without a word would cost every connection its patience
             raise
         except redis.ConnectionError:
             pass
@@ -230,12 +240,13 @@ class SyncRedis:
         return self._attempt(self._connect(), commands)
 
     def _attempt(self, line: _Line, commands: Sequence[Words]) -> list[Any]:
+        """Say it, and keep the line if all was answered: one that an exception left half-way is not used again."""
         try:
             replies = self._say(line.connection, packed(commands, line.run_id))
         except BaseException:
             line.connection.disconnect()
             raise
-        if is_stale(replies) or len(self._idle) >= _IDLE_CONNECTIONS:
+        if is_stale(replies):
             line.connection.disconnect()
         else:
             self._idle.append(line)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 import redis
@@ -25,6 +25,12 @@ from langgraph_tiered_checkpoint.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from psycopg_pool import AsyncConnectionPool, ConnectionPool
+
+MOST_CONNECTIONS: Final = 64
+"""Sync connections to Redis that a process has at once, unless the URL or the given client says otherwise."""
+
+_UNBOUNDED: Final = 2**31
+"""What redis-py takes for no limit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +100,13 @@ class HotTarget:
                 "redis: only an async client was given, so the sync methods cannot be used; pass a URL, or a pair "
                 "of a sync and an async client"
             )
-        return redis.ConnectionPool.from_url(self.url, protocol=2)
+        return redis.ConnectionPool.from_url(self.url, protocol=2, max_connections=MOST_CONNECTIONS)
+
+    @cached_property
+    def max_connections(self) -> int:
+        """How many sync connections there may be at once: as the URL or the given pool says, or `MOST_CONNECTIONS`."""
+        given: int = self.sync_pool.max_connections
+        return MOST_CONNECTIONS if given >= _UNBOUNDED else given
 
     @cached_property
     def async_pool(self) -> AsyncRedisPool:

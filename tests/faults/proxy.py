@@ -53,6 +53,7 @@ class _Call:
     """Requests, since the fault was set."""
     passed: int = 0
     """Bytes of replies that count."""
+    forgotten: bool = False
 
     def abort(self) -> None:
         for writer in (self.client, self.server):
@@ -103,6 +104,11 @@ class Proxy:
         """Close all connections and refuse new ones."""
         self._do(self._stop_listening())
         self._do(self._drop())
+
+    def forget(self) -> None:
+        """Pass on nothing of the connections that there are, as a firewall may: they look open, and nobody answers."""
+        for call in list(self._calls):
+            call.forgotten = True
 
     def drop(self) -> None:
         """Close all connections."""
@@ -163,7 +169,7 @@ class Proxy:
 
     async def _forward(self, call: _Call, reader: asyncio.StreamReader) -> None:
         while data := await reader.read(65536):
-            if self._fault.swallow:
+            if self._fault.swallow or call.forgotten:
                 continue
             call.asked += data
             call.server.write(data)
@@ -180,7 +186,7 @@ class Proxy:
     async def _pass(self, call: _Call, piece: bytes) -> bool:
         """Hand out a piece of a reply; False if the connection ends with it."""
         fault = self._fault
-        if fault.swallow:
+        if fault.swallow or call.forgotten:
             return True
         if fault.delay_s:
             await asyncio.sleep(fault.delay_s)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -13,7 +15,8 @@ from faults.proxy import Fault, Proxy
 from homes import at, make_checkpoint
 from waiting import wait_until
 
-from langgraph_tiered_checkpoint import ColdTierError, ColdTimeoutError, HotTierError, Promotion
+from langgraph_tiered_checkpoint import ColdTierError, ColdTimeoutError, HotTierError, Promotion, TieredSaver
+from langgraph_tiered_checkpoint.steps import Sql, Statements, Tx
 
 SCRIPT = b"EVAL"  # or EVALSHA
 FLUSH = b"channel_versions"  # in every checkpoint that a commit carries, and in no other question to Postgres
@@ -31,6 +34,36 @@ def ledger(proxied: Caller) -> Ledger:
 
 
 # Redis
+
+
+@pytest.mark.parametrize("tier", ["hot", "cold"])
+def test_connections_that_were_forgotten_on_the_way_cost_one_timeout_in_all(
+    make_saver: MakeSaver,
+    proxied_redis_url: str,
+    proxied_postgres_url: str,
+    redis_proxy: Proxy,
+    postgres_proxy: Proxy,
+    tier: str,
+) -> None:
+    saver: TieredSaver = make_saver(proxied_redis_url, proxied_postgres_url)
+    saver.setup()
+    ports = saver._sync._connections.sync_ports()
+    assert ports.cold is not None
+    together = threading.Barrier(4)
+
+    def body() -> Statements[None]:
+        yield Sql("SELECT 1")
+        together.wait(30)
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(ports.cold.transact, [Tx("several", "t", body)] * 4))
+    for _ in range(3):
+        ports.hot.check()  # makes one more
+    (redis_proxy if tier == "hot" else postgres_proxy).forget()
+    with pytest.raises(HotTierError if tier == "hot" else ColdTierError, match="in time"):
+        saver.get_tuple(at("nobody"))
+    for number in range(4):
+        assert saver.get_tuple(at(f"nobody {number}")) is None
 
 
 @pytest.mark.parametrize("cut_after", BYTES)

@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import os
 import signal
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,10 +16,11 @@ import redis
 import redis.asyncio
 from integration.runners.driving import Make, ask, hot, lua
 from own_redis import OwnRedis
-from waiting import AT_ONCE_S, HANGS_S
+from waiting import AT_ONCE_S, HANGS_S, wait_until
 
 from langgraph_tiered_checkpoint.connections import Connections
 from langgraph_tiered_checkpoint.errors import ConfigurationError, HotTierError
+from langgraph_tiered_checkpoint.redis_ports import SyncRedis
 from langgraph_tiered_checkpoint.runners import AsyncRunner, SyncRunner
 from langgraph_tiered_checkpoint.steps import LuaBatch
 from langgraph_tiered_checkpoint.targets import HotTarget
@@ -127,6 +130,43 @@ def test_ready_clients_lend_their_settings(make: Make, redis_url: str) -> None:
     assert run(lua("count", "where")) == 1
     assert client.get("where") == "1"
     client.close()
+
+
+@pytest.mark.parametrize("given", ["a URL", "a client"])
+def test_sync_connections_are_no_more_than_allowed(redis_url: str, redis_client: redis.Redis, given: str) -> None:
+    if given == "a URL":
+        target = HotTarget(url=f"{redis_url}?max_connections=3")
+    else:
+        target = HotTarget(sync_client=redis.Redis.from_url(redis_url, max_connections=3))
+    run = SyncRunner(Connections(target, None)).run
+    before = redis_client.info("stats")["total_connections_received"]
+    redis_client.client_pause(300)
+    with ThreadPoolExecutor(40) as threads:
+        counted = list(threads.map(lambda _: run(ask(lua("count"))), range(40)))
+    assert sorted(counted) == list(range(1, 41))
+    assert redis_client.info("stats")["total_connections_received"] - before <= 3
+
+
+def test_sync_connections_have_a_limit_of_their_own(redis_url: str) -> None:
+    assert HotTarget(url=redis_url).max_connections == 64
+    unlimited = redis.Redis.from_url(redis_url, max_connections=2**31)
+    assert HotTarget(sync_client=unlimited).max_connections == 64
+
+
+def test_waiting_in_vain_for_a_connection_is_an_error_that_names_the_limit(redis_url: str) -> None:
+    connections = hot(f"{redis_url}?max_connections=1", timeout_s=0.5)
+    run = SyncRunner(connections).run
+    port = connections.sync_ports().hot
+    assert isinstance(port, SyncRedis)
+    enough = threading.Event()
+    holder = threading.Thread(target=port._slots.run, args=(enough.wait,))
+    holder.start()
+    wait_until(lambda: port._slots.taken, "the other thread")
+    with pytest.raises(HotTierError, match=r"no connection became free.*all 1 were in use for 0.5 s.*max_connections"):
+        run(ask(lua("count")))
+    enough.set()
+    holder.join()
+    assert run(ask(lua("count"))) == 1
 
 
 async def test_a_missing_side_is_a_configuration_error(redis_url: str) -> None:
