@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 
 import psycopg
 import redis
@@ -42,6 +43,18 @@ from langgraph_tiered_checkpoint.targets import ColdTarget, HotTarget
 
 DRIVER_ERRORS = (redis.RedisError, psycopg.Error, OSError)
 """What drivers raise. Everything else comes out of what is done with rows, or out of a client that fails."""
+
+_DEFECTS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
+"""What code raises that does not understand what it was given: ours, or a client's."""
 
 GRANTS = "on the keys of the prefix, +@all -@dangerous +info +restore is enough"
 
@@ -91,9 +104,14 @@ class StatementTimeoutError(psycopg.OperationalError):
     """The server sent nothing for too long; the connection was given up."""
 
 
+def is_foreign(exc: BaseException) -> bool:
+    """Whether `exc` has come from elsewhere, as a soft time limit does out of a signal handler: it is its caller's."""
+    return not isinstance(exc, (TieredCheckpointError, Unreadable, *DRIVER_ERRORS, *_DEFECTS))
+
+
 def translate(exc: Exception, step: Step, hot: HotTarget, cold: ColdTarget | None) -> Exception:
     """What the plan gets to see instead of `exc`, which `step` raised. The caller sets the cause."""
-    if isinstance(exc, TieredCheckpointError | MemoryError):
+    if isinstance(exc, TieredCheckpointError) or is_foreign(exc):
         return exc
     match step:
         case Lua():

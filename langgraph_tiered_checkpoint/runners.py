@@ -17,7 +17,7 @@ from typing_extensions import assert_never
 from langgraph_tiered_checkpoint.cold_schema import ColdSchema, Inventory
 from langgraph_tiered_checkpoint.connections import AsyncPorts, Connections, SyncPorts
 from langgraph_tiered_checkpoint.errors import ConfigurationError, TieredCheckpointError
-from langgraph_tiered_checkpoint.faults import DRIVER_ERRORS, hot_fault, misread, translate
+from langgraph_tiered_checkpoint.faults import DRIVER_ERRORS, hot_fault, is_foreign, misread, translate
 from langgraph_tiered_checkpoint.lanes import arun_at_once, run_at_once
 from langgraph_tiered_checkpoint.preparing import INDEX_S, asked, build_indexes, prepare, set_up
 from langgraph_tiered_checkpoint.replies import check
@@ -54,9 +54,11 @@ class _Runner:
             if error is not fault:
                 error.__cause__ = fault
             return plan.throw(error)
-        except (StopIteration, TieredCheckpointError, MemoryError):
+        except (StopIteration, TieredCheckpointError):
             raise
         except Exception as exc:
+            if is_foreign(exc):
+                raise
             raise misread(exc, asked) from exc
 
     def _preparation(self, schema: ColdSchema) -> Plan[object]:
