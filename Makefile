@@ -11,7 +11,7 @@ WORKERS ?= 2
 
 .DEFAULT_GOAL := check
 .DELETE_ON_ERROR:
-.PHONY: bench check clean contract demo format lint pictures test test-nightly test-servers types wheel-test
+.PHONY: bench check clean contract demo format lint mutants pictures test test-nightly test-servers types wheel-test
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -39,6 +39,10 @@ test-servers: $(READY)
 		LGT_REDIS_SERVER="$$(PYTHONPATH=tests $(BIN)/python -c "import own_redis; print(own_redis.binaries()['$$server'])")" \
 			$(BIN)/pytest -n $(WORKERS) tests/faults || exit 1; \
 	done
+
+# Makes some sixty faults on purpose, one at a time, each of which a test has to notice. Some only: make mutants MUTANTS="fill ack.lua"
+mutants: $(READY)
+	WORKERS=$(WORKERS) PYTHONPATH=tests $(BIN)/python -m mutants $(MUTANTS)
 
 # Writes docs/benchmarks.md. Quicker, or some workloads only, without docs: make bench BENCH="--quick operations"
 bench: $(BENCH_READY)

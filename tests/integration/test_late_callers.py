@@ -141,6 +141,42 @@ def test_reader_does_not_vouch_for_a_checkpoint_from_a_slow_clock_that_came_afte
     assert [value for _, _, value in found["b"]["writes"]] == ["early"]
 
 
+def test_reader_does_not_fill_under_the_token_of_another(saver: TieredSaver) -> None:
+    stored = promoted(saver)
+    saver.evict("t")
+    late = Stepped(saver, reading.get(saver._store, "t", "", "")).stop_before("fill")
+    saver.evict("t")
+    put(saver, stored, {"a": 2}, 2)
+    saver.evict("t")
+    read = Stepped(saver, reading.get(saver._store, "t", "", "")).stop_before("fill")
+    late.finish()
+    assert saver.explain("t").tier == "cold"
+    read.finish()
+    assert saver.explain("t").tier == "both"
+    assert values_in_order(saver) == [2, 1]
+
+
+# --- prunes and evictions
+
+
+def test_prune_does_not_leave_in_postgres_what_it_takes_from_a_thread_that_is_just_promoted(saver: TieredSaver) -> None:
+    put(saver, put(saver, at("t"), {"a": 1}), {"a": 2}, 2)
+    prune = Stepped(saver, structure.prune(saver._store, "t")).stop_before("drop")
+    saver._sync._perform(saver._store.hot.promote("t", "test", "op"))
+    saver.flush("t")
+    prune.finish()
+    saver.evict("t")
+    assert values_in_order(saver) == [2]
+
+
+def test_eviction_leaves_a_thread_that_was_written_since_its_flush(saver: TieredSaver) -> None:
+    stored = promoted(saver)
+    evict = Stepped(saver, structure.evict(saver._store, "t")).stop_before("evict")
+    put(saver, stored, {"a": 2}, 2)
+    evict.finish()
+    assert values_in_order(saver) == [2, 1]
+
+
 # --- first copies
 
 

@@ -1,0 +1,490 @@
+"""Faults on purpose: one change each to a script, a statement or a plan, and the tests that have to notice it.
+
+An old text is as short as it can be and still be there once: what is changed around it leaves the list alone. Where the
+code is changed on purpose, change the old text with it, or take another fault of that kind.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+PACKAGE = "langgraph_tiered_checkpoint"
+
+
+class Mutation(NamedTuple):
+    """One fault."""
+
+    what: str
+    """What the code does then."""
+    file: str
+    """Under the package."""
+    old: str
+    new: str
+    tests: tuple[str, ...]
+    """Of which at least one must fail: `file::function`, under `tests`."""
+
+    def applied(self, root: Path) -> str:
+        """The file's text with the fault.
+
+        Raises:
+            ValueError: the old text is not there, or more than once.
+        """
+        text = (root / PACKAGE / self.file).read_text()
+        if (count := text.count(self.old)) != 1:
+            raise ValueError(f"{self.what}: {self.old!r} is {count} times in {self.file}, not once")
+        return text.replace(self.old, self.new)
+
+
+LATE = "integration/test_late_callers.py::"
+BETWEEN = "integration/test_interleavings.py::"
+RACES = "integration/test_flush_races.py::"
+UNIT_FLUSHING = "unit/test_plans_flushing.py::"
+UNIT_WRITING = "unit/test_plans_reading_and_writing.py::"
+BACK = "faults/test_redis_goes_back_in_time.py::"
+TTL = "integration/test_ttl.py::"
+COMMITS = "integration/cold_statements/test_claiming_and_committing.py::"
+DELETES = "integration/cold_statements/test_deleting_and_copying.py::"
+
+WRITING = (
+    Mutation(
+        "a write does not wait for a prune, copy or delete",
+        "lua/write.lua",
+        "if held and x[1] == 'closed' then",
+        "if false then",
+        (LATE + "test_write_waits_while_a_prune_is_at_work_in_postgres",),
+    ),
+    Mutation(
+        "a late write of a deleted life joins the next one",
+        "lua/write.lua",
+        "if CONFIRMED or call('ZSCORE', KEYS[5], tomb({TID, INC})) then",
+        "if CONFIRMED then",
+        (LATE + "test_second_write_of_a_run_whose_life_was_deleted_does_not_join_the_next_one",),
+    ),
+    Mutation(
+        "a late write of a run that had found no thread brings a deleted one back",
+        "lua/write.lua",
+        "  if not CONFIRMED then\n",
+        "  if false then\n",
+        (BETWEEN + "test_run_that_found_no_thread_does_not_create_it_after_a_delete",),
+    ),
+    Mutation(
+        "a write of a life that has expired begins a new one",
+        "lua/write.lua",
+        "    if CONFIRMED then return nil, {'deleted'} end\n    marked",
+        "    marked",
+        ("contract/test_published_failures_lifecycle.py::test_write_after_expiry_is_refused_and_creates_nothing",),
+    ),
+    Mutation(
+        "a thread that only Postgres has is taken for one that is all here",
+        "lua/write.lua",
+        "'c', ARGV[9], 0, NOWHERE",
+        "'c', ARGV[9], 1, NOWHERE",
+        (BETWEEN + "test_early_writes_find_their_checkpoint_after_the_hot_copy_is_gone",),
+    ),
+    Mutation(
+        "a write to a clean thread leaves it clean",
+        "lua/write.lua",
+        "    m.s, m.du = 'd', now\n    call('ZADD', KEYS[2], due, TID)",
+        "    m.du = now",
+        (LATE + "test_late_writes_stay_while_a_newer_change_names_their_checkpoint",),
+    ),
+    Mutation(
+        "changes are not logged",
+        "lua/write.lua",
+        "add('g' .. m.ch, pack(what))",
+        "",
+        (LATE + "test_late_writes_stay_while_a_newer_change_names_their_checkpoint",),
+    ),
+    Mutation(
+        "the last write of an index wins",
+        "lua/put_writes.lua",
+        "elseif not special then",
+        "elseif false then",
+        (
+            "contract/test_published_failures_writes.py::test_first_write_wins_for_ordinary_and_last_for_special_channels",
+        ),
+    ),
+    Mutation(
+        "writes before their checkpoint are not counted",
+        "lua/put_writes.lua",
+        "if not had and call('HEXISTS', T, 'c' .. k) == 0 then",
+        "if false then",
+        (BETWEEN + "test_namespace_of_a_call_stays_while_it_holds_early_writes",),
+    ),
+    Mutation(
+        "a run is not noted",
+        "lua/put.lua",
+        "if fresh and head[3] ~= '' then",
+        "if false then",
+        ("integration/test_removed_is_gone.py::test_what_a_run_wrote_is_gone_when_it_is_rolled_back",),
+    ),
+    Mutation(
+        "a checkpoint is stored without values that are not here",
+        "lua/put.lua",
+        "if #absent > 0 then return",
+        "if false then return",
+        (
+            "acceptance/test_trimmed_history.py::test_fork_of_trimmed_history_takes_values_along_that_redis_no_longer_has",
+        ),
+    ),
+    Mutation(
+        "a checkpoint put again keeps the values that it no longer uses",
+        "lua/storing.lua",
+        "if not used[bk] then use(bk, -1) end",
+        "",
+        (BETWEEN + "test_checkpoint_put_again_gives_back_the_values_that_it_no_longer_uses",),
+    ),
+)
+
+READING = (
+    Mutation(
+        "a read does not slide the TTL",
+        "lua/get.lua",
+        "if ARGV[3] == '1' and id == ''",
+        "if false and id == ''",
+        (TTL + "test_call_slides_the_ttl_that_the_table_says",),
+    ),
+    Mutation(
+        "every read slides the TTL",
+        "lua/get.lua",
+        "if ARGV[3] == '1' and id == ''",
+        "if id == ''",
+        (TTL + "test_call_slides_the_ttl_that_the_table_says",),
+    ),
+    Mutation(
+        "reads by id slide the TTL",
+        "lua/get.lua",
+        "if ARGV[3] == '1' and id == ''",
+        "if ARGV[3] == '1'",
+        (TTL + "test_call_slides_the_ttl_that_the_table_says",),
+    ),
+    Mutation(
+        "what is here is taken for all that there is",
+        "lua/get.lua",
+        "vouches(m, n, id_of(k)) and 'hit' or 'unsure'",
+        "'hit'",
+        (BETWEEN + "test_early_writes_of_a_checkpoint_from_a_slow_clock_are_found",),
+    ),
+    Mutation(
+        "a fill brings back what was read before a later flush",
+        "lua/fill.lua",
+        " or m.fl ~= ARGV[4]",
+        "",
+        (LATE + "test_reader_that_asked_postgres_before_a_later_flush_does_not_hide_what_that_has_trimmed",),
+    ),
+    Mutation(
+        "a fill vouches for writes below those that were read",
+        "lua/fill.lua",
+        "less(id_of(known[3]), ARGV[13])",
+        "false",
+        (LATE + "test_reader_does_not_vouch_for_a_checkpoint_from_a_slow_clock_that_came_after_it_asked_postgres",),
+    ),
+    Mutation(
+        "a fill brings a deleted life back",
+        "lua/fill.lua",
+        "if call('ZSCORE', KEYS[3], tomb({TID, INC})) then",
+        "if false then",
+        (BETWEEN + "test_first_copy_does_not_take_what_a_reader_has_filled_in_before_a_delete",),
+    ),
+    Mutation(
+        "a fill needs no token",
+        "lua/fill.lua",
+        " or x[2] ~= ARGV[2]",
+        "",
+        (LATE + "test_reader_does_not_fill_under_the_token_of_another",),
+    ),
+    Mutation(
+        "a fill leaves the thread without a TTL",
+        "lua/fill.lua",
+        "  touch_ttl(m)\n",
+        "",
+        (TTL + "test_thread_that_is_filled_in_begins_with_the_hot_ttl",),
+    ),
+    Mutation(
+        "a special write of the hot tier does not win over Postgres's",
+        "plans/reading.py",
+        "if write.idx < 0 or key not in merged:",
+        "if key not in merged:",
+        (UNIT_WRITING + "test_first_write_wins_and_special_writes_are_overwritten_when_tiers_merge",),
+    ),
+    Mutation(
+        "an ordinary write of the hot tier wins over Postgres's",
+        "plans/reading.py",
+        "if write.idx < 0 or key not in merged:",
+        "if True:",
+        (UNIT_WRITING + "test_first_write_wins_and_special_writes_are_overwritten_when_tiers_merge",),
+    ),
+)
+
+FLUSHING = (
+    Mutation(
+        "a change is acknowledged for another one of its number",
+        "lua/ack.lua",
+        "or open(what, 'g' .. number)[1] ~= op",
+        "",
+        (LATE + "test_acknowledgement_of_a_change_that_redis_has_lost_is_not_taken_for_one_of_the_same_number",),
+    ),
+    Mutation(
+        "an acknowledgement is repeated for another change of its number",
+        "lua/ack.lua",
+        "elseif ARGV[3] ~= m.fl then",
+        "elseif false then",
+        (LATE + "test_acknowledgement_is_not_taken_for_another_one_of_the_same_number",),
+    ),
+    Mutation(
+        "late writes go although newer changes name them",
+        "lua/ack.lua",
+        "    if what then late[what[3]] = nil end",
+        "",
+        (LATE + "test_late_writes_stay_while_a_newer_change_names_their_checkpoint",),
+    ),
+    Mutation(
+        "what was written meanwhile is acknowledged, too",
+        "lua/ack.lua",
+        "if m.ch == number then",
+        "if true then",
+        (RACES + "test_checkpoints_and_writes_from_before_the_acknowledgement_are_not_trimmed",),
+    ),
+    Mutation(
+        "an acknowledgement leaves a clean thread without a TTL",
+        "lua/ack.lua",
+        "touch_ttl(m)\n",
+        "",
+        (TTL + "test_call_slides_the_ttl_that_the_table_says",),
+    ),
+    Mutation(
+        "a first copy goes on although Postgres has had the thread since",
+        "lua/copying.lua",
+        " and (flushed ~= '' or m.fl == '')",
+        "",
+        (LATE + "test_first_copy_commits_nothing_once_another_worker_has_flushed",),
+    ),
+    Mutation(
+        "a trim takes checkpoints that Postgres has not",
+        "lua/trimming.lua",
+        "    if what then kept[what[3]] = true end",
+        "",
+        (RACES + "test_checkpoints_and_writes_from_before_the_acknowledgement_are_not_trimmed",),
+    ),
+    Mutation(
+        "a trim takes what delta channels need",
+        "lua/trimming.lua",
+        "while depth > 0 do",
+        "while false do",
+        (BETWEEN + "test_subgraph_of_a_kept_root_checkpoint_is_found_after_its_own_were_trimmed",),
+    ),
+    Mutation(
+        "a trim leaves the floor where it was",
+        "lua/trimming.lua",
+        "if less(n[5], id_of(newer)) then n[5] = id_of(newer) end",
+        "",
+        ("acceptance/test_trimmed_history.py::test_trimmed_history_is_listed_and_read_whole",),
+    ),
+    Mutation(
+        "a trim leaves the horizon where it was",
+        "lua/trimming.lua",
+        "if started ~= '' and less(m.hz, started) then",
+        "if false then",
+        (BETWEEN + "test_subgraph_of_a_kept_root_checkpoint_is_found_after_its_own_were_trimmed",),
+    ),
+    Mutation(
+        "a flush that lost the fence acknowledges nothing",
+        "plans/flushing.py",
+        'if verdict == b"diverged" or (',
+        "if (",
+        (UNIT_FLUSHING + "test_change_that_redis_never_had_makes_it_upload_everything",),
+    ),
+    Mutation(
+        "the claim of a first copy stays where the thread is gone",
+        "plans/flushing.py",
+        "            if not peek.flushed:\n                yield cold.unclaim(thread_id, peek.incarnation)\n            return 0",
+        "            return 0",
+        (UNIT_FLUSHING + "test_thread_that_vanishes_after_the_claim_takes_its_row_along",),
+    ),
+    Mutation(
+        "a flush mixes two times of Redis",
+        "plans/flushing.py",
+        "if not copy.is_of_the_time_of(changes):",
+        "if False:",
+        (BACK + "test_first_copy_that_a_failover_cuts_in_two_is_begun_again",),
+    ),
+    Mutation(
+        "a thread that was uploaded again stays as it is",
+        "plans/flushing.py",
+        '    if verdict == b"clean":\n        yield store.hot.evict(thread_id, peek.incarnation, changes.through)\n',
+        "",
+        (UNIT_FLUSHING + "test_change_that_redis_never_had_makes_it_upload_everything",),
+    ),
+)
+
+RESHAPING = (
+    Mutation(
+        "a drop does not see that the thread was promoted",
+        "lua/drop.lua",
+        "if m.s ~= 'e' then",
+        "if false then",
+        (LATE + "test_prune_does_not_leave_in_postgres_what_it_takes_from_a_thread_that_is_just_promoted",),
+    ),
+    Mutation(
+        "a drop does not see that Redis has gone back in time",
+        "lua/drop.lua",
+        "== 0 then return {'changed'} end",
+        "== 2 then return {'changed'} end",
+        (BACK + "test_checkpoints_that_were_pruned_do_not_come_back",),
+    ),
+    Mutation(
+        "what is removed keeps its values",
+        "lua/removing.lua",
+        "if tally(bk)[1] > 0 then use(bk, -1) end",
+        "",
+        ("integration/test_removed_is_gone.py::test_message_that_was_removed_is_gone_with_the_prune",),
+    ),
+    Mutation(
+        "a delete leaves no tombstone of the life",
+        "lua/delete.lua",
+        "if m then call('ZADD', KEYS[4], now, tomb({TID, m.i})) end",
+        "",
+        (BETWEEN + "test_writer_that_found_the_thread_in_postgres_before_a_delete",),
+    ),
+    Mutation(
+        "a delete leaves no tombstone of the thread",
+        "lua/delete.lua",
+        "call('ZADD', KEYS[4], now, tomb({TID}), now, tomb({TID, OP}))",
+        "call('ZADD', KEYS[4], now, tomb({TID, OP}))",
+        (BETWEEN + "test_run_that_found_no_thread_does_not_create_it_after_a_delete",),
+    ),
+    Mutation(
+        "a delete believes that a trimmed thread is here alone",
+        "lua/delete.lua",
+        "m and m.s == 'e' and m.wh == 1",
+        "m",
+        (BETWEEN + "test_delete_of_a_life_that_is_repeated_says_what_the_first_one_did",),
+    ),
+    Mutation(
+        "a dirty thread is evicted",
+        "lua/evict.lua",
+        " or m.s ~= 'c'",
+        "",
+        (LATE + "test_eviction_leaves_a_thread_that_was_written_since_its_flush",),
+    ),
+    Mutation(
+        "an eviction lets a fill that is under way go on",
+        "lua/evict.lua",
+        "  end_fill(x)\n",
+        "",
+        (BETWEEN + "test_reader_that_fills_after_an_eviction_fills_nothing",),
+    ),
+    Mutation(
+        "a sweep leaves lost dirty threads",
+        "lua/sweep.lua",
+        "meta.s == 'd'",
+        "meta.s == 'x'",
+        ("integration/test_sweeps.py::test_thread_that_was_kept_alive_is_looked_at_once_and_then_when_it_may_lapse",),
+    ),
+    Mutation(
+        "a delete is done although another Redis answers by then",
+        "plans/structure.py",
+        "if run_then != run:",
+        "if False:",
+        (BACK + "test_a_deleted_thread_does_not_come_back",),
+    ),
+    Mutation(
+        "a prune in Postgres forgets to flush",
+        "plans/structure.py",
+        "-> Plan[bool]:\n    yield from flush(store, thread_id)\n",
+        "-> Plan[bool]:\n",
+        (LATE + "test_write_waits_while_a_prune_is_at_work_in_postgres",),
+    ),
+    Mutation(
+        "a life is not confirmed by its first write",
+        "plans/writing.py",
+        "life.confirm(reply[1].decode())",
+        "pass",
+        (UNIT_WRITING + "test_write_confirms_the_incarnation_that_it_joined",),
+    ),
+    Mutation(
+        "a life that is not Postgres's goes on there",
+        "plans/writing.py",
+        "if confirmed and (origin is None or origin.incarnation != life.incarnation):",
+        "if False:",
+        (UNIT_WRITING + "test_write_of_a_run_whose_thread_lives_on_as_another_is_refused",),
+    ),
+)
+
+STATEMENTS = (
+    Mutation(
+        "a commit does not look at the fence",
+        "sql/write.sql",
+        "    AND coalesce(nullif(t.flushed, ''), t.claim) = n.expected\n",
+        "",
+        (COMMITS + "test_commit_writes_only_threads_whose_fence_holds",),
+    ),
+    Mutation(
+        "a commit takes another life for its own",
+        "sql/write.sql",
+        " AND t.incarnation = n.incarnation",
+        "",
+        (COMMITS + "test_commit_writes_only_threads_whose_fence_holds",),
+    ),
+    Mutation(
+        "a commit keeps nothing",
+        "sql/write.sql",
+        "WHERE NOT %(keep)s AND w.idx < 0",
+        "WHERE w.idx < 0",
+        (COMMITS + "test_the_first_write_of_an_index_wins_and_the_last_of_a_negative_one",),
+    ),
+    Mutation(
+        "a commit replaces ordinary writes",
+        "sql/write.sql",
+        "WHERE NOT %(keep)s AND w.idx < 0",
+        "WHERE NOT %(keep)s",
+        (COMMITS + "test_the_first_write_of_an_index_wins_and_the_last_of_a_negative_one",),
+    ),
+    Mutation(
+        "an adoption sees no pending writes",
+        "sql/write.sql",
+        "OR EXISTS (SELECT 1 FROM of_writes)\n    ON CONFLICT",
+        "\n    ON CONFLICT",
+        (DELETES + "test_a_thread_with_early_writes_outlives_its_checkpoints",),
+    ),
+    Mutation(
+        "an adoption gives a new life to a thread that has one",
+        "sql/write.sql",
+        "SELECT * FROM known\nUNION ALL\n",
+        "",
+        ("integration/cold_statements/test_official_saver.py::test_official_threads_are_read_adopted_and_deleted",),
+    ),
+    Mutation(
+        "a claim is taken back although something was flushed",
+        "sql/write.sql",
+        "DELETE FROM $schema.tiered_threads WHERE thread_id = %(thread)s AND incarnation = %(incarnation)s AND flushed = ''",
+        "DELETE FROM $schema.tiered_threads WHERE thread_id = %(thread)s AND incarnation = %(incarnation)s",
+        (COMMITS + "test_claim_keeps_the_row_that_is_there_and_unclaim_only_takes_unflushed_ones",),
+    ),
+    Mutation(
+        "a prune takes writes that wait for their checkpoint",
+        "sql/write.sql",
+        "WHERE c.thread_id = w.thread_id AND",
+        "WHERE true OR c.thread_id = w.thread_id AND",
+        (
+            "integration/test_early_writes_of_other_runs.py::test_early_writes_of_a_call_find_their_checkpoint_after_its_others_were_pruned",
+        ),
+    ),
+    Mutation(
+        "values go that other checkpoints use",
+        "sql/write.sql",
+        "EXCEPT\nSELECT v.key, v.value",
+        "EXCEPT ALL\nSELECT v.key, v.value || 'x'",
+        (DELETES + "test_drop_takes_what_only_the_dropped_ones_needed",),
+    ),
+    Mutation(
+        "the fence of a thread goes that has rows",
+        "sql/write.sql",
+        "AND (SELECT true FROM $schema.checkpoints WHERE thread_id = %(thread)s ORDER BY checkpoint_ns LIMIT 1) IS NULL\n",
+        "",
+        (DELETES + "test_drop_takes_what_only_the_dropped_ones_needed",),
+    ),
+)
+
+MUTATIONS = (*WRITING, *READING, *FLUSHING, *RESHAPING, *STATEMENTS)
