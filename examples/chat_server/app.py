@@ -69,7 +69,7 @@ saver = TieredSaver.from_urls(
 
 # What one client may do in a minute, in all workers together, and how much it may keep.
 REQUESTS = int(os.environ.get("CHAT_REQUESTS_A_MINUTE", "1200"))  # from one address: the page asks every two seconds
-MESSAGES = int(os.environ.get("CHAT_MESSAGES_A_MINUTE", "20"))  # of one subject
+MESSAGES = int(os.environ.get("CHAT_MESSAGES_A_MINUTE", "20"))  # of one subject, and ten times that from one address
 CONVERSATIONS = int(os.environ.get("CHAT_CONVERSATIONS", "100"))  # of one subject
 
 running: set[asyncio.Task[None]] = set()
@@ -88,6 +88,12 @@ async def lifespan(_: FastAPI) -> AsyncIterator[None]:
 async def paced(request: Request) -> None:
     """Count a request."""
     await shared.count("requests", shared.address(request), REQUESTS)
+
+
+async def talking(request: Request, subject: Subject) -> None:
+    """Count a message: of its subject, and where it comes from, since anybody may be somebody else each time."""
+    await shared.count("messages", subject, MESSAGES)
+    await shared.count("messages", shared.address(request), 10 * MESSAGES)
 
 
 service = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
@@ -191,10 +197,7 @@ async def run(mine: TieredSaver, conversation: str, text: str, claim: Lock, piec
     pieces.put_nowait(end)  # after the claim is given back: the next message may come at once
 
 
-async def answer(
-    subject: str, mine: TieredSaver, conversation: str, said: Said, response: Response
-) -> StreamingResponse:
-    await shared.count("messages", subject, MESSAGES)
+async def answer(mine: TieredSaver, conversation: str, said: Said, response: Response) -> StreamingResponse:
     pieces: Pieces = asyncio.Queue()
     task = asyncio.create_task(run(mine, conversation, said.text, await shared.claim(conversation), pieces))
     running.add(task)
@@ -246,21 +249,21 @@ async def conversations(subject: Subject) -> list[dict[str, Any]]:
     return sorted(filter(None, listed), key=lambda one: str(one["last_write_at"]), reverse=True)
 
 
-@chat.post("")
+@chat.post("", dependencies=[Depends(talking)])
 async def begin(subject: Subject, said: Said, response: Response) -> StreamingResponse:
     """Begin a conversation; its id is the server's choice."""
     mine = tenant(subject)
     if len([one async for one in mine.athread_ids()]) >= CONVERSATIONS:
         raise HTTPException(403, f"You have {CONVERSATIONS} conversations: delete one first")
-    return await answer(subject, mine, secrets.token_urlsafe(12), said, response)
+    return await answer(mine, secrets.token_urlsafe(12), said, response)
 
 
-@chat.post("/{conversation}")
+@chat.post("/{conversation}", dependencies=[Depends(talking)])
 async def go_on(subject: Subject, conversation: str, said: Said, response: Response) -> StreamingResponse:
     """Say something in a conversation."""
     mine = tenant(subject)
     await known(mine, conversation)
-    return await answer(subject, mine, conversation, said, response)
+    return await answer(mine, conversation, said, response)
 
 
 @chat.get("/{conversation}")

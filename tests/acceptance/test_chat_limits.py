@@ -207,6 +207,20 @@ def test_visitor_who_says_too_much_in_a_minute_has_to_wait(strict: TestClient) -
     assert 1 <= int(refused.headers["retry-after"]) <= 60
 
 
+def test_address_that_says_too_much_in_a_minute_has_to_wait_whoever_it_is(
+    strict: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.REQUESTS", 1_000)
+    answers = []
+    for _ in range(90):
+        strict.cookies.clear()
+        answers.append(strict.post("/conversations", json={"text": "Hello"}).status_code)
+        if answers[-1] == 429:
+            break
+    assert answers[:40] == [200] * 40
+    assert answers[-1] == 429
+
+
 def test_address_that_asks_too_often_has_to_wait_whoever_it_is(strict: TestClient) -> None:
     answers = []
     for _ in range(70):
