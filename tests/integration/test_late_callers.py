@@ -82,6 +82,25 @@ def test_write_waits_while_a_copy_is_made_of_its_thread_id(
         assert values_in_order(saver) == [2, 1]
 
 
+@pytest.mark.parametrize("cold", [True, False], ids=["both tiers", "hot tier only"])
+def test_write_of_a_run_whose_thread_has_expired_is_refused_though_it_is_known_to_be_nowhere(
+    redis_url: str,
+    postgres_url: str,
+    redis_client: redis.Redis,
+    cold: bool,  # noqa: FBT001
+) -> None:
+    with TieredSaver.from_urls(
+        redis_url, postgres_url if cold else None, promoter="external", promotion=Promotion.never()
+    ) as saver:
+        stored = put(saver, at("t"), {"a": 1})
+        assert saver.get_tuple(at("t")) is not None
+        redis_client.delete(saver._store.hot.thread_key("t"))  # the end of its TTL
+        assert contextvars.Context().run(saver.get_tuple, at("t")) is None
+        with pytest.raises(ThreadDeletedError):
+            put(saver, stored, {"a": 2}, 2)
+        assert saver.explain("t").state == "absent"
+
+
 def test_second_write_of_a_run_whose_life_was_deleted_does_not_join_the_next_one(saver: TieredSaver) -> None:
     """A delete that was under way took the run's life along. Both writes had been sent before either was answered."""
     put(saver, at("t"), {"a": 1})
