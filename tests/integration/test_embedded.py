@@ -20,6 +20,7 @@ from urllib.parse import parse_qs, urlsplit
 import psycopg
 import pytest
 import redis
+from own_redis import binaries
 from typing_extensions import Self
 from waiting import AT_ONCE_S, HANGS_S, wait_until
 
@@ -27,6 +28,13 @@ from langgraph_tiered_checkpoint import servers as server_module
 from langgraph_tiered_checkpoint.account import Account
 from langgraph_tiered_checkpoint.embedded import EmbeddedServers
 from langgraph_tiered_checkpoint.errors import ColdTierError, ConfigurationError, HotTierError
+
+
+@pytest.fixture(autouse=True)
+def _servers_of_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In place of the oldest ones that other tests run on."""
+    monkeypatch.delenv("LGT_REDIS_SERVER", raising=False)
+
 
 linux_only = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc, or needs prctl")
 
@@ -147,6 +155,23 @@ def test_path_keeps_the_data_of_both(path: Path) -> None:
         assert postgres_ask(servers, "SELECT answer FROM kept") == [(42,)]
 
 
+def test_servers_of_the_extra_are_current_ones() -> None:
+    with EmbeddedServers() as servers, redis.Redis.from_url(servers.redis_url) as client:
+        assert client.info("server")["valkey_version"] >= "9."
+
+
+def test_data_that_an_older_redis_has_kept_is_there(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LGT_REDIS_SERVER", str(binaries()["redis 6.2"]))
+    with EmbeddedServers(path) as older:
+        redis_ask(older, "SET", "k", "v")
+        redis_ask(older, "HSET", "h", "field", "value")
+    monkeypatch.delenv("LGT_REDIS_SERVER")
+    for _ in range(2):
+        with EmbeddedServers(path) as servers:
+            assert redis_ask(servers, "GET", "k") == "v"
+            assert redis_ask(servers, "HGET", "h", "field") == "value"
+
+
 def test_path_too_long_for_a_socket_works(path: Path) -> None:
     with EmbeddedServers(path / ("long" * 30)) as servers:
         assert postgres_ask(servers, "SELECT 1") == [(1,)]
@@ -181,15 +206,14 @@ def test_root_may_have_installed_where_postgres_cannot_look(path: Path, monkeypa
     from langgraph_tiered_checkpoint.embedded import _postgres_bin, _redis_server
 
     monkeypatch.delenv("LGT_POSTGRES_BIN", raising=False)
-    monkeypatch.delenv("LGT_REDIS_SERVER", raising=False)
     package = _postgres_bin().parents[1]
     hidden = path.parent / "hidden"
     hidden.mkdir(mode=0o700)
     shutil.copytree(package / "pginstall", hidden / package.name / "pginstall", symlinks=True)
     shutil.copytree(package.with_name(f"{package.name}.libs"), hidden / f"{package.name}.libs")
-    shutil.copy2(_redis_server(), hidden)
+    redis_server = shutil.copy2(_redis_server(), hidden)
     monkeypatch.setenv("LGT_POSTGRES_BIN", str(hidden / package.name / "pginstall" / "bin"))
-    monkeypatch.setenv("LGT_REDIS_SERVER", str(hidden / "redis-server"))
+    monkeypatch.setenv("LGT_REDIS_SERVER", str(redis_server))
     with EmbeddedServers() as servers:
         assert postgres_ask(servers, "SELECT 1") == [(1,)]
         assert redis_ask(servers, "PING") is True
@@ -371,7 +395,6 @@ def test_path_is_free_again_after_a_crash(path: Path) -> None:
 
 
 def test_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("LGT_REDIS_SERVER", raising=False)
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(ConfigurationError, match=r"pip install 'langgraph-tiered-checkpoint\[embedded\]'"):
         EmbeddedServers().start()

