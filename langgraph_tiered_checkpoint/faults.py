@@ -41,7 +41,7 @@ from langgraph_tiered_checkpoint.records import Unreadable, UnreadableValue
 from langgraph_tiered_checkpoint.steps import Alone, Behind, Lanes, Lua, LuaBatch, Pause, Step, Tx
 from langgraph_tiered_checkpoint.targets import ColdTarget, HotTarget
 
-DRIVER_ERRORS = (redis.RedisError, psycopg.Error, OSError)
+DRIVER_ERRORS = (redis.RedisError, redis.exceptions.RedisClusterException, psycopg.Error, OSError)
 """What drivers raise. Everything else comes out of what is done with rows, or out of a client that fails."""
 
 _DEFECTS = (
