@@ -56,7 +56,7 @@ _DEFECTS = (
 )
 """What code raises that does not understand what it was given: ours, or a client's."""
 
-GRANTS = "on the keys of the prefix, +@all -@dangerous +info +restore is enough"
+GRANTS = "on the keys of the prefix, +@all -@dangerous +info is enough"
 
 _WRONG_SCHEMA = (pg.UndefinedTable, pg.UndefinedColumn, pg.UndefinedFunction, pg.InvalidSchemaName)
 _REFUSED = (

@@ -344,21 +344,24 @@ class Hot:
             "delete", thread_id, ("due", "threads", "gone", "parked", "runs", "lapses"), thread_id, op, *only, self._run
         )
 
-    def copy_out(self, thread_id: str) -> Lua:
-        return self._call("copy_out", thread_id, (), self._run)
+    def copy_out(self, thread_id: str, cursor: str, most_bytes: int = PAGE_BYTES) -> Lua:
+        return self._call("copy_out", thread_id, (), cursor, "5000", str(most_bytes), self._run)
 
-    def land(self, thread_id: str, token: str, incarnation: str, dump: bytes, run_ids: Iterable[str]) -> Lua:
-        return self._call(
-            "land",
-            thread_id,
-            ("threads", "runs", "lapses"),
-            thread_id,
-            token,
-            incarnation,
-            *self._policy[:2],
-            dump,
-            *run_ids,
-        )
+    def stage(self, thread_id: str, token: str, hold_ms: int, fields: Iterable[bytes]) -> Lua:
+        return self._call("stage", thread_id, (), token, str(hold_ms), *fields)
+
+    def land(
+        self,
+        thread_id: str,
+        token: str,
+        incarnation: str,
+        meta: bytes,
+        run_ids: Iterable[str],
+        fields: Iterable[bytes],
+    ) -> Lua:
+        packed = pack_list(list(run_ids))
+        args: list[bytes | str] = [thread_id, token, incarnation, *self._policy[:2], meta, packed, *fields]
+        return self._call("land", thread_id, ("threads", "runs", "lapses"), *args)
 
     # Upkeep
 

@@ -4,12 +4,12 @@
 -- KEYS[1] thread  [2] due  [3] threads  [4] gone  [5] parked  [6] runs  [7] lapses
 -- ARGV[1] thread id  [2] op (random, the same when the call is repeated)  [3...] incarnations, to remove only these:
 --     what Postgres has just deleted, and a reader or writer may have taken from it before; and see run.lua
--- Reply: {"ok", "1" if Postgres may hold some of it, incarnation that was removed or "", run id of the server, ms as of
+-- Reply: {"more"}: call again, the thread had too many runs for one call; {"ok", "1" if Postgres may hold some of it, incarnation that was removed or "", run id of the server, ms as of
 --     which the thread is gone}; of some incarnations only, "1" if one of them was here
 -- include: common
 -- include: run
 -- include: runs
-local KEPT_MS = 600000
+local KEPT_MS, MOST_RUNS = 600000, 2000
 local TID, OP = ARGV[1], ARGV[2]
 local now = now_exactly()
 call('ZREMRANGEBYSCORE', KEYS[4], '-inf', now - KEPT_MS)
@@ -40,6 +40,10 @@ if #ARGV > 2 then
 end
 local at = string.format('%.3f', now + 0.001) -- not before the tombstone, however it is rounded
 if call('ZSCORE', KEYS[4], tomb({TID, OP})) then return {'ok', '1', '', RUN, at} end
+if is_list(KEYS[6]) then
+  local _, left = forget_runs(KEYS[6], TID, MOST_RUNS)
+  if left then return {'more'} end
+end
 remove_all()
 call('ZADD', KEYS[4], now, tomb({TID}), now, tomb({TID, OP}))
 if m then call('ZADD', KEYS[4], now, tomb({TID, m.i})) end

@@ -5,7 +5,7 @@
 -- KEYS[1] thread  [2] due  [3] threads  [4] runs  [5] lapses
 -- ARGV[1] thread id  [2] incarnation  [3] packed list of what is to stay: namespace, checkpoint id, ...
 --     [4...] what is to go: namespace, checkpoint id, ...
--- Reply: {"ok"}; {"changed"}: nothing was dropped, for it is not ephemeral any more, or what is to stay is not there: Redis
+-- Reply: {"ok"}; {"more", how many of them are done}: call again with the others; {"changed"}: nothing was dropped, for it is not ephemeral any more, or what is to stay is not there: Redis
 --     may have gone back in time; {"gone"}
 -- include: common
 -- include: reading
@@ -21,8 +21,11 @@ for i = 1, #staying, 2 do
   local n = load_ns(staying[i])
   if not n or call('HEXISTS', T, 'c' .. n[1] .. ':' .. staying[i + 1]) == 0 then return {'changed'} end
 end
-local spaces, dropped = {}, {}
+local MOST_RUNS = 2000
+local spaces, dropped, done = {}, {}, 0
 for i = 4, #ARGV, 2 do
+  if looked_at >= MOST_LOOKED_AT then break end
+  done = done + 1
   local ns = ARGV[i]
   spaces[ns] = spaces[ns] or load_ns(ns)
   local n = spaces[ns]
@@ -45,9 +48,11 @@ local function has_early()
   end
   return false
 end
+local more = 2 * done < #ARGV - 3
 if m.n == 0 then
-  forget_runs(KEYS[4], ARGV[1], math.huge)
-  if not has_early() then
+  local _, left = forget_runs(KEYS[4], ARGV[1], MOST_RUNS)
+  more = more or left
+  if not left and not has_early() then
     call('ZREM', KEYS[2], ARGV[1])
     strike(KEYS[3], KEYS[5], ARGV[1])
     call('UNLINK', T)
@@ -61,4 +66,4 @@ for ns, n in pairs(spaces) do
   out[#out + 1] = pack(n)
 end
 save_removals(out)
-return {'ok'}
+return more and {'more', done} or {'ok'}

@@ -1,7 +1,11 @@
 -- Shared by the scripts that take something out of a thread; they include reading.lua and values.lua first.
+local MOST_LOOKED_AT = 10000 -- values and pending writes in one script, about
+local looked_at = 0
+
 local function drop_writes(k)
   local fields = {}
   if write_fields(k, fields) == 0 then return end
+  looked_at = looked_at + #fields
   local frames = hmget(fields)
   for i = 1, #frames do
     local w = header(frames[i], fields[i])
@@ -16,7 +20,9 @@ end
 local function remove(m, n, k)
   local num = split(k)
   local l = link(k)
-  for _, bk in ipairs(keys_of(num, header_of(k)[4])) do
+  local keys = keys_of(num, header_of(k)[4])
+  looked_at = looked_at + #keys
+  for _, bk in ipairs(keys) do
     if tally(bk)[1] > 0 then use(bk, -1) end
   end
   drop_writes(k)

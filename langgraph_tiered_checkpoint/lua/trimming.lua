@@ -43,7 +43,7 @@ local function trim(m, most)
   for _ = 1, surplus do cutoff = link(cutoff)[2] end
   local limit = id_of(cutoff)
   local cur, dropped = m.tt, 0
-  while cur ~= '' and dropped < MOST do
+  while cur ~= '' and dropped < MOST and looked_at < MOST_LOOKED_AT do
     local num, id = split(cur)
     if not less(id, limit) then break end
     local following = link(cur)[4]
@@ -86,5 +86,5 @@ local function trim(m, most)
   end
   if #gone > 0 then hdel(gone) end
   if #out > 0 then hset(out) end
-  return dropped == MOST
+  return dropped == MOST or looked_at >= MOST_LOOKED_AT
 end

@@ -6,8 +6,10 @@ Postgres transaction behind the fence, and takes the marker away. On an ephemera
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
+from typing import Any
 
 from langgraph_tiered_checkpoint import retention
 from langgraph_tiered_checkpoint.cold import Cold
@@ -47,7 +49,10 @@ def delete(store: Store, thread_id: str) -> Plan[float]:
     Repeating the whole completes a delete that failed half-way. The reply is as of when the thread is gone, in
     milliseconds by Redis's clock.
     """
-    _, maybe_cold, removed, run, gone_ms = yield store.hot.delete(thread_id, new_id())
+    reply: list[Any] = [b"more"]
+    while reply[0] == b"more":
+        reply = yield store.hot.delete(thread_id, new_id())
+    _, maybe_cold, removed, run, gone_ms = reply
     gone = {removed.decode()} - {""}
     while store.cold is not None and maybe_cold == b"1":
         origin = yield store.cold.adopt(thread_id, new_id())
@@ -116,11 +121,17 @@ def _drop_hot(store: Store, thread_id: str, incarnation: str, decide: Decide) ->
         return False
     dropped = decide(outlines)
     staying = retention.heads(outlines, dropped)
-    pending = iter(sorted(dropped, key=lambda place: place[1]))
-    while page := list(islice(pending, _DROPS)):
-        reply = yield store.hot.drop(thread_id, incarnation, page, staying)
-        if reply[0] != b"ok":
+    pending = deque(sorted(dropped, key=lambda place: place[1]))
+    more = False
+    while pending or more:
+        page = list(islice(pending, _DROPS))
+        spaces = {"", *(ns for ns, _ in page)}
+        reply = yield store.hot.drop(thread_id, incarnation, page, [place for place in staying if place[0] in spaces])
+        more = reply[0] == b"more"
+        if not more and reply[0] != b"ok":
             return bool(reply[0] == b"gone")
+        for _ in range(reply[1] if more else len(page)):
+            pending.popleft()
     orphans = retention.orphaned(outlines, dropped)
     if orphans:
         yield store.hot.orphan(thread_id, incarnation, orphans)
@@ -174,7 +185,7 @@ def copy(store: Store, source: str, target: str) -> Plan[None]:
 
     Raises:
         ConfigurationError: the target exists.
-        ThreadBusyError: the source changed tiers all the time.
+        ThreadBusyError: the source was written, or changed tiers, all the time; one of a page (4 MB) may be written.
     """
     for _ in range(_ROUNDS):
         token = new_id()
@@ -192,21 +203,36 @@ def copy(store: Store, source: str, target: str) -> Plan[None]:
         if done:
             return
         yield Pause(_PAUSE_S)
-    raise ThreadBusyError(f"thread {source!r} could not be copied to {target!r}: it changes tiers all the time")
+    raise ThreadBusyError(
+        f"thread {source!r} could not be copied to {target!r}: it is written, or changes "
+        "tiers, all the time. Nothing was copied; try again, at best when no run writes it"
+    )
 
 
 def _copy_to(store: Store, source: str, target: str, token: str) -> Plan[bool]:
-    reply = yield from ask(store, source, store.hot.copy_out(source))
+    reply = yield from ask(store, source, store.hot.copy_out(source, "0"))
     if reply[0] == b"thread" and reply[1] == b"e":
-        runs = yield from _runs_of(store, source)
-        landed = yield store.hot.land(target, token, new_id(), reply[2], runs)
-        return bool(landed[0] == b"ok")
+        return (yield from _copy_hot(store, source, target, token, reply))
     if store.cold is None:
         return True
     if reply[0] == b"thread":
         yield from flush(store, source)
     yield store.cold.copy(source, target, new_id(), f"1.{new_id()}")
     return True
+
+
+def _copy_hot(store: Store, source: str, target: str, token: str, first: list[Any]) -> Plan[bool]:
+    """Copy an ephemeral thread, page by page, of which this is the first. False: it has changed meanwhile."""
+    _, _, meta, cursor, *fields = first
+    while cursor != b"0":
+        [staged] = yield store.hot.stage(target, token, HOLD_MS, fields)
+        reply = yield from ask(store, source, store.hot.copy_out(source, cursor.decode()))
+        if staged != b"ok" or reply[:1] != [b"thread"] or reply[2] != meta:
+            return False
+        cursor, *fields = reply[3:]
+    runs = yield from _runs_of(store, source)
+    landed = yield store.hot.land(target, token, new_id(), meta, runs, fields)
+    return bool(landed[0] == b"ok")
 
 
 def _runs_of(store: Store, thread_id: str) -> Plan[Iterable[str]]:

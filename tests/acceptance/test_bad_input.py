@@ -324,10 +324,10 @@ def test_what_the_error_asks_for_is_all_that_a_redis_user_needs(
     allow("on", ">secret", "~lgt:*", "+@all", "-@scripting")
     own_url = re.sub("//.*@", "//app:secret@", redis_url)
     with TieredSaver.from_urls(own_url, postgres_url, promoter="external") as saver:
-        with pytest.raises(HotTierError, match=r"thread 't'.*\+@all -@dangerous \+info \+restore") as caught:
+        with pytest.raises(HotTierError, match=r"thread 't'.*\+@all -@dangerous \+info is") as caught:
             put(saver, config("t"), {"a": "b"})
         assert "secret" not in str(caught.value)
-        allow("+@all", "-@dangerous", "+info", "+restore")
+        allow("+@all", "-@dangerous", "+info")
         for name in ("t", "other"):
             first = put(saver, config(name), {"a": ["b"]}, run_id="run")
             saver.put_writes(first, [("a", "c")], "task")
@@ -335,6 +335,10 @@ def test_what_the_error_asks_for_is_all_that_a_redis_user_needs(
             saver.promote(name)
         saver.evict("t")
         saver.copy_thread("t", "copy")
+        put(saver, config("hot"), {"a": "b"})
+        saver.copy_thread("hot", "copy of hot")
+        saver.delete_thread("hot")
+        saver.delete_thread("copy of hot")
         saver.delete_for_runs(["run"])
         saver.prune(["other"])
         saver.flush()

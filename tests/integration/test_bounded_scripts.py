@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +15,7 @@ from stepping import Stepped
 from turns import Counted, count_turns
 
 from langgraph_tiered_checkpoint import Promotion, TieredSaver
+from langgraph_tiered_checkpoint.replies import parse_peek
 from langgraph_tiered_checkpoint.steps import Lua
 
 
@@ -148,3 +150,108 @@ def test_page_of_a_flush_is_bounded_by_its_changes(saver: TieredSaver, redis_cli
     saver.flush()
     saver.evict("t")
     assert len(pending(saver, config)) == 2_300
+
+
+def states_of(saver: TieredSaver, thread_id: str) -> list[Any]:
+    return [(found.checkpoint, found.pending_writes) for found in saver.list(at(thread_id))]
+
+
+def large(saver: TieredSaver) -> RunnableConfig:
+    """A thread of some 12 MB, in which no value has anything in common with another."""
+    config = at("t")
+    for number in range(60):
+        config = put(saver, config, {"a": os.urandom(100_000).hex(), "b": [number]}, number, run_id=f"run {number}")
+        saver.put_writes(config, [("a", number)], "task")
+    return config
+
+
+def test_copy_of_a_large_thread_goes_in_pages(saver: TieredSaver, redis_client: redis.Redis) -> None:
+    large(saver)
+    copying = Stepped(saver, saver._requests.copy_thread("t", "copy"))
+    pages = 0
+    while not copying.done:
+        step = copying._step
+        if isinstance(step, Lua) and step.script in ("stage", "land"):
+            pages += 1
+            assert sum(map(len, step.args)) < 6_000_000
+            assert saver.get_tuple(at("copy")) is None
+        copying.take(1)
+    assert pages >= 3
+    assert states_of(saver, "copy") == states_of(saver, "t")
+    saver.delete_for_runs(["run 5"])
+    assert len(states_of(saver, "copy")) == 59
+
+
+def test_copy_of_a_large_thread_is_of_one_moment(saver: TieredSaver) -> None:
+    config = large(saver)
+    copying = Stepped(saver, saver._requests.copy_thread("t", "copy")).stop_before("stage", 2)
+    put(saver, config, {"a": "later", "b": [99]}, 99)
+    copying.stop_before("stage", 2)
+    saver.prune(["t"])
+    copying.finish()
+    assert states_of(saver, "copy") == states_of(saver, "t")
+    assert len(states_of(saver, "copy")) == 1
+
+
+def test_copy_that_was_cut_off_leaves_no_thread(saver: TieredSaver, redis_client: redis.Redis) -> None:
+    large(saver)
+    Stepped(saver, saver._requests.copy_thread("t", "copy")).stop_before("stage", 2)
+    [key] = redis_client.scan_iter("*:t:copy")
+    assert redis_client.hlen(key) > 1
+    left = redis_client.pttl(key)
+    assert isinstance(left, int)
+    assert 0 < left < 30_000
+    assert "copy" not in list(saver.thread_ids())
+    redis_client.pexpire(key, 0)
+    saver.copy_thread("t", "copy")
+    assert states_of(saver, "copy") == states_of(saver, "t")
+
+
+def test_prune_of_checkpoints_with_many_values_goes_in_pages(saver: TieredSaver, redis_client: redis.Redis) -> None:
+    config = at("t")
+    for number in range(40):
+        config = put(saver, config, {f"channel {n}": [n] for n in range(400)}, number)
+    pruning = Stepped(saver, saver._requests.prune(["t"], "keep_latest")).stop_before("drop")
+    page = count_turns(redis_client, next_script(pruning))
+    assert page.reply[0] == b"more"
+    assert page.turns < 100_000
+    saver.prune(["t"])
+    assert len(states_of(saver, "t")) == 1
+
+
+def test_trim_of_checkpoints_with_many_values_goes_in_pages(
+    redis_url: str, postgres_url: str, redis_client: redis.Redis
+) -> None:
+    settings: Any = {"hot_checkpoints": 1, "promotion": Promotion.never(), "promoter": "external"}
+    with TieredSaver.from_urls(redis_url, postgres_url, **settings) as saver:
+        config = at("t")
+        for number in range(40):
+            config = put(saver, config, {f"channel {n}": [n] for n in range(400)}, number)
+        flushing = Stepped(saver, saver._requests.promote("t")).stop_before("ack")
+        page = count_turns(redis_client, next_script(flushing))
+        assert page.reply == [b"clean", b"1"]
+        assert page.turns < 100_000
+        peeked = parse_peek(saver._sync._perform(saver._store.hot.peek("t")))
+        assert peeked is not None
+        more: bytes = b"1"
+        while more == b"1":
+            _, more = saver._sync._perform(saver._store.hot.trim("t", peeked.incarnation))
+        assert saver.explain("t").hot_checkpoints == 1
+
+
+@pytest.mark.parametrize("way", ["delete_thread", "delete_for_runs"])
+def test_thread_of_many_runs_goes_in_pages(saver: TieredSaver, redis_client: redis.Redis, way: str) -> None:
+    put(saver, at("t"), {"n": 1}, run_id="run")
+    [index] = redis_client.scan_iter("*:runs")
+    redis_client.zadd(index, {member: 0 for n in range(5_000) for member in (f"r{n}\0t", f"\0t\0r{n}")})
+    put(saver, at("u"), {"n": 1}, run_id="run")
+    requests = saver._requests
+    plan = requests.delete_thread("t") if way == "delete_thread" else requests.delete_for_runs(["run"])
+    removing = Stepped(saver, plan).stop_before("delete" if way == "delete_thread" else "drop")
+    page = count_turns(redis_client, next_script(removing))
+    assert page.reply[0] == b"more"
+    assert page.turns < 10_000
+    saver.delete_thread("t")
+    left: Any = redis_client.zrange(index, 0, -1)
+    assert [member for member in left if b"t" in member.split(b"\0")] == []
+    assert "t" not in list(saver.thread_ids())
