@@ -17,6 +17,9 @@ from langgraph_tiered_checkpoint.plans.store import Store
 from langgraph_tiered_checkpoint.records import BlobRow, CheckpointRow, ThreadBatch, WriteRow
 from langgraph_tiered_checkpoint.steps import Lua, Pause, Plan
 
+_DIFFERENCES = 200
+"""Values of one put that may travel as differences, the largest: each costs the script some steps to put together."""
+
 _PAUSE_S = 0.02
 """How long a write waits before it tries again, if others were faster. For how long it does, `timeouts.busy` says."""
 
@@ -58,7 +61,9 @@ def put(
     """
     op = new_id()
     whole = {(blob.channel, blob.version): blob for blob in blobs}
-    packed = {ref: _packed(store, thread_id, blob, op) for ref, blob in whole.items()}
+    largest = sorted(whole, key=lambda ref: len(whole[ref].data), reverse=True)
+    packed = {ref: _packed(store, thread_id, whole[ref], op) for ref in largest[:_DIFFERENCES]}
+    packed |= {ref: pack_blob(whole[ref], op) for ref in largest[_DIFFERENCES:]}
     awaited = list(expected)
 
     def build(writer: Writer, origin: FoundOrigin) -> Lua:

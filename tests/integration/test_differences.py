@@ -428,3 +428,18 @@ def test_any_history_comes_back_as_it_went_in(
     if promote_at < len(history):
         saver.evict(thread_id)
         assert [found.checkpoint for found in saver.list(at(thread_id))] == expected
+
+
+def test_of_very_many_values_the_largest_travel_as_differences(saver: TieredSaver) -> None:
+    """Each costs the script more than to store it whole; of small ones little is saved."""
+    values = {f"channel {n}": line(n) * (20 + n % 7) for n in range(300)}
+    config = put(saver, at("t"), values, 1)
+    made = make_checkpoint({name: value + "!" for name, value in values.items()}, 2)
+    metadata: Any = {"source": "loop", "step": 2, "parents": {}}
+    stepped = Stepped(saver, saver._requests.put(config, made, metadata, made["channel_versions"])).stop_before("put")
+    assert isinstance(stepped._step, Lua)
+    sent = [arg for arg in stepped._step.args if isinstance(arg, bytes)]
+    assert sum(arg[:1] == b"D" for arg in sent) == 200
+    assert sum(len(arg) for arg in sent if arg[:1] == b"W") < 100 * 23 * 126 + 100 * 40
+    stepped.finish()
+    assert values_of(saver, at("t")) == made["channel_values"]
