@@ -375,6 +375,17 @@ def test_subgraph_of_a_kept_root_checkpoint_is_found_after_its_own_were_trimmed(
     assert saver.get_tuple(query) is not None
 
 
+def test_parents_that_a_delta_channel_needs_outlive_a_trim(saver: TieredSaver) -> None:
+    """Redis answers alone, as it did before."""
+    config = at("t")
+    for n in range(1, 6):
+        config = store(saver, config, checkpoint(n), counters_since_delta_snapshot={"a": [1, 1]})
+    saver.promote("t")
+    assert saver.explain("t").hot_checkpoints == 2
+    walk = reading.delta_history(saver._store, "t", "", config["configurable"]["checkpoint_id"], ["a"])
+    assert Stepped(saver, walk).take(1).done
+
+
 def test_writes_that_came_before_their_checkpoint_outlive_the_trim_of_its_namespace(saver: TieredSaver) -> None:
     """A subgraph's namespace without a checkpoint left here vouches for nothing, so Postgres is asked for the rest."""
     config = store(saver, at("t", "sub:task"), checkpoint(1))

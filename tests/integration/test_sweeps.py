@@ -71,6 +71,20 @@ def test_thread_that_was_kept_alive_is_looked_at_once_and_then_when_it_may_lapse
     assert list(saver.thread_ids()) == ["t"]
 
 
+def test_dirty_thread_that_has_fallen_out_of_the_schedule_is_due_again(
+    saver: TieredSaver, redis_client: redis.Redis
+) -> None:
+    stored = put(saver, at("t"), {"n": 1})
+    saver.promote("t")
+    put(saver, stored, {"n": 2}, 2)
+    redis_client.zrem(saver._store.hot.bucket_key(bucket_of("t"), "due"), "t")
+    redis_client.zadd(lapses_of(saver, "t"), {"t": 1})
+    saver._sync.run(sweep(saver._store))
+    assert saver.stats().due_threads == 1
+    saver.flush()
+    assert saver.explain("t").state == "clean"
+
+
 def test_slices_are_bounded_and_each_is_a_request(
     saver: TieredSaver, calls: list[list[Lua]], redis_client: redis.Redis
 ) -> None:

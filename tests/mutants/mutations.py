@@ -188,7 +188,7 @@ READING = (
         "lua/fill.lua",
         "if call('ZSCORE', KEYS[3], tomb({TID, INC})) then",
         "if false then",
-        (BETWEEN + "test_first_copy_does_not_take_what_a_reader_has_filled_in_before_a_delete",),
+        (BETWEEN + "test_reader_that_fills_after_a_delete_brings_nothing_back",),
     ),
     Mutation(
         "a fill needs no token",
@@ -275,7 +275,7 @@ FLUSHING = (
         "lua/trimming.lua",
         "while depth > 0 do",
         "while false do",
-        (BETWEEN + "test_subgraph_of_a_kept_root_checkpoint_is_found_after_its_own_were_trimmed",),
+        (BETWEEN + "test_parents_that_a_delta_channel_needs_outlive_a_trim",),
     ),
     Mutation(
         "a trim leaves the floor where it was",
@@ -303,7 +303,7 @@ FLUSHING = (
         "plans/flushing.py",
         "            if not peek.flushed:\n                yield cold.unclaim(thread_id, peek.incarnation)\n            return 0",
         "            return 0",
-        (UNIT_FLUSHING + "test_thread_that_vanishes_after_the_claim_takes_its_row_along",),
+        (UNIT_FLUSHING + "test_thread_that_vanishes_before_its_log_is_read_takes_its_row_along",),
     ),
     Mutation(
         "a flush mixes two times of Redis",
@@ -383,7 +383,7 @@ RESHAPING = (
         "lua/sweep.lua",
         "meta.s == 'd'",
         "meta.s == 'x'",
-        ("integration/test_sweeps.py::test_thread_that_was_kept_alive_is_looked_at_once_and_then_when_it_may_lapse",),
+        ("integration/test_sweeps.py::test_dirty_thread_that_has_fallen_out_of_the_schedule_is_due_again",),
     ),
     Mutation(
         "a delete is done although another Redis answers by then",

@@ -93,6 +93,19 @@ def test_thread_that_vanishes_after_the_claim_takes_its_row_along() -> None:
     )
 
 
+def test_thread_that_vanishes_before_its_log_is_read_takes_its_row_along() -> None:
+    play(
+        flushing.flush(STORE, "t"),
+        [
+            ("peek", peek(number=0)),
+            ("claim", Origin("life", "", pinned=False, claim="claim")),
+            ("changes", [b"gone"]),
+            ("unclaim", None),
+            ("peek", [b"absent"]),
+        ],
+    )
+
+
 def test_flush_that_lost_the_race_acknowledges_what_postgres_holds() -> None:
     played = play(
         flushing.flush(STORE, "t"),
