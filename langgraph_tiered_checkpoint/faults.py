@@ -17,6 +17,7 @@ from redis.exceptions import (
     NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
+    RedisClusterException,
     TryAgainError,
 )
 from typing_extensions import assert_never
@@ -41,7 +42,7 @@ from langgraph_tiered_checkpoint.records import Unreadable, UnreadableValue
 from langgraph_tiered_checkpoint.steps import Alone, Behind, Lanes, Lua, LuaBatch, Pause, Step, Tx
 from langgraph_tiered_checkpoint.targets import ColdTarget, HotTarget
 
-DRIVER_ERRORS = (redis.RedisError, redis.exceptions.RedisClusterException, psycopg.Error, OSError)
+DRIVER_ERRORS = (redis.RedisError, RedisClusterException, psycopg.Error, OSError)
 """What drivers raise. Everything else comes out of what is done with rows, or out of a client that fails."""
 
 _DEFECTS = (
@@ -201,7 +202,7 @@ def hot_fault(  # noqa: PLR0911 - a table
             return HotTierError(f"{at} cannot be reached ({text}). Check that it runs and that the address is right")
         case redis.ResponseError():
             return _refusal(exc, at, key)
-        case redis.RedisError():
+        case redis.RedisError() | RedisClusterException():
             return HotTierError(f"{at} refused ({text})")
         case _:  # redis-py's cluster clients, where the cluster changes under them
             return HotTierError(f"{at}: the client failed ({type(exc).__name__}: {text}). Try again")

@@ -21,6 +21,7 @@ from langgraph_tiered_checkpoint import lives
 from langgraph_tiered_checkpoint.arguments import check_count, wrong
 from langgraph_tiered_checkpoint.codec import Codec, inline_versions, interrupts, matches
 from langgraph_tiered_checkpoint.errors import ConfigurationError, ThreadBusyError, TieredCheckpointError
+from langgraph_tiered_checkpoint.faults import is_foreign
 from langgraph_tiered_checkpoint.ids import CheckpointKey, check_text, text_of
 from langgraph_tiered_checkpoint.jsonb import path_of
 from langgraph_tiered_checkpoint.plans import batches, flushing, inspection, reading, structure, writing
@@ -73,7 +74,7 @@ class Requests(NamedTuple):
         Raises:
             InvalidThreadError: no thread id, or one that cannot be used.
         """
-        configurable = config.get("configurable") or {}
+        configurable = _mapping("config['configurable']", _mapping("config", config).get("configurable"))
         thread_id = configurable.get("thread_id")
         stored = self.scope.stored(thread_id)
         ns = configurable.get("checkpoint_ns") or ""
@@ -82,7 +83,8 @@ class Requests(NamedTuple):
         checkpoint_id = configurable.get("checkpoint_id") or ""
         if checkpoint_id:
             check_text(thread_id, "checkpoint_id", checkpoint_id)
-        root_id = (configurable.get("checkpoint_map") or {}).get("") or ""
+        root_id = _mapping("checkpoint_map", configurable.get("checkpoint_map")).get("") or ""
+        check_text(thread_id, "checkpoint_map", root_id)
         return Target(self.scope.plain(stored), stored, ns, checkpoint_id, root_id)
 
     # The checkpointer contract
@@ -112,8 +114,7 @@ class Requests(NamedTuple):
         key = CheckpointKey.of(at.stored_id, at.ns, checkpoint["id"], at.checkpoint_id)
         checkpoint, new_versions = yield from self._carry_on(at, checkpoint, new_versions)
         encoded = codec.encode_checkpoint(config, key, checkpoint, metadata, new_versions)
-        when = self.store.settings.promotion.when
-        promote = "when" if when and when(Candidate(at.thread_id, checkpoint, metadata)) else ""
+        promote = "when" if self._wants(Candidate(at.thread_id, checkpoint, metadata)) else ""
 
         def supply(wanted: Sequence[tuple[str, str]]) -> list[BlobRow]:
             values = checkpoint["channel_values"]
@@ -161,6 +162,17 @@ class Requests(NamedTuple):
         following: Checkpoint = {**checkpoint, "channel_values": {**values, **of_parent}}
         return following, {**new_versions, **{c: versions[c] for c in carried}}
 
+    def _wants(self, candidate: Candidate) -> bool:
+        when = self.store.settings.promotion.when
+        try:
+            return when is not None and bool(when(candidate))
+        except Exception as exc:
+            if is_foreign(exc):
+                raise
+            raise ConfigurationError(
+                f"thread {candidate.thread_id!r}: promotion.when raised {type(exc).__name__}: {exc}. Nothing was stored"
+            ) from exc
+
     def put_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str
     ) -> Plan[None]:
@@ -199,6 +211,8 @@ class Requests(NamedTuple):
     ) -> Plan[Mapping[str, DeltaChannelHistory]]:
         if not channels:
             return {}
+        if isinstance(channels, str) or not all(isinstance(channel, str) for channel in channels):
+            raise wrong("channels", channels, "a sequence of names")
         at = self.target(config)
         ancestors = yield from reading.delta_history(self.store, at.stored_id, at.ns, at.checkpoint_id, channels)
         return self.codec.decode_delta_history(channels, ancestors)
@@ -230,6 +244,7 @@ class Requests(NamedTuple):
 
     def restore(self, thread_id: str, checkpoints: Iterable[CheckpointTuple]) -> Plan[None]:
         stored = self.scope.stored(thread_id)
+        in_order = list(pieces(thread_id, checkpoints))  # whatever is wrong with them shows before anything is done
         answer = yield from reading.get(self.store, stored, "", "")
         if answer.incarnation:
             raise ConfigurationError(
@@ -238,7 +253,7 @@ class Requests(NamedTuple):
             )
         life = lives.remember(self.store.number, stored, "", answer.absent_ms)
         own = life.incarnation
-        for piece in pieces(thread_id, checkpoints):
+        for piece in in_order:
             yield from self.put(piece.before, piece.checkpoint, piece.metadata, piece.new_versions)
             if life.incarnation != own:
                 raise ThreadBusyError(
@@ -302,6 +317,12 @@ class Requests(NamedTuple):
         return Listing(self, config, filter_, before, limit)
 
 
+def _mapping(name: str, value: Any) -> Mapping[str, Any]:
+    if value is not None and not isinstance(value, Mapping):
+        raise wrong(name, value, "a dict")
+    return value or {}
+
+
 class ThreadIdPages:
     """Thread ids as the caller knows them, in pages."""
 
@@ -351,11 +372,13 @@ class Listing:
             self._threads = [at.stored_id]
         if before is not None:
             # The Agent Server hands on what its client gave: a bare checkpoint, in place of a config.
-            bound = cast("Mapping[str, Any]", before.get("configurable") or before)
+            given = _mapping("before", before)
+            bound = _mapping("before", given.get("configurable")) or given
             below, below_ns = bound.get("checkpoint_id") or "", bound.get("checkpoint_ns") or ""
             if below:
                 check_text("", "the checkpoint_id of `before`", below)
                 check_text("", "the checkpoint_ns of `before`", below_ns)
+        _mapping("filter", filter_)
         wanted, path = (self._wanted, path_of(filter_)) if filter_ else (None, None)
         self._query = Query(ns, only, below, below_ns, limit, wanted, path)
 

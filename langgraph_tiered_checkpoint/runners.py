@@ -38,8 +38,12 @@ class _Runner:
         self._connections = connections
         self._schema = schema
 
-    def _next(self, plan: Plan[Any], asked: Step | None, reply: object, fault: Exception | None) -> Step:
+    def _next(
+        self, plan: Plan[Any], asked: Step | None, reply: object, fault: Exception | None, server: Step | None = None
+    ) -> Step:
         """The plan's next step, after the reply to what it has asked, or after the fault that this has raised.
+
+        `server` is what it has last asked a server for, and may still be making something of.
 
         Whatever comes out of a plan otherwise is an error of this package: what is not, is made one here.
 
@@ -59,7 +63,7 @@ class _Runner:
         except Exception as exc:
             if is_foreign(exc):
                 raise
-            raise misread(exc, asked) from exc
+            raise misread(exc, server or asked) from exc
 
     def _preparation(self, schema: ColdSchema) -> Plan[object]:
         """What has to be done before the first transaction."""
@@ -105,13 +109,16 @@ class SyncRunner(_Runner):
 
     def _drive(self, plan: Plan[T], perform: Callable[[Step], Any]) -> T:
         step: Step | None = None
+        server: Step | None = None
         reply: object = None
         fault: Exception | None = None
         while True:
             try:
-                step = self._next(plan, step, reply, fault)
+                step = self._next(plan, step, reply, fault, server)
             except StopIteration as done:
                 return cast("T", done.value)
+            if isinstance(step, Lua | LuaBatch | Tx):
+                server = step
             reply = fault = None
             try:
                 reply = perform(step)
@@ -212,13 +219,16 @@ class AsyncRunner(_Runner):
 
     async def _drive(self, plan: Plan[T], perform: Callable[[Step], Awaitable[Any]]) -> T:
         step: Step | None = None
+        server: Step | None = None
         reply: object = None
         fault: Exception | None = None
         while True:
             try:
-                step = self._next(plan, step, reply, fault)
+                step = self._next(plan, step, reply, fault, server)
             except StopIteration as done:
                 return cast("T", done.value)
+            if isinstance(step, Lua | LuaBatch | Tx):
+                server = step
             reply = fault = None
             try:
                 reply = await perform(step)

@@ -206,7 +206,10 @@ class TieredSaver(BaseCheckpointSaver[str]):
 
     def get_next_version(self, current: str | int | None, channel: None = None) -> str:  # noqa: ARG002 - the base's signature
         """The ecosystem's versions: a number of 32 digits, a dot, and a random part that keeps forks apart."""
-        number = 0 if current is None else int(str(current).partition(".")[0])
+        try:
+            number = 0 if current is None else int(str(current).partition(".")[0])
+        except ValueError as exc:
+            raise ConfigurationError(f"{current!r} is no version: those that get_next_version makes are") from exc
         return f"{number + 1:032}.{random.random():016}"  # noqa: S311 - not a secret
 
     # Life cycle

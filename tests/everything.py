@@ -44,6 +44,7 @@ CALLS: dict[str, Call] = {
     "flush": lambda call: call("flush", "t"),
     "evict": lambda call: call("evict", "t"),
     "delete_for_runs": lambda call: call("delete_for_runs", ["run"]),
+    "restore": lambda call: call("restore", "again", call("list", at("t"))),
     "delete_thread": lambda call: call("delete_thread", "t"),
 }
 

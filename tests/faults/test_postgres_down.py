@@ -404,7 +404,7 @@ def test_back_pressure_comes_before_redis_is_full(
     ledger.check(call)
     ephemeral.put("there is room")
     servers.restart_postgres()
-    wait_until(lambda: call("stats").due_threads == 0, "the backlog to drain")
+    wait_until(lambda: call("stats").due_threads == 0, "the backlog to drain", 60)
     ledger.put("afterwards")
     redis_client.config_set("maxmemory", 0)
     for each in (ledger, ephemeral):
