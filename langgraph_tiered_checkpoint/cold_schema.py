@@ -1,8 +1,8 @@
 """The named queries in sql/, and the tables themselves: DDL, setup and the check of what is there. No I/O.
 
 Files are procrastinate's kind: `-- name: x`, a description in comments, one statement. `$schema.` stands for the
-qualification of a table. A line that ends in `-- if x` is left out where the parameter `x` is None; if that is all
-of it, so are the lines up to `-- end`.
+qualification of a table, `$order` for the collation that ids need. A line that ends in `-- if x` is left out where the
+parameter `x` is None; if that is all of it, so are the lines up to `-- end`.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ _ADDED_COLUMNS = {
 _COMPRESSED = {"checkpoint_blobs": "blobs_lz4", "checkpoint_writes": "writes_lz4"}
 """What makes a table's values compressed with lz4. Those of tables that were there before are their owner's choice."""
 
+_FILES = ("schema.sql", "read.sql", "write.sql")
 _SETUP_KEY = 0x4C47_5449_4552_01
 _INDEX_KEY = 0x4C47_5449_4552_02
 _COMMENT = re.compile(r"--(?! if \w+$| end$)")
@@ -69,10 +70,12 @@ def _read(file: str) -> Mapping[str, str]:
 class Queries:
     """The named queries of some files, for one schema."""
 
-    def __init__(self, schema: str | None, *names: str) -> None:
+    def __init__(self, schema: str | None, *names: str, order: str = "") -> None:
         self.prefix = "" if schema is None else f"{_quoted(schema)}."
         self._texts = {
-            name: text.replace("$schema.", self.prefix) for file in names for name, text in _read(file).items()
+            name: text.replace("$schema.", self.prefix).replace(" $order", order)
+            for file in names
+            for name, text in _read(file).items()
         }
         self._built: dict[tuple[str, frozenset[str]], _Built] = {}
 
@@ -155,7 +158,7 @@ class ColdSchema:
 
     def __init__(self, schema: str | None) -> None:
         self._schema = schema
-        self._q = Queries(schema, "schema.sql", "read.sql", "write.sql")
+        self._q = Queries(schema, *_FILES)
 
     def ddl(self) -> str:
         """The whole DDL, for a DBA to run. It can be repeated, and applies to tables of the official saver as well."""
@@ -234,6 +237,8 @@ class ColdSchema:
         columns = yield q("existing_columns", names=of_columns, qualified=self._qualified(of_columns))
         indexes: dict[str, bool] = dict((yield q("existing_indexes", qualified=qualified)))
         yield from self._see_all_rows()
+        if (yield q("orders_ids", qualified=qualified)) == [(False,)]:
+            self._q = Queries(self._schema, *_FILES, order=' COLLATE "C"')
         [(official,)] = (yield q("official_version")) if "checkpoint_migrations" in tables else [(-1,)]
         [(tiered,)] = (yield q("tiered_version")) if "tiered_migrations" in tables else [(0,)]
         if tiered > TIERED_VERSION:

@@ -1,8 +1,9 @@
 -- What is read. `OFFSET 0` keeps the planner from turning a look-up by primary key per row into a join of two
 -- sets of a thread's rows, which it would plan from per-thread estimates and can get quadratically wrong.
 --
--- Ids within a namespace are compared in the default collation, as the official saver does and the primary key
--- can: they are UUIDs, which every collation orders alike. Lists over several namespaces or threads are bytewise.
+-- All order is bytewise, as in the hot tier. Lists over several namespaces or threads have an index for that. Ids within
+-- a namespace are ordered by $order: nothing where the database's own collation orders UUIDs so, as nearly every one does
+-- and as the primary key then is; else `COLLATE "C"` (a numeric collation of ICU, say), which no index serves.
 --
 -- Ids from some one on are looked up one after the other: of a range whose bound it does not know, the planner expects
 -- a third of the thread, and may scan the table for it.
@@ -22,7 +23,7 @@ WITH RECURSIVE c AS MATERIALIZED (
     SELECT * FROM $schema.checkpoints
     WHERE thread_id = %(thread)s AND checkpoint_ns = %(ns)s
     AND checkpoint_id = %(id)s -- if id
-    ORDER BY checkpoint_id DESC
+    ORDER BY checkpoint_id $order DESC
     LIMIT 1
 )
 -- if latest
@@ -30,15 +31,15 @@ WITH RECURSIVE c AS MATERIALIZED (
     (
         SELECT checkpoint_id FROM $schema.checkpoint_writes
         WHERE thread_id = %(thread)s AND checkpoint_ns = %(ns)s
-        AND checkpoint_id >= least(coalesce((SELECT checkpoint_id FROM c), ''), %(since)s::text)
-        ORDER BY checkpoint_id
+        AND checkpoint_id $order >= least(coalesce((SELECT checkpoint_id FROM c), '') $order, %(since)s::text)
+        ORDER BY checkpoint_id $order
         LIMIT 1
     )
     UNION ALL
     SELECT (
         SELECT checkpoint_id FROM $schema.checkpoint_writes
-        WHERE thread_id = %(thread)s AND checkpoint_ns = %(ns)s AND checkpoint_id > of_writes.checkpoint_id
-        ORDER BY checkpoint_id
+        WHERE thread_id = %(thread)s AND checkpoint_ns = %(ns)s AND checkpoint_id $order > of_writes.checkpoint_id
+        ORDER BY checkpoint_id $order
         LIMIT 1
     )
     FROM of_writes
@@ -96,10 +97,10 @@ FROM (
     SELECT * FROM $schema.checkpoints
     WHERE thread_id = %(thread)s AND checkpoint_ns = %(ns)s
     AND checkpoint_id = %(id)s -- if id
-    AND checkpoint_id < %(before_id)s -- if before_id
-    AND (checkpoint_id, checkpoint_ns) < (%(after_id)s, %(after_ns)s) -- if after_id
+    AND checkpoint_id $order < %(before_id)s -- if before_id
+    AND (checkpoint_id $order, checkpoint_ns $order) < (%(after_id)s, %(after_ns)s) -- if after_id
     AND (tiered_metadata_type IS NOT NULL OR metadata @@ %(path)s::jsonpath) -- if path
-    ORDER BY checkpoint_id DESC
+    ORDER BY checkpoint_id $order DESC
     LIMIT %(limit)s
 ) AS p
 
@@ -162,16 +163,22 @@ CROSS JOIN LATERAL (
 ) AS w
 
 -- name: outline
--- Where each checkpoint of a thread stands among the others, in no particular order.
+-- Where each checkpoint of a thread stands among the others, in no particular order. One that is older than format v4
+-- needs its parent if that has pending sends.
 SELECT checkpoint_ns, checkpoint_id, coalesce(parent_checkpoint_id, ''),
     CASE WHEN checkpoint_ns = '' THEN checkpoint_id ELSE coalesce(metadata -> 'parents' ->> '', '') END,
-    coalesce((
+    greatest(coalesce((
         SELECT max((counter.value ->> 1)::integer)
         FROM jsonb_each(CASE WHEN jsonb_typeof(metadata -> 'counters_since_delta_snapshot') = 'object'
                              THEN metadata -> 'counters_since_delta_snapshot' END) AS counter
-    ), 0),
+    ), 0), CASE WHEN coalesce((checkpoint ->> 'v')::numeric, 1) < 4 THEN (
+        SELECT 1 FROM $schema.checkpoint_writes AS w
+        WHERE w.thread_id = c.thread_id AND w.checkpoint_ns = c.checkpoint_ns
+        AND w.checkpoint_id = c.parent_checkpoint_id AND w.channel = '__pregel_tasks'
+        LIMIT 1
+    ) END),
     coalesce(metadata ->> 'run_id', '')
-FROM $schema.checkpoints
+FROM $schema.checkpoints AS c
 WHERE thread_id = %(thread)s
 
 -- name: delta_history

@@ -195,6 +195,23 @@ WHERE a.pid IN (
 ORDER BY a.xact_start NULLS LAST
 LIMIT 3
 
+-- name: orders_ids
+-- Reply: whether the collation of the tables orders what UUIDs are made of as bytes are. One that is not the database's
+-- own is not looked into.
+SELECT (
+    SELECT array_agg(id ORDER BY id) = array_agg(id ORDER BY id COLLATE "C")
+    FROM (
+        SELECT a || b AS id
+        FROM unnest(string_to_array('0123456789abcdef', NULL)) AS a
+        CROSS JOIN unnest(string_to_array('0123456789abcdef', NULL)) AS b
+    ) AS ids
+) AND NOT EXISTS (
+    SELECT 1 FROM unnest(%(qualified)s::text[]) AS t (qualified)
+    JOIN pg_attribute a ON a.attrelid = to_regclass(qualified) AND a.attname = 'checkpoint_id'
+    JOIN pg_collation c ON c.oid = a.attcollation
+    WHERE c.collname NOT IN ('default', 'C', 'POSIX')
+)
+
 -- name: official_version
 -- Reply: the last official migration, -1 without any.
 SELECT coalesce(max(v), -1) FROM $schema.checkpoint_migrations

@@ -58,7 +58,7 @@ AND (EXISTS (SELECT 1 FROM of_checkpoints) OR EXISTS (SELECT 1 FROM of_writes))
 -- Locks the rows of these threads in id order. Reply: (thread, incarnation, flushed).
 SELECT thread_id, incarnation, flushed FROM $schema.tiered_threads
 WHERE thread_id = ANY (%(threads)s::text[])
-ORDER BY thread_id
+ORDER BY thread_id COLLATE "C"
 FOR UPDATE
 
 -- name: advance
@@ -85,7 +85,7 @@ WITH
 locked AS MATERIALIZED (
     SELECT thread_id FROM $schema.tiered_threads
     WHERE thread_id = ANY (%(threads)s::text[])
-    ORDER BY thread_id
+    ORDER BY thread_id COLLATE "C"
     FOR UPDATE
 ),
 -- end

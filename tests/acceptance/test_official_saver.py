@@ -184,6 +184,28 @@ def test_latest_of_an_old_format_keeps_its_sends_when_read_twice(ours: TieredSav
         assert_same_thread(everything(ours), everything(official))
 
 
+@pytest.mark.parametrize("version", [1, 3, 4])
+def test_prune_keeps_the_sends_that_a_format_before_v4_reads_from_its_parent(
+    version: int, ours: TieredSaver, official: PostgresSaver
+) -> None:
+    official.setup()
+    ids = [put(official, 1, "", version)]
+    ids += [put(official, 2, ids[0], version)]
+    for number, id_ in enumerate(ids):
+        official.put_writes(config(ns="", checkpoint_id=id_), [(TASKS, f"send {number}")], "task")
+    ids += [put(official, 3, ids[1], version)]
+    before = official.get_tuple(config())
+    assert before is not None
+    assert before.checkpoint["channel_values"].get(TASKS) == (["send 1"] if version < 4 else None)
+    ours.prune([THREAD])
+    kept = [item.config["configurable"]["checkpoint_id"] for item in ours.list(config())]
+    assert kept == (ids[:0:-1] if version < 4 else ids[2:])
+    for saver in (ours, official):
+        found = saver.get_tuple(config())
+        assert found is not None
+        assert found.checkpoint["channel_values"] == before.checkpoint["channel_values"]
+
+
 # Structural operations of ours on threads that only the official saver wrote
 
 

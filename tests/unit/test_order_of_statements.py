@@ -1,0 +1,33 @@
+"""Wherever a statement orders text it says how: by bytes, whatever the collation of the database."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from langgraph_tiered_checkpoint.cold_schema import _read
+
+QUERIES = {name: text for file in ("read.sql", "write.sql") for name, text in _read(file).items()}
+
+ORDERED = re.compile(r'(COLLATE "C"|\$order)( DESC)?$')
+WHETHER_THERE_IS_A_ROW = "checkpoint_ns LIMIT 1"
+TEXT = r"\w*(?:thread_id|checkpoint_id|checkpoint_ns|thread|\bid|\bns|version|channel)\b\)?"
+COMPARED = re.compile(TEXT + r"\s*[<>]=?")
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_every_order_by_is_bytewise(name: str) -> None:
+    for clause in re.findall(r"ORDER BY ([^\n)]*)", QUERIES[name]):
+        if not clause.startswith(WHETHER_THERE_IS_A_ROW):
+            for key in clause.partition(" LIMIT")[0].partition(" FOR ")[0].split(","):
+                assert ORDERED.search(key.strip()), f"{name}: ORDER BY {clause}"
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_every_comparison_of_text_is_bytewise(name: str) -> None:
+    text = re.sub(r"<>|->>?|<@|@>", " ", QUERIES[name])
+    assert not COMPARED.findall(text), f"{name}: {COMPARED.findall(text)}"
+    for function in re.findall(r"\b(?:least|greatest)\(.*", text):
+        if "checkpoint_id" in function:
+            assert "$order" in function, f"{name}: {function}"
