@@ -44,7 +44,10 @@ else
   local now = now_ms()
   m.du = now
   call('ZADD', KEYS[2], now + tonumber(ARGV[4]), ARGV[1])
-  for change = number + 1, m.ch do
+  if m.ch - number > MOST_UNFLUSHED then
+    late = {} -- too many to look through: those that are in Postgres by now stay here, too, until the hot copy goes
+  end
+  for change = number + 1, next(late) and m.ch or number do
     local what = hget('g' .. change)
     what = what and open(what, 'g' .. change)
     if what then late[what[3]] = nil end

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+import msgpack
 import pytest
 import redis
 from homes import at, make_checkpoint, put, settle
@@ -255,3 +256,22 @@ def test_thread_of_many_runs_goes_in_pages(saver: TieredSaver, redis_client: red
     left: Any = redis_client.zrange(index, 0, -1)
     assert [member for member in left if b"t" in member.split(b"\0")] == []
     assert "t" not in list(saver.thread_ids())
+
+
+def test_acknowledgement_does_not_look_at_what_it_does_not_acknowledge(
+    saver: TieredSaver, redis_client: redis.Redis
+) -> None:
+    """A page at a time of a long log would else look through the rest of it with each page."""
+    config = put(saver, at("t"), {"n": 1})
+    saver.promote("t")
+    for number in range(300):
+        saver.put_writes(config, [("a", number)], f"task {number}")
+    peeked = parse_peek(saver._sync._perform(saver._store.hot.peek("t")))
+    assert peeked is not None
+    [key] = redis_client.scan_iter("*:t:t")
+    first = peeked.flushed_number + 1
+    logged: Any = redis_client.hget(key, f"g{first}")
+    through = f"{first}.{msgpack.unpackb(logged)[0]}"
+    acknowledged = count_turns(redis_client, saver._store.hot.ack("t", peeked.incarnation, through))
+    assert acknowledged.reply == [b"dirty", b"0"]
+    assert acknowledged.turns < 50
