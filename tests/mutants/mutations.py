@@ -47,6 +47,9 @@ UNIT_WRITING = "unit/test_plans_reading_and_writing.py::"
 BACK = "faults/test_redis_goes_back_in_time.py::"
 TTL = "integration/test_ttl.py::"
 COMMITS = "integration/cold_statements/test_claiming_and_committing.py::"
+GONE = "integration/test_removed_is_gone.py::"
+BOUNDS = "integration/test_bounded_scripts.py::"
+PLANTED = "faults/test_planted_bytes.py::"
 DELETES = "integration/cold_statements/test_deleting_and_copying.py::"
 
 WRITING = (
@@ -490,4 +493,63 @@ STATEMENTS = (
     ),
 )
 
-MUTATIONS = (*WRITING, *READING, *FLUSHING, *RESHAPING, *STATEMENTS)
+VALUES = (
+    Mutation(
+        "what a removed value was made of stays",
+        "plans/structure.py",
+        "    yield from erase(store, thread_id, incarnation)\n",
+        "",
+        (GONE + "test_what_a_run_wrote_is_gone_when_it_is_rolled_back",),
+    ),
+    Mutation(
+        "what is needed by now is erased",
+        "lua/erase.lua",
+        "if m.ch ~= tonumber(ARGV[2]) then return {'changed'} end",
+        "",
+        (GONE + "test_what_is_written_during_a_prune_stays",),
+    ),
+    Mutation(
+        "a value that is put over stays in its arena",
+        "lua/put.lua",
+        "if t[2] then left[t[2]] = true end",
+        "",
+        (GONE + "test_value_that_is_put_over_is_gone",),
+    ),
+    Mutation(
+        "the last write of an index wins where calls of many writes overlap",
+        "frames.py",
+        "for row in reversed(rows)}",
+        "for row in rows}",
+        (BOUNDS + "test_first_of_many_writes_wins_and_the_last_special_one",),
+    ),
+    Mutation(
+        "a copy is of several moments",
+        "plans/structure.py",
+        "or reply[2] != meta",
+        "",
+        (BOUNDS + "test_copy_of_a_large_thread_is_of_one_moment",),
+    ),
+    Mutation(
+        "a script goes through as many items as it is told",
+        "lua/values.lua",
+        " or #items > most then",
+        " then",
+        (PLANTED + "test_recipe_that_makes_no_sense_is_an_error_at_once",),
+    ),
+    Mutation(
+        "an inline value is not carried on",
+        "requests.py",
+        "        if not silent or not at.checkpoint_id:",
+        "        if True:",
+        ("acceptance/test_rolling_deploy.py::test_version_without_its_value_stands_for_the_parent_s",),
+    ),
+    Mutation(
+        "who deletes a thread may not put it back",
+        "requests.py",
+        '        lives.remember(self.store.number, stored_id, "", gone_ms)\n',
+        "",
+        ("acceptance/test_restoring.py::test_who_deletes_a_thread_may_put_back_what_it_has_read",),
+    ),
+)
+
+MUTATIONS = (*WRITING, *READING, *FLUSHING, *RESHAPING, *STATEMENTS, *VALUES)
