@@ -19,6 +19,7 @@ import pytest
 import redis
 from acceptance.chat_service import Service, token
 from playwright.sync_api import APIResponse, Browser, BrowserContext, Locator, Route, expect, sync_playwright
+from waiting import HANGS_S
 
 from langgraph_tiered_checkpoint import EmbeddedServers
 
@@ -28,7 +29,7 @@ CHROMIUM = os.environ.get("CHROMIUM") or next(
 # The sandbox does not work for root, and what is tested here is a page of our own.
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 FLAGS += ["--disable-component-update", "--disable-sync"]
-PATIENCE_MS = 20_000
+PATIENCE_MS = 1000 * HANGS_S
 
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="there is no Chromium here: apt-get install chromium, or name one in CHROMIUM"

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from faults.outages import frozen
 from homes import at, values_of
+from waiting import HANGS_S
 
 from langgraph_tiered_checkpoint import EmbeddedServers, TieredSaver
 
@@ -72,7 +73,7 @@ def test_script_that_never_closes_its_saver_leaves_nothing_dirty(
     saver: TieredSaver, redis_url: str, postgres_url: str, more: str, threads: int
 ) -> None:
     script = start(redis_url, postgres_url, more)
-    said, _ = script.communicate(timeout=120)
+    said, _ = script.communicate(timeout=HANGS_S)
     assert (script.returncode, said) == (0, "")
     states = {name: saver.explain(name).state for name in saver.thread_ids()}
     assert states["first"] == "clean"
@@ -91,7 +92,7 @@ def test_end_does_not_wait_for_a_postgres_that_says_nothing_for_longer_than_drai
             assert script.stdout is not None
             assert script.stdout.readline() == "ready\n"
             with frozen(servers.postgres_pid):
-                said, _ = script.communicate(timeout=50)
+                said, _ = script.communicate(timeout=HANGS_S)
         finally:
             script.kill()
         assert (script.returncode, said) == (0, "")
