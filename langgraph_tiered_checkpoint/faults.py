@@ -54,6 +54,7 @@ _DEFECTS = (
     TypeError,
     ValueError,
     struct.error,
+    RedisClusterException,
 )
 """What code raises that does not understand what it was given: ours, or a client's."""
 

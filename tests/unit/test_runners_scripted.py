@@ -21,7 +21,7 @@ from langgraph_tiered_checkpoint.faults import translate
 from langgraph_tiered_checkpoint.redis_ports import LAYOUT, check_server, invoke
 from langgraph_tiered_checkpoint.runners import AsyncRunner, SyncRunner
 from langgraph_tiered_checkpoint.scripts import script
-from langgraph_tiered_checkpoint.steps import Lanes, Lua, LuaBatch, Pause, Plan, Statements, Tx
+from langgraph_tiered_checkpoint.steps import Lanes, Lua, LuaBatch, Pause, Plan, Statements, Step, Tx
 from langgraph_tiered_checkpoint.targets import ColdTarget, HotTarget
 
 NOWHERE = "redis://:secret@localhost:1/0"
@@ -148,6 +148,28 @@ def test_an_error_that_the_plan_does_not_handle_is_raised_with_its_cause_and_the
     assert isinstance(caught.value.__cause__, redis.ConnectionError)
     assert "secret" not in str(caught.value)
     assert closed == [True]
+
+
+class SoftTimeLimitError(Exception):
+    """What a task queue's signal handler raises."""
+
+
+@pytest.mark.parametrize("step", [Pause(0), Lua("get", ("k",), (), "t1"), None])
+def test_an_exception_from_elsewhere_comes_out_as_it_is(step: Step | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever in a call it is raised: it is the caller's own, who waits for it."""
+    runner = SyncRunner(Connections(HOT, None))
+
+    def plan() -> Plan[None]:
+        if step is None:
+            raise SoftTimeLimitError
+        yield step
+
+    def perform(_: Step) -> None:
+        raise SoftTimeLimitError
+
+    monkeypatch.setattr(runner, "_perform", perform)
+    with pytest.raises(SoftTimeLimitError):
+        runner.run(plan())
 
 
 @pytest.mark.parametrize(("step", "kind"), [(Pause(0), errors.UnexpectedError), (None, errors.ConfigurationError)])
