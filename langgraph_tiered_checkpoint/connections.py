@@ -15,6 +15,7 @@ from redis.asyncio import Redis as AsyncRedisClient
 from redis.asyncio import RedisCluster as AsyncRedisCluster
 
 from langgraph_tiered_checkpoint.config import Settings
+from langgraph_tiered_checkpoint.counterparts import sync_cold, sync_hot
 from langgraph_tiered_checkpoint.errors import ConfigurationError, TieredCheckpointError
 from langgraph_tiered_checkpoint.postgres_loop import AsyncPostgres
 from langgraph_tiered_checkpoint.postgres_ports import SyncPostgres
@@ -117,6 +118,17 @@ class Connections:
             ),
             auto_setup=settings.auto_setup,
         )
+
+    def for_threads(self) -> Connections:
+        """These, if threads can use them; else ones by the settings of the async client or pool that was given alone.
+
+        Raises:
+            ConfigurationError: its settings do not suffice for that.
+        """
+        hot, cold = sync_hot(self.hot), self.cold and sync_cold(self.cold)
+        if hot is self.hot and cold is self.cold:
+            return self
+        return Connections(hot, cold, auto_setup=self.auto_setup)
 
     def sync_ports(self) -> SyncPorts:
         """The connections for threads."""

@@ -127,7 +127,9 @@ class TieredSaver(BaseCheckpointSaver[str]):
         connections = Connections.of(redis, postgres, settings)
         self._sync = SyncRunner(connections, self._store.cold)
         self._async = AsyncRunner(connections, self._store.cold)
-        self._promoter = Promoter(self._store, self._sync.run, self._sync, embedded=promoter == "embedded")
+        embedded = promoter == "embedded"
+        self._flusher = SyncRunner(connections.for_threads(), self._store.cold) if embedded else self._sync
+        self._promoter = Promoter(self._store, self._flusher.run, self._flusher, embedded=embedded)
         self._scope = Scope()
         self._servers: EmbeddedServers | None = None
 
@@ -239,6 +241,7 @@ class TieredSaver(BaseCheckpointSaver[str]):
         """
         self._promoter.close(self._store.settings.timeouts.drain.total_seconds())
         self._sync.close()
+        self._flusher.close()
         self._store.predecessors.forget()
         if self._servers is not None:
             self._servers.close()
