@@ -24,6 +24,9 @@ _ENCODE: Final = "In a user or password, write @ as %40, : as %3A, / as %2F, ? a
 _SCHEME: Final = re.compile(r"([a-z][a-z0-9]*)(\+[a-z0-9]+)?://", re.IGNORECASE)
 _HOST_AND_PORT: Final = re.compile(r"[\w.-]+:\d{1,5}(/\d{0,5})?")
 
+UNNAMED: Final[dict[str, Any]] = {"driver_info": None} if hasattr(redis.connection, "DriverInfo") else {}
+"""Keeps a connection of redis-py from looking its own version up, in a file, to tell the server."""
+
 
 class Address(NamedTuple):
     """Where a server is."""
@@ -50,7 +53,7 @@ def redis_address(url: str) -> Address:
         raise _unreadable("redis", "redis-py", url, REDIS_FORM)
     try:
         pool = redis.ConnectionPool.from_url(url, protocol=2)
-        pool.connection_class(**pool.connection_kwargs)  # refuses what it does not know; does not connect
+        pool.connection_class(**UNNAMED, **pool.connection_kwargs)  # refuses what it does not know; does not connect
     except Exception:  # noqa: BLE001 - without the cause: its text may contain the password
         raise _unreadable("redis", "redis-py", url, REDIS_FORM) from None
     tls = issubclass(pool.connection_class, redis.SSLConnection)

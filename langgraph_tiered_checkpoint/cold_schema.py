@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from importlib.resources import files
 from typing import Any
 
@@ -47,6 +47,7 @@ _COMPRESSED = {"checkpoint_blobs": "blobs_lz4", "checkpoint_writes": "writes_lz4
 """What makes a table's values compressed with lz4. Those of tables that were there before are their owner's choice."""
 
 _FILES = ("schema.sql", "read.sql", "write.sql")
+
 _SETUP_KEY = 0x4C47_5449_4552_01
 _INDEX_KEY = 0x4C47_5449_4552_02
 _COMMENT = re.compile(r"--(?! if \w+$| end$)")
@@ -55,6 +56,12 @@ _PLACEHOLDER = re.compile(r"%\((\w+)\)s(?:(?=::(\w+)\[\]))?")
 
 _Built = tuple[str, list[tuple[str, type[list[Any]] | None]]]
 """The text of a query, and its parameters in order, with what makes an array of a list."""
+
+
+def load() -> None:
+    """Read the files, which happens with the first statement otherwise."""
+    for file in _FILES:
+        _read(file)
 
 
 @cache
@@ -72,12 +79,17 @@ class Queries:
 
     def __init__(self, schema: str | None, *names: str, order: str = "") -> None:
         self.prefix = "" if schema is None else f"{_quoted(schema)}."
-        self._texts = {
-            name: text.replace("$schema.", self.prefix).replace(" $order", order)
-            for file in names
+        self._files = names
+        self._order = order
+        self._built: dict[tuple[str, frozenset[str]], _Built] = {}
+
+    @cached_property
+    def _texts(self) -> Mapping[str, str]:
+        return {
+            name: text.replace("$schema.", self.prefix).replace(" $order", self._order)
+            for file in self._files
             for name, text in _read(file).items()
         }
-        self._built: dict[tuple[str, frozenset[str]], _Built] = {}
 
     def text(self, name: str) -> str:
         """A query that takes no parameters, as it stands in its file."""

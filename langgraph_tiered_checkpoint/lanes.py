@@ -1,13 +1,16 @@
-"""Runs independent plans at once, for both runners. Twins."""
+"""Runs independent plans at once, for both runners, as twins; and what blocks, beside an event loop."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 from langgraph_tiered_checkpoint.steps import Plan
+
+T = TypeVar("T")
 
 
 def run_at_once(run: Callable[[Plan[Any]], object], plans: Sequence[Plan[Any]]) -> None:
@@ -49,3 +52,12 @@ async def arun_at_once(run: Callable[[Plan[Any]], Awaitable[object]], plans: Seq
     for outcome in await asyncio.gather(*(run(plan) for plan in plans), return_exceptions=True):
         if isinstance(outcome, BaseException):
             raise outcome
+
+
+async def aside(work: Callable[[], T]) -> T:
+    """Do what reads files in a thread of its own: the loop's may all be taken by the application, for long."""
+    thread = ThreadPoolExecutor(1)
+    try:
+        return await asyncio.get_running_loop().run_in_executor(thread, work)
+    finally:
+        thread.shutdown(wait=False)

@@ -16,6 +16,7 @@ from redis.backoff import NoBackoff
 from redis.client import NEVER_DECODE
 from redis.exceptions import NoScriptError, ReadOnlyError
 
+from langgraph_tiered_checkpoint.addresses import UNNAMED
 from langgraph_tiered_checkpoint.errors import ConfigurationError
 from langgraph_tiered_checkpoint.hot import BUCKETS
 from langgraph_tiered_checkpoint.scripts import script
@@ -149,7 +150,7 @@ class _Connection(Protocol):
 
 def connection_settings(pool: Any, timeout_s: float, no_retry: object) -> dict[str, Any]:
     """Keyword arguments for a connection as the pool would make it, but bounded in time; retries are our business."""
-    settings: dict[str, Any] = dict(pool.connection_kwargs)
+    settings: dict[str, Any] = {**UNNAMED, **pool.connection_kwargs}
     for name in ("socket_timeout", "socket_connect_timeout"):
         own = settings.get(name)
         settings[name] = timeout_s if own is None else min(own, timeout_s)

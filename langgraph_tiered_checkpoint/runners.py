@@ -14,11 +14,12 @@ from typing import Any, TypeVar, cast
 
 from typing_extensions import assert_never
 
+from langgraph_tiered_checkpoint import cold_schema, scripts
 from langgraph_tiered_checkpoint.cold_schema import ColdSchema, Inventory
 from langgraph_tiered_checkpoint.connections import AsyncPorts, Connections, SyncPorts
 from langgraph_tiered_checkpoint.errors import ConfigurationError, TieredCheckpointError
 from langgraph_tiered_checkpoint.faults import DRIVER_ERRORS, hot_fault, is_foreign, misread, translate
-from langgraph_tiered_checkpoint.lanes import arun_at_once, run_at_once
+from langgraph_tiered_checkpoint.lanes import arun_at_once, aside, run_at_once
 from langgraph_tiered_checkpoint.preparing import INDEX_S, asked, build_indexes, prepare, set_up
 from langgraph_tiered_checkpoint.replies import check
 from langgraph_tiered_checkpoint.steps import Alone, Behind, Lanes, Lua, LuaBatch, Pause, Plan, Step, Tx
@@ -79,6 +80,16 @@ class _Runner:
 
     def _no_cold_tier(self, step: Tx[Any]) -> ConfigurationError:
         return ConfigurationError(f"{step.name} of thread {step.thread!r} needs Postgres; pass a postgres_url")
+
+
+_files_read: list[bool] = []
+"""Whether a process that knows an event loop has read the scripts and statements."""
+
+
+def _read_files() -> None:
+    scripts.load()
+    cold_schema.load()
+    _files_read.append(True)
 
 
 def _unknown(asked: Step | None, reply: Any) -> Exception | None:
@@ -218,6 +229,8 @@ class AsyncRunner(_Runner):
         return await self._drive(plan, self._perform)
 
     async def _drive(self, plan: Plan[T], perform: Callable[[Step], Awaitable[Any]]) -> T:
+        if not _files_read:
+            await aside(_read_files)
         step: Step | None = None
         server: Step | None = None
         reply: object = None

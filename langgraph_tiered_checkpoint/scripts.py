@@ -35,6 +35,12 @@ def script(name: str) -> Script:
     return Script(text, hashlib.sha1(text, usedforsecurity=False).hexdigest())
 
 
+def load() -> None:
+    """Read all of them, which happens with the first use of each otherwise."""
+    for file in (files(__package__) / "lua").iterdir():
+        script(file.name.removesuffix(".lua"))
+
+
 def _text(name: str) -> str:
     text = (files(__package__) / "lua" / f"{name}.lua").read_text(encoding="utf-8")
     return _INCLUDE.sub(lambda match: _text(match.group(1)).rstrip("\n"), text)
