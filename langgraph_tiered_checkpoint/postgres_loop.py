@@ -110,6 +110,10 @@ class AsyncPostgres:
         connection = await self._take()
         try:
             return await _transaction(connection, step)
+        except StatementTimeoutError:
+            if self._target.url is not None:
+                await self.close()  # a server that has vanished without a word would cost every connection its patience
+            raise
         except psycopg.Error as exc:
             if may_repeat(exc, closed=connection.closed):
                 if not is_transient(exc):

@@ -66,6 +66,26 @@ def test_connections_that_were_forgotten_on_the_way_cost_one_timeout_in_all(
         assert saver.get_tuple(at(f"nobody {number}")) is None
 
 
+async def test_async_connections_that_were_forgotten_on_the_way_cost_one_timeout_in_all(
+    make_saver: MakeSaver, redis_url: str, proxied_postgres_url: str, postgres_proxy: Proxy
+) -> None:
+    saver: TieredSaver = make_saver(redis_url, proxied_postgres_url)
+    await saver.asetup()
+    ports = await saver._async._connections.async_ports()
+    assert ports.cold is not None
+
+    def body() -> Statements[None]:
+        yield Sql("SELECT pg_sleep(0.2)")
+
+    await asyncio.gather(*(ports.cold.transact(Tx("several", "t", body)) for _ in range(4)))
+    postgres_proxy.forget()
+    with pytest.raises(ColdTierError, match="in time"):
+        await saver.aget_tuple(at("nobody"))
+    for number in range(4):
+        assert await saver.aget_tuple(at(f"nobody {number}")) is None
+    await saver.aclose()
+
+
 @pytest.mark.parametrize("cut_after", BYTES)
 def test_a_reply_that_is_cut_once_is_asked_for_again(
     ledger: Ledger, proxied: Caller, redis_proxy: Proxy, postgres_url: str, cut_after: int
