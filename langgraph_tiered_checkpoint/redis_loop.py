@@ -38,6 +38,9 @@ from langgraph_tiered_checkpoint.targets import HotTarget
 
 _MORE: Final = object()
 
+_CLUSTER_PAUSES_S: Final = (0.0, 0.01, 0.05, 0.25, 0.5)
+"""Between attempts to reach a cluster whose nodes are being looked up anew."""
+
 _REFUSALS: Final[dict[str, type[redis.RedisError]]] = {
     "AUTH": redis.AuthenticationError,
     "LOADING": BusyLoadingError,
@@ -343,6 +346,15 @@ class AsyncCluster:
         return [await self._execute(words) for words in commands]
 
     async def _execute(self, words: Words) -> Any:
+        """A reply. Asked for again where another task, which found the cluster changed, has closed the connection."""
+        for pause_s in _CLUSTER_PAUSES_S:
+            try:
+                return await self._attempt(words)
+            except AttributeError:  # which is what redis-py makes of a connection that it has closed
+                await asyncio.sleep(pause_s)
+        return await self._attempt(words)
+
+    async def _attempt(self, words: Words) -> Any:
         try:
             return await self._client.execute_command(*addressed(words, ""), **raw(words))
         except redis.ResponseError as refusal:

@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import redis
 import redis.asyncio
 from integration.runners.driving import Make, ask, hot, lua
 from own_redis import OwnRedis
-from waiting import AT_ONCE_S, HANGS_S, wait_until
+from waiting import AT_ONCE_S, wait_until
 
 from langgraph_tiered_checkpoint.connections import Connections
 from langgraph_tiered_checkpoint.errors import ConfigurationError, HotTierError
@@ -177,30 +178,52 @@ async def test_a_missing_side_is_a_configuration_error(redis_url: str) -> None:
     connections.close()
 
 
-def test_a_cluster_is_used_through_its_client(make: Make, tmp_path: Path) -> None:
-    server = OwnRedis(tmp_path, "--cluster-enabled", "yes")
+@contextlib.contextmanager
+def cluster_of_one(directory: Path) -> Iterator[OwnRedis]:
+    server = OwnRedis(directory, "--cluster-enabled", "yes")
     server.start()
     try:
         with redis.Redis(port=server.port) as node:
             node.execute_command("CLUSTER", "ADDSLOTS", *range(16384))
-            deadline = time.monotonic() + HANGS_S
-            while node.cluster("INFO")["cluster_state"] != "ok":
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
-        with contextlib.closing(
-            redis.RedisCluster(host="127.0.0.1", port=server.port, decode_responses=True)
-        ) as client:
-            async_client = redis.asyncio.RedisCluster(host="127.0.0.1", port=server.port, decode_responses=True)
-            run = make(Connections(HotTarget(sync_client=client, async_client=async_client), None))
-            calls = tuple(lua("echo", f"k{i}", b"\xff") for i in range(20))
-            for _ in range(2):
-                assert run(LuaBatch(calls)) == [[b"k%d" % i, b"\xff"] for i in range(20)]
-            with pytest.raises(HotTierError, match="on purpose"):
-                run(lua("fail"))
-            if run._loop is not None:
-                run._loop.run_until_complete(async_client.aclose())
+            wait_until(lambda: node.cluster("INFO")["cluster_state"] == "ok", "the cluster")
+        yield server
     finally:
         server.stop()
+
+
+async def test_a_cluster_client_that_closes_its_connections_under_a_task_is_asked_again(tmp_path: Path) -> None:
+    """As it does for all tasks when one of them finds the cluster changed."""
+    with cluster_of_one(tmp_path) as server:
+        client = redis.asyncio.RedisCluster(host="127.0.0.1", port=server.port)
+        run = AsyncRunner(Connections(HotTarget(async_client=client), None)).run
+
+        async def closes() -> None:
+            for _ in range(30):
+                await asyncio.sleep(0.002)
+                await client.aclose()
+
+        async def asks(k: int) -> list[object]:
+            return [await run(ask(lua("echo", f"k{k}", n))) for n in range(5)]
+
+        *replies, _ = await asyncio.gather(*(asks(k) for k in range(30)), closes())
+        assert replies == [[[b"k%d" % k, b"%d" % n] for n in range(5)] for k in range(30)]
+        await client.aclose()
+
+
+def test_a_cluster_is_used_through_its_client(make: Make, tmp_path: Path) -> None:
+    with (
+        cluster_of_one(tmp_path) as server,
+        contextlib.closing(redis.RedisCluster(host="127.0.0.1", port=server.port, decode_responses=True)) as client,
+    ):
+        async_client = redis.asyncio.RedisCluster(host="127.0.0.1", port=server.port, decode_responses=True)
+        run = make(Connections(HotTarget(sync_client=client, async_client=async_client), None))
+        calls = tuple(lua("echo", f"k{i}", b"\xff") for i in range(20))
+        for _ in range(2):
+            assert run(LuaBatch(calls)) == [[b"k%d" % i, b"\xff"] for i in range(20)]
+        with pytest.raises(HotTierError, match="on purpose"):
+            run(lua("fail"))
+        if run._loop is not None:
+            run._loop.run_until_complete(async_client.aclose())
 
 
 async def test_cancelled_tasks_leave_the_replies_of_others_in_order(redis_url: str) -> None:
