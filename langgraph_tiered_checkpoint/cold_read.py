@@ -31,6 +31,10 @@ Row = tuple[Any, ...]
 ListedCheckpoint = tuple[str, StoredCheckpoint, list[Typed]]
 """The thread id, the checkpoint, and the pending sends of its parent if it is older than format v4."""
 
+PAGE_BYTES = 4_000_000
+"""How many bytes of values, and how many of writes, a page carries, about."""
+_NO_BOUND = 2**62
+
 _RUN_ID_INDEX_CHARS = 64
 
 _EXACT = json.JSONDecoder(parse_int=str, parse_float=str)
@@ -48,6 +52,13 @@ class ColdAnswer(NamedTuple):
     """Pending sends of the parent, in order, for a checkpoint that is older than format v4."""
     heads_exist: bool
     """Whether the thread has any checkpoint or pending write at all."""
+
+
+class ColdPage(NamedTuple):
+    """One page of a list."""
+
+    listed: list[ListedCheckpoint]
+    more: bool
 
 
 class ColdStatus(NamedTuple):
@@ -114,10 +125,11 @@ class ColdReader(ColdSchema):
         thread_prefix: str = "",
         wanted: Callable[[CheckpointRow], bool] | None = None,
         path: str | None = None,
-    ) -> Tx[list[ListedCheckpoint]]:
+    ) -> Tx[ColdPage]:
         """A page of checkpoints, by id and namespace, both descending; of all threads by thread id first, ascending.
 
-        At most five statements, however long the page. Blobs that checkpoints share are fetched once.
+        At most five statements, however long the page. Blobs that checkpoints share are fetched once. It ends when
+        it has some MB, with the checkpoint that makes them up.
 
         Args:
             thread_id: None for all threads.
@@ -142,7 +154,7 @@ class ColdReader(ColdSchema):
         prefix: str,
         filters: dict[str, str | None],
         wanted: Callable[[CheckpointRow], bool] | None,
-    ) -> Statements[list[ListedCheckpoint]]:
+    ) -> Statements[ColdPage]:
         rows: list[Row] = []
         current = thread_id
         if thread_id is None and before is not None:
@@ -164,27 +176,25 @@ class ColdReader(ColdSchema):
         chosen = [i for i, (_, row) in enumerate(described) if wanted is None or wanted(row)]
         page: list[ListedCheckpoint] = [(thread, StoredCheckpoint(row, [], []), []) for thread, row in described]
         complete = yield from self._complete([rows[i] for i in chosen], [described[i] for i in chosen])
-        for i, one in zip(chosen, complete, strict=True):
+        for i, one in zip(chosen, complete, strict=False):
             page[i] = one
-        return page
+        if len(complete) < len(chosen):
+            return ColdPage(page[: chosen[len(complete)]], more=True)
+        return ColdPage(page, more=len(page) == limit)
 
     def _complete(
         self, rows: list[Row], described: list[tuple[str, CheckpointRow]]
     ) -> Statements[list[ListedCheckpoint]]:
-        """Fetch the blobs, writes and sends that belong to rows of a page."""
+        """Fetch the blobs, writes and sends that belong to rows of a page: of the first ones, if all are too much."""
         if not rows:
             return []
-        refs = list({(thread, row.ns, *ref): None for thread, row in described for ref in row.refs})
-        blobs: dict[tuple[str, ...], BlobRow] = {}
-        if refs:
-            threads, spaces, channels, versions = map(list, zip(*refs, strict=True))
-            for thread, *blob in (
-                yield self._q("blobs_of", threads=threads, spaces=spaces, channels=channels, versions=versions)
-            ):
-                blobs[thread, blob[0], blob[1], blob[2]] = BlobRow(*blob)
-        writes = yield from self._writes_of([(thread, row.ns, row.checkpoint_id) for thread, row in described], None)
+        blobs, fit = yield from self._blobs_of(described)
+        rows, described = rows[:fit], described[:fit]
+        keys = [(thread, row.ns, row.checkpoint_id) for thread, row in described]
+        writes, fit = yield from self._writes_of(keys, None, PAGE_BYTES)
+        rows, described = rows[:fit], described[:fit]
         parents = [(row[0], row[1], row[3]) for row in rows if row[8] and row[3]]
-        sends = (yield from self._writes_of(parents, TASKS)) if parents else {}
+        sends, _ = (yield from self._writes_of(parents, TASKS)) if parents else ({}, 0)
         page = []
         for (thread, row), raw in zip(described, rows, strict=True):
             own = [found for ref in row.refs if (found := blobs.get((thread, row.ns, *ref)))]
@@ -195,14 +205,42 @@ class ColdReader(ColdSchema):
             )
         return page
 
+    def _blobs_of(
+        self, described: list[tuple[str, CheckpointRow]]
+    ) -> Statements[tuple[dict[tuple[str, ...], BlobRow], int]]:
+        """The blobs of the first rows of a page, by key, and of how many rows these are all."""
+        refs: dict[tuple[str, ...], int] = {}
+        for number, (thread, row) in enumerate(described):
+            for ref in row.refs:
+                refs.setdefault((thread, row.ns, *ref), number)
+        blobs: dict[tuple[str, ...], BlobRow] = {}
+        fit = len(described)
+        if refs:
+            threads, spaces, channels, versions = map(list, zip(*refs, strict=True))
+            keys = {"threads": threads, "spaces": spaces, "channels": channels, "versions": versions}
+            query = self._q("blobs_of", **keys, numbers=list(refs.values()), most=PAGE_BYTES)
+            for number, fits, thread, *blob in (yield query):
+                if fits:
+                    blobs[thread, blob[0], blob[1], blob[2]] = BlobRow(*blob)
+                else:
+                    fit = min(fit, number)
+        return blobs, fit
+
     def _writes_of(
-        self, keys: list[tuple[str, str, str]], channel: str | None
-    ) -> Statements[dict[tuple[str, str, str], list[WriteRow]]]:
-        threads, spaces, ids = map(list, zip(*dict.fromkeys(keys), strict=True))
+        self, keys: Sequence[tuple[str, str, str]], channel: str | None, most_bytes: int = _NO_BOUND
+    ) -> Statements[tuple[dict[tuple[str, str, str], list[WriteRow]], int]]:
+        """The writes of the first checkpoints, by key, and of how many checkpoints these are all."""
+        keys = list(dict.fromkeys(keys))
+        threads, spaces, ids = map(list, zip(*keys, strict=True))
+        query = self._q("writes_of", threads=threads, spaces=spaces, ids=ids, channel=channel, most=most_bytes)
         found = defaultdict(list)
-        for thread, *write in (yield self._q("writes_of", threads=threads, spaces=spaces, ids=ids, channel=channel)):
-            found[thread, write[0], write[1]].append(WriteRow(*write))
-        return found
+        fit = len(keys)
+        for number, fits, thread, *write in (yield query):
+            if fits:
+                found[thread, write[0], write[1]].append(WriteRow(*write))
+            else:
+                fit = min(fit, number - 1)
+        return found, fit
 
     def writes_of(self, thread_id: str, keys: Sequence[tuple[str, str]]) -> Tx[dict[tuple[str, str], list[WriteRow]]]:
         """The pending writes of some (namespace, checkpoint id) pairs, whether or not the checkpoints are there."""
@@ -211,7 +249,7 @@ class ColdReader(ColdSchema):
     def _writes_of_thread(
         self, thread_id: str, keys: list[tuple[str, str]]
     ) -> Statements[dict[tuple[str, str], list[WriteRow]]]:
-        found = yield from self._writes_of([(thread_id, *key) for key in keys], None)
+        found, _ = yield from self._writes_of([(thread_id, *key) for key in keys], None)
         return {(ns, id_): writes for (_, ns, id_), writes in found.items()}
 
     def outline(self, thread_id: str) -> Statements[list[Outline]]:

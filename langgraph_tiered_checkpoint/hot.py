@@ -22,6 +22,8 @@ PAGE_BYTES = 4_000_000
 """How much one page of a flush carries, about."""
 DUE_PAGE = 100
 """How many due threads are read at once, about, of each bucket."""
+LIST_STEPS = 2_000
+"""How many checkpoints a page of a list looks at, where it has to begin above what is wanted."""
 SCAN_FIELDS = 1_000
 """How many fields one page of a first copy reads at most, about: some milliseconds of the server's time."""
 
@@ -183,25 +185,19 @@ class Hot:
         below: str,
         cursor: tuple[str, str] | None,
         limit: int,
-        values: bool,
+        value_bytes: int = PAGE_BYTES,
         only: str = "",
     ) -> Lua:
         """One page, newest first; with `only`, all checkpoints of that id. One round trip."""
         at_id, at_ns = cursor or ("", "")
         one = "0" if ns is None else "1"
+        most = (str(limit), only, str(PAGE_BYTES), str(value_bytes), str(LIST_STEPS))
+        return self._call("list", thread_id, (), one, ns or "", below, at_id, at_ns, *most, self._run)
+
+    def records(self, thread_id: str, places: Iterable[tuple[str, str]]) -> Lua:
+        """Checkpoints by id and namespace. One round trip."""
         return self._call(
-            "list",
-            thread_id,
-            (),
-            one,
-            ns or "",
-            below,
-            at_id,
-            at_ns,
-            str(limit),
-            "1" if values else "0",
-            only,
-            self._run,
+            "records", thread_id, (), str(PAGE_BYTES), *(part for id_, ns in places for part in (ns, id_)), self._run
         )
 
     def delta(self, thread_id: str, ns: str, checkpoint_id: str, channels: Sequence[str]) -> Lua:

@@ -81,7 +81,10 @@ class Page(NamedTuple):
     records: list[StoredCheckpoint]
     unsure: set[tuple[str, str]]
     """(checkpoint id, namespace) of the records of which Postgres may hold more pending writes."""
-    more: bool
+    bare: set[tuple[str, str]]
+    """Likewise, of those that come without their values and writes."""
+    cursor: tuple[str, str] | None
+    """To go on with, if there is more."""
 
 
 class Walk(NamedTuple):
@@ -210,12 +213,21 @@ def parse_get(ns: str, checkpoint_id: str, reply: Sequence[Any], known: Mapping[
 def parse_list(reply: Sequence[Any]) -> Page:
     kind = reply[0].decode()
     if kind != "page":
-        return Page(kind, "", kind == "none", "", [], set(), more=False)
-    _, incarnation, whole, floor, records, more = reply
+        return Page(kind, "", kind == "none", "", [], set(), set(), None)
+    _, incarnation, whole, floor, records, *cursor = reply
     given = Parts()
     found = [_record(r[:6], given) for r in records]
-    unsure = {(s.row.checkpoint_id, s.row.ns) for s, r in zip(found, records, strict=True) if r[6] != b"1"}
-    return Page(kind, incarnation.decode(), whole == b"1", floor.decode(), found, unsure, more == b"1")
+    places = [(stored.row.checkpoint_id, stored.row.ns) for stored in found]
+    unsure = {place for place, r in zip(places, records, strict=True) if r[6] != b"1"}
+    bare = {place for place, r in zip(places, records, strict=True) if r[7] != b"1"}
+    at = (cursor[0].decode(), cursor[1].decode()) if cursor else None
+    return Page(kind, incarnation.decode(), whole == b"1", floor.decode(), found, unsure, bare, at)
+
+
+def parse_records(reply: Sequence[Any]) -> list[StoredCheckpoint | None]:
+    """None of one that is not in the hot tier (any more)."""
+    given = Parts()
+    return [None if r is None else _record(r, given) for r in reply[1]]
 
 
 def parse_delta(ns: str, reply: Sequence[Any]) -> Walk:

@@ -168,7 +168,7 @@ def page(
         limit=limit,
         thread_prefix=prefix,
     )
-    return run(conn, tx)
+    return run(conn, tx).listed
 
 
 def keys(page_: list[tuple[str, StoredCheckpoint, list[Typed]]]) -> list[Key]:

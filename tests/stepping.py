@@ -49,6 +49,11 @@ class Stepped:
             self.result = done.value
 
     @property
+    def next_step(self) -> str:
+        """The name of the step that would be performed next; empty if the plan has ended."""
+        return name_of(self._step) if self._step is not None else ""
+
+    @property
     def done(self) -> bool:
         """Whether the plan has ended."""
         return self._step is None

@@ -1,10 +1,10 @@
 -- Shared by the scripts that reply with whole checkpoints; they include delivering.lua first.
 -- A checkpoint as replies give it: namespace, id, parent, frame, values aligned with its refs (see delivering.lua), pending
--- writes. Of a value whose tag is `known`, by key, it says 1.
+-- writes. Of a value whose tag is `known`, by key, it says 1. Returns also how many bytes there are in all of it.
 local function record(ns, k, with_values, known)
   local frame = hget('c' .. k)
   local num, id = split(k)
-  local values, writes = {}, {}
+  local values, writes, size = {}, {}, #frame
   if with_values then
     local refs, fields = header(frame, 'c' .. k)[4], {}
     for i = 1, #refs, 2 do fields[#fields + 1] = 'b' .. blob_key(num, refs[i], refs[i + 1]) end
@@ -12,9 +12,15 @@ local function record(ns, k, with_values, known)
     for i = 1, #values do
       local value = values[i]
       local tag = value and known and known[string.sub(fields[i], 2)]
-      values[i] = tag and tag_of(value) == tag and 1 or delivered(value, fields[i])
+      if tag and tag_of(value) == tag then
+        values[i] = 1
+      elseif value then
+        local reply, bytes = delivered(value, fields[i])
+        values[i], size = reply, size + bytes
+      end
     end
     writes = writes_of(k)
+    for i = 1, #writes do size = size + (writes[i] and #writes[i] or 0) end
   end
-  return {ns, id, link(k)[5], frame, values, writes}
+  return {ns, id, link(k)[5], frame, values, writes}, size
 end

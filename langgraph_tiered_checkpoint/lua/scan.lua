@@ -14,7 +14,8 @@
 local m = load()
 if not for_postgres(m, ARGV[1], ARGV[2]) then return {'gone'} end
 local cursor, most_fields, most_bytes = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
-local STRIDE = math.min(20, most_fields)
+-- One by one, where what a stride brings may be too much.
+local STRIDE = m.by > most_bytes and 1 or math.min(20, most_fields)
 local rows, seen, size = {}, 0, 0
 repeat
   local page = call('HSCAN', T, cursor, 'COUNT', STRIDE)

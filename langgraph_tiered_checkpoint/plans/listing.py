@@ -6,16 +6,18 @@ from bisect import bisect_right
 from collections.abc import Callable
 from typing import NamedTuple
 
-from langgraph_tiered_checkpoint.hot import BUCKETS, NOWHERE
+from langgraph_tiered_checkpoint.hot import BUCKETS, NOWHERE, PAGE_BYTES
 from langgraph_tiered_checkpoint.plans.flushing import ask
 from langgraph_tiered_checkpoint.plans.reading import merge_writes
 from langgraph_tiered_checkpoint.plans.store import Store
 from langgraph_tiered_checkpoint.records import CheckpointRow, StoredCheckpoint, Typed
-from langgraph_tiered_checkpoint.replies import parse_get, parse_list
+from langgraph_tiered_checkpoint.replies import parse_get, parse_list, parse_records
 from langgraph_tiered_checkpoint.steps import LuaBatch, Plan
 
 PAGE = 50
 FILTERED_PAGE = 200
+VALUE_BYTES_ALONG = 256_000
+"""How many bytes of values come with a page that is filtered, before it is known which of them are wanted."""
 THREAD_PAGE = 500
 BUCKET_PAGE = 16
 """Thread ids that are read of each bucket at once."""
@@ -58,7 +60,8 @@ class ThreadListing:
     What the hot tier knows to be complete comes from it alone; below that the tiers are merged, and what both
     hold comes from the hot one.
 
-    Pages grow: the first of each tier is of what will do if all are wanted.
+    Pages grow: the first of each tier is of what will do if all are wanted. They end after some MB, too. Where there is
+    a filter, large values are fetched only of what it wants.
     """
 
     def __init__(self, store: Store, thread_id: str, query: Query) -> None:
@@ -68,6 +71,14 @@ class ThreadListing:
         self._longest = FILTERED_PAGE if query.wanted else PAGE
         self._hot_page = self._cold_page = min(query.limit or self._longest, self._longest)
         self._hot: list[Listed] = []
+        self._listed: list[Listed] = []
+        """What the hot tier has listed beyond that, in part without values that are wanted."""
+        self._bare: set[tuple[str, str]] = set()
+        """Where these are."""
+        self._unwanted: set[tuple[str, str]] = set()
+        self._left = query.limit
+        """How many more will be taken, of those that are wanted."""
+        self._value_bytes = VALUE_BYTES_ALONG if query.wanted else PAGE_BYTES
         self._cold: list[Listed] = []
         self._hot_cursor = (query.below, query.below_ns) if query.below else None
         self._cold_cursor: tuple[str, str] | None = None
@@ -128,6 +139,17 @@ class ThreadListing:
         return self._hot[:cut], self._hot[cut:]
 
     def _fetch_hot(self) -> Plan[None]:
+        if not self._listed:
+            yield from self._list_hot()
+        if self._listed and self._listed[0].place in self._bare:
+            yield from self._complete_hot()
+        cut = next((i for i, item in enumerate(self._listed) if item.place in self._bare), len(self._listed))
+        self._hot, self._listed = self._listed[:cut], self._listed[cut:]
+        if self._left is not None:
+            self._left -= sum(item.place not in self._unwanted for item in self._hot)
+        self._hot_done = self._hot_cursor is None and not self._listed
+
+    def _list_hot(self) -> Plan[None]:
         query = self._query
         call = self._store.hot.list(
             self._thread_id,
@@ -135,28 +157,63 @@ class ThreadListing:
             below=query.below,
             cursor=self._hot_cursor,
             limit=self._hot_page,
-            values=True,
+            value_bytes=self._value_bytes,
             only=query.only,
         )
         self._hot_page = min(2 * self._hot_page, self._longest)
         reply = yield from ask(self._store, self._thread_id, call)
         page = parse_list(reply)
-        self._hot = [Listed(self._thread_id, record, []) for record in page.records]
-        self._hot_done = not page.more
+        self._listed = [Listed(self._thread_id, record, []) for record in page.records]
+        self._hot_cursor = page.cursor
         self._whole = page.whole
         self._resident = self._resident or page.kind == "page"
         self._floor = page.floor
         self._unsure = page.unsure
-        if self._hot:
-            self._hot_cursor = self._hot[-1].place
-            if query.only and query.ns is not None and not self._unsure:
-                self._cold_exhausted = True
+        self._bare = page.bare
+        if query.wanted is not None:
+            self._unwanted = {item.place for item in self._listed if not query.wanted(item.stored.row)}
+            self._bare = page.bare - self._unwanted
+            came = len(page.records) - len(page.bare)
+            if 2 * len(self._unwanted - page.bare) > came:  # most for nothing
+                self._value_bytes = 0
+        if page.records and query.only and query.ns is not None and not self._unsure:
+            self._cold_exhausted = True
+
+    def _complete_hot(self) -> Plan[None]:
+        """Fetch values and writes of what lacks them, as many as there is room for: of the first one at least."""
+        most = PAGE if self._left is None else min(PAGE, max(1, self._left))
+        bare = [i for i, item in enumerate(self._listed) if item.place in self._bare][:most]
+        call = self._store.hot.records(self._thread_id, [self._listed[i].place for i in bare])
+        records = parse_records((yield from ask(self._store, self._thread_id, call)))
+        gone = []
+        for i, record in zip(bare, records, strict=False):
+            self._bare.discard(self._listed[i].place)
+            if record is None:
+                gone.append(i)
+            else:
+                self._listed[i] = self._listed[i]._replace(stored=record)
+        if gone:  # trimmed, evicted or deleted meanwhile
+            yield from self._complete_from_cold(gone)
+
+    def _complete_from_cold(self, positions: list[int]) -> Plan[None]:
+        found = []
+        cold = self._store.cold
+        if cold is not None:
+            for i in positions:
+                id_, ns = self._listed[i].place
+                answer = yield cold.fetch(self._thread_id, ns, id_)
+                if answer.stored is not None:
+                    self._listed[i] = Listed(self._thread_id, answer.stored, answer.sends)
+                    found.append(i)
+        if found:
+            yield from self._add_hot_writes(self._listed, found)
+        self._listed = [item for i, item in enumerate(self._listed) if i in found or i not in positions]
 
     def _fetch_cold(self) -> Plan[None]:
         if self._store.cold is None:
             return
         query = self._query
-        rows = yield self._store.cold.page(
+        page = yield self._store.cold.page(
             self._thread_id,
             query.ns,
             before=self._cold_cursor,
@@ -166,9 +223,9 @@ class ThreadListing:
             wanted=query.wanted,
             path=query.path,
         )
-        self._cold = [Listed(*row) for row in rows]
-        self._cold_exhausted = len(rows) < self._cold_page or bool(query.only and query.ns is not None)
-        self._cold_page = min(2 * self._cold_page, self._longest)
+        self._cold = [Listed(*one) for one in page.listed]
+        self._cold_exhausted = not page.more or bool(query.only and query.ns is not None)
+        self._cold_page = min(2 * (len(page.listed) if page.more else self._cold_page), self._longest)
         if self._cold:
             self._cold_cursor = self._cold[-1].place
 

@@ -141,26 +141,39 @@ FROM (
 ) AS p
 
 -- name: blobs_of
--- The blobs of these keys, each once. Reply: (thread, ns, channel, version, type, blob).
-SELECT k.thread_id, k.ns, k.channel, k.version, b.type, coalesce(b.blob, '')
-FROM unnest(%(threads)s::text[], %(spaces)s::text[], %(channels)s::text[], %(versions)s::text[])
-    AS k (thread_id, ns, channel, version)
-CROSS JOIN LATERAL (
-    SELECT type, blob FROM $schema.checkpoint_blobs
-    WHERE thread_id = k.thread_id AND checkpoint_ns = k.ns AND channel = k.channel AND version = k.version
-    OFFSET 0
-) AS b
+-- The blobs of these keys, each once. The keys are numbered by the row of a page that needs them first; blobs are left out
+-- of rows before which there are enough bytes. Reply: (number, whether it is given, thread, ns, channel, version, type, blob).
+SELECT number, fits, thread_id, ns, channel, version, type, CASE WHEN fits THEN blob END
+FROM (
+    SELECT k.*, b.type, b.blob, %(most)s::bigint > sum(octet_length(b.blob)) OVER (ORDER BY k.number)
+        - sum(octet_length(b.blob)) OVER (PARTITION BY k.number) AS fits
+    FROM unnest(
+        %(threads)s::text[], %(spaces)s::text[], %(channels)s::text[], %(versions)s::text[], %(numbers)s::integer[]
+    ) AS k (thread_id, ns, channel, version, number)
+    CROSS JOIN LATERAL (
+        SELECT type, coalesce(blob, '') AS blob FROM $schema.checkpoint_blobs
+        WHERE thread_id = k.thread_id AND checkpoint_ns = k.ns AND channel = k.channel AND version = k.version
+        OFFSET 0
+    ) AS b
+) AS sized
 
 -- name: writes_of
--- The pending writes of these checkpoints. Reply: (thread, ns, checkpoint, task, idx, channel, type, blob, path).
-SELECT k.thread_id, k.ns, k.id, w.task_id, w.idx, w.channel, coalesce(w.type, ''), w.blob, w.task_path
-FROM unnest(%(threads)s::text[], %(spaces)s::text[], %(ids)s::text[]) AS k (thread_id, ns, id)
-CROSS JOIN LATERAL (
-    SELECT * FROM $schema.checkpoint_writes
-    WHERE thread_id = k.thread_id AND checkpoint_ns = k.ns AND checkpoint_id = k.id
-    AND channel = %(channel)s -- if channel
-    OFFSET 0
-) AS w
+-- The pending writes of these checkpoints, but of those before which there are enough bytes.
+-- Reply: (number from 1, whether it is given, thread, ns, checkpoint, task, idx, channel, type, blob, path).
+SELECT number, fits, thread_id, ns, id, task_id, idx, channel, type, CASE WHEN fits THEN blob END, task_path
+FROM (
+    SELECT k.*, w.task_id, w.idx, w.channel, coalesce(w.type, '') AS type, w.blob, w.task_path,
+        %(most)s::bigint > sum(octet_length(w.blob)) OVER (ORDER BY k.number)
+        - sum(octet_length(w.blob)) OVER (PARTITION BY k.number) AS fits
+    FROM unnest(%(threads)s::text[], %(spaces)s::text[], %(ids)s::text[])
+        WITH ORDINALITY AS k (thread_id, ns, id, number)
+    CROSS JOIN LATERAL (
+        SELECT * FROM $schema.checkpoint_writes
+        WHERE thread_id = k.thread_id AND checkpoint_ns = k.ns AND checkpoint_id = k.id
+        AND channel = %(channel)s -- if channel
+        OFFSET 0
+    ) AS w
+) AS sized
 
 -- name: outline
 -- Where each checkpoint of a thread stands among the others, in no particular order. One that is older than format v4

@@ -115,7 +115,7 @@ def fetched(saver: TieredSaver, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     def noted(step: Any) -> Any:
         reply = perform(step)
         if isinstance(step, Tx) and step.name == "page":
-            counts.append(len(reply))
+            counts.append(len(reply.listed))
         return reply
 
     monkeypatch.setattr(saver._sync, "_perform", noted)

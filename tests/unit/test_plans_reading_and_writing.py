@@ -9,6 +9,7 @@ import pytest
 from scripted import name_of, play
 
 from langgraph_tiered_checkpoint.cold import ColdAnswer
+from langgraph_tiered_checkpoint.cold_read import ColdPage
 from langgraph_tiered_checkpoint.config import Settings
 from langgraph_tiered_checkpoint.errors import ColdTierError, HotTierError, ThreadBusyError, ThreadDeletedError
 from langgraph_tiered_checkpoint.lives import Life
@@ -118,7 +119,7 @@ def rows_asked_for(step: Step) -> int:
 
 def test_list_asks_postgres_for_no_more_than_its_limit() -> None:
     listing = ThreadListing(STORE, "t", Query(ns="", limit=10))
-    played = play(listing.next_page(), [("list", [b"absent"]), ("page", [])])
+    played = play(listing.next_page(), [("list", [b"absent"]), ("page", ColdPage([], more=False))])
     assert rows_asked_for(played.steps[-1]) == 10
 
 
@@ -126,7 +127,7 @@ def test_pages_of_postgres_grow_while_a_filter_wants_more() -> None:
     listing = ThreadListing(STORE, "t", Query(ns="", limit=10, wanted=lambda _: False))
     absent: list[tuple[str, Any]] = [("list", [b"absent"])]
     for limit in (10, 20, 40, 80, 160, FILTERED_PAGE, FILTERED_PAGE):
-        played = play(listing.next_page(), [*absent, ("page", [("t", STORED, [])] * limit)])
+        played = play(listing.next_page(), [*absent, ("page", ColdPage([("t", STORED, [])] * limit, more=True))])
         assert rows_asked_for(played.steps[-1]) == limit
         absent = []
 
