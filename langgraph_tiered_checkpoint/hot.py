@@ -23,7 +23,7 @@ PAGE_BYTES = 4_000_000
 DUE_PAGE = 100
 """How many due threads are read at once, about, of each bucket."""
 LIST_STEPS = 2_000
-"""How many checkpoints a page of a list looks at, where it has to begin above what is wanted."""
+"""How many checkpoints one script goes through: a page of a list that begins above what is wanted, or of ancestors."""
 SCAN_FIELDS = 1_000
 """How many fields one page of a first copy reads at most, about: some milliseconds of the server's time."""
 
@@ -201,8 +201,9 @@ class Hot:
         )
 
     def delta(self, thread_id: str, ns: str, checkpoint_id: str, channels: Sequence[str]) -> Lua:
-        """What the ancestors of a checkpoint hold of some channels. One round trip."""
-        return self._call("delta", thread_id, (), ns, checkpoint_id, *channels, self._run)
+        """What the ancestors of a checkpoint hold of some channels, or the first of them. One round trip."""
+        most = (str(PAGE_BYTES), str(LIST_STEPS))
+        return self._call("delta", thread_id, (), ns, checkpoint_id, *most, *channels, self._run)
 
     def fill(
         self,

@@ -97,6 +97,8 @@ class Walk(NamedTuple):
     cursor: str
     cursor_writes: list[WriteRow]
     open_channels: list[str]
+    more: bool = False
+    """Whether it goes on in the hot tier, after the last ancestor."""
 
 
 class Peek(NamedTuple):
@@ -234,7 +236,7 @@ def parse_delta(ns: str, reply: Sequence[Any]) -> Walk:
     kind = reply[0].decode()
     if kind != "walk":
         return Walk(kind, reply[1].decode() if len(reply) > 1 else "", [], "", [], [])
-    _, incarnation, ancestors, cursor, cursor_writes, still = reply
+    _, incarnation, ancestors, cursor, cursor_writes, still, more = reply
     found = []
     given = Parts()
     for checkpoint_id, seeds, writes, frame in ancestors:
@@ -256,6 +258,7 @@ def parse_delta(ns: str, reply: Sequence[Any]) -> Walk:
         at,
         given.writes(ns, at, cursor_writes),
         [c.decode() for c in still],
+        more == b"1",
     )
 
 

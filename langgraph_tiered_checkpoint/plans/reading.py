@@ -13,7 +13,7 @@ from langgraph_tiered_checkpoint.lives import new_id
 from langgraph_tiered_checkpoint.plans.flushing import ask
 from langgraph_tiered_checkpoint.plans.store import Store
 from langgraph_tiered_checkpoint.records import DeltaAncestor, Origin, StoredCheckpoint, Typed, WriteRow
-from langgraph_tiered_checkpoint.replies import Found, parse_delta, parse_get
+from langgraph_tiered_checkpoint.replies import Found, Walk, parse_delta, parse_get
 from langgraph_tiered_checkpoint.steps import Behind, Lua, Plan
 
 ROUNDS = 3
@@ -134,7 +134,7 @@ def delta_history(
 ) -> Plan[list[DeltaAncestor]]:
     """The ancestors of a checkpoint, newest first, as far as the channels need them.
 
-    At most two round trips per tier.
+    At most two round trips per tier, and one more for each 4 MB that the hot tier holds of them.
     """
     if not checkpoint_id:
         latest = yield from get(store, thread_id, ns, "")
@@ -146,6 +146,8 @@ def delta_history(
     if walk.kind == "unsure":  # a read of the latest settles what is unsure
         yield from get(store, thread_id, ns, "")
         walk = parse_delta(ns, (yield from ask(store, thread_id, call)))
+    while walk.more:
+        walk = yield from _walk_on(store, thread_id, ns, checkpoint_id, walk)
     if walk.kind == "none" or (walk.kind == "walk" and not walk.cursor) or store.cold is None:
         return walk.ancestors
     if walk.kind == "walk":
@@ -163,3 +165,16 @@ def delta_history(
         wanted = [w for w in walk.cursor_writes if w.channel in still]
         ancestors[0] = ancestors[0]._replace(writes=merge_writes(ancestors[0].writes, wanted))
     return [*walk.ancestors, *ancestors]
+
+
+def _walk_on(store: Store, thread_id: str, ns: str, checkpoint_id: str, walk: Walk) -> Plan[Walk]:
+    """A walk with its next page. If that has left the hot tier meanwhile, the rest is in Postgres, or deleted."""
+    call = store.hot.delta(thread_id, ns, walk.ancestors[-1].checkpoint_id, walk.open_channels)
+    following = parse_delta(ns, (yield from ask(store, thread_id, call)))
+    if following.kind != "walk":
+        return walk._replace(more=False)
+    seen = {checkpoint_id, *(ancestor.checkpoint_id for ancestor in walk.ancestors)}
+    fresh = _each_once(following.ancestors, seen)
+    if len(fresh) < len(following.ancestors):  # the parents go round in a circle
+        following = following._replace(cursor="", more=False)
+    return following._replace(ancestors=[*walk.ancestors, *fresh])

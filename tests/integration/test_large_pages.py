@@ -199,3 +199,45 @@ def test_a_page_that_begins_far_above_what_is_wanted_goes_there_in_steps(
     second: str = stored[1]["configurable"]["checkpoint_id"]
     for config in (at("t"), {"configurable": {"thread_id": "t"}}):
         assert [t.metadata["step"] for t in saver.list(config, before=at("t", "", second + "x"))] == [1, 0]
+
+
+def written(saver: TieredSaver) -> list[Any]:
+    """What the ancestors of the latest checkpoint have written to a delta channel."""
+    history = saver.get_delta_channel_history(config=at("t"), channels=["large"])
+    return [value for _, _, value in history["large"]["writes"]]
+
+
+def test_a_long_walk_of_a_delta_channel_is_pages_of_some_mb(
+    saver: TieredSaver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = fill(saver, as_writes=True)[::-1]
+    replies = Replies(saver, monkeypatch)
+    assert written(saver) == values[:-1]
+    assert replies.largest < BOUND
+    monkeypatch.setattr("langgraph_tiered_checkpoint.hot.LIST_STEPS", 2)
+    assert written(saver) == values[:-1]
+
+
+@pytest.mark.parametrize("then", ["evict", "delete_thread"])
+def test_a_walk_whose_rest_leaves_the_hot_tier_goes_on_in_postgres(
+    saver: TieredSaver, monkeypatch: pytest.MonkeyPatch, then: str
+) -> None:
+    monkeypatch.setattr("langgraph_tiered_checkpoint.hot.LIST_STEPS", 2)
+    values = fill(saver, as_writes=True)[::-1]
+    saver.promote("t")
+    plan = Stepped(saver, saver._requests.get_delta_channel_history(at("t"), ["large"])).stop_before("delta", 3)
+    getattr(saver, then)("t")
+    found = [value for _, _, value in plan.finish()["large"]["writes"]]
+    assert found == (values[:-1] if then == "evict" else values[-5:-1])
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 100])
+def test_a_walk_in_a_circle_ends_however_its_pages_are_cut(
+    saver: TieredSaver, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    monkeypatch.setattr("langgraph_tiered_checkpoint.hot.LIST_STEPS", steps)
+    made = [make_checkpoint({"n": n}, n) for n in range(5)]
+    for n, checkpoint in enumerate(made):
+        config = saver.put(at("t", "", made[n - 1]["id"]), checkpoint, {"step": n}, checkpoint["channel_versions"])
+        saver.put_writes(config, [("large", n)], "task")
+    assert written(saver) == [0, 1, 2, 3]
