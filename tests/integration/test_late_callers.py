@@ -188,6 +188,29 @@ def test_prune_does_not_leave_in_postgres_what_it_takes_from_a_thread_that_is_ju
     assert values_in_order(saver) == [2]
 
 
+def test_prune_leaves_the_only_checkpoint_of_a_redis_that_has_gone_back_in_time(
+    saver: TieredSaver, redis_client: redis.Redis
+) -> None:
+    key = saver._store.hot.thread_key("t")
+    stored = put(saver, at("t"), {"a": 1})
+    before = cast("bytes", redis_client.dump(key))
+    put(saver, stored, {"a": 2}, 2)
+    prune = Stepped(saver, structure.prune(saver._store, "t")).stop_before("drop")
+    redis_client.restore(key, 3_600_000, before, replace=True)
+    prune.finish()
+    assert values_in_order(saver) == [1]
+
+
+def test_reader_fills_nothing_while_a_delete_is_on_its_way_to_postgres(saver: TieredSaver) -> None:
+    promoted(saver)
+    delete = Stepped(saver, structure.delete(saver._store, "t")).take(1)
+    read = Stepped(saver, reading.get(saver._store, "t", "", "")).stop_before("fill")
+    read.take(1)
+    assert saver._sync._perform(saver._store.hot.peek("t"))[0] == b"absent"
+    delete.finish()
+    assert saver.explain("t").state == "absent"
+
+
 def test_eviction_leaves_a_thread_that_was_written_since_its_flush(saver: TieredSaver) -> None:
     stored = promoted(saver)
     evict = Stepped(saver, structure.evict(saver._store, "t")).stop_before("evict")

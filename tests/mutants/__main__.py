@@ -26,7 +26,20 @@ PASSED, FAILED = 0, 1
 
 def run_tests(copy: Path, tests: Sequence[str]) -> tuple[int, str]:
     """The exit status of these tests with the package that lies beside them, and what they printed."""
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-n", "0", "-p", "no:cacheprovider", "-p", "no:randomly"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-x",
+        "-n",
+        "0",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:randomly",
+        "--timeout=200",
+    ]
     done = subprocess.run(
         [*command, *(f"tests/{test}" for test in tests)],
         cwd=copy,

@@ -44,7 +44,6 @@ BETWEEN = "integration/test_interleavings.py::"
 RACES = "integration/test_flush_races.py::"
 UNIT_FLUSHING = "unit/test_plans_flushing.py::"
 UNIT_WRITING = "unit/test_plans_reading_and_writing.py::"
-BACK = "faults/test_redis_goes_back_in_time.py::"
 TTL = "integration/test_ttl.py::"
 COMMITS = "integration/cold_statements/test_claiming_and_committing.py::"
 GONE = "integration/test_removed_is_gone.py::"
@@ -309,13 +308,6 @@ FLUSHING = (
         (UNIT_FLUSHING + "test_thread_that_vanishes_before_its_log_is_read_takes_its_row_along",),
     ),
     Mutation(
-        "a flush mixes two times of Redis",
-        "plans/flushing.py",
-        "if not copy.is_of_the_time_of(changes):",
-        "if False:",
-        (BACK + "test_first_copy_that_a_failover_cuts_in_two_is_begun_again",),
-    ),
-    Mutation(
         "a thread that was uploaded again stays as it is",
         "plans/flushing.py",
         '    if verdict == b"clean":\n        yield store.hot.evict(thread_id, peek.incarnation, changes.through)\n',
@@ -337,7 +329,7 @@ RESHAPING = (
         "lua/drop.lua",
         "== 0 then return {'changed'} end",
         "== 2 then return {'changed'} end",
-        (BACK + "test_checkpoints_that_were_pruned_do_not_come_back",),
+        (LATE + "test_prune_leaves_the_only_checkpoint_of_a_redis_that_has_gone_back_in_time",),
     ),
     Mutation(
         "what is removed keeps its values",
@@ -351,7 +343,7 @@ RESHAPING = (
         "lua/delete.lua",
         "if m then call('ZADD', KEYS[4], now, tomb({TID, m.i})) end",
         "",
-        (BETWEEN + "test_writer_that_found_the_thread_in_postgres_before_a_delete",),
+        (LATE + "test_reader_fills_nothing_while_a_delete_is_on_its_way_to_postgres",),
     ),
     Mutation(
         "a delete leaves no tombstone of the thread",
@@ -365,7 +357,7 @@ RESHAPING = (
         "lua/delete.lua",
         "m and m.s == 'e' and m.wh == 1",
         "m",
-        (BETWEEN + "test_delete_of_a_life_that_is_repeated_says_what_the_first_one_did",),
+        (LATE + "test_reader_fills_nothing_while_a_delete_is_on_its_way_to_postgres",),
     ),
     Mutation(
         "a dirty thread is evicted",
@@ -387,13 +379,6 @@ RESHAPING = (
         "meta.s == 'd'",
         "meta.s == 'x'",
         ("integration/test_sweeps.py::test_dirty_thread_that_has_fallen_out_of_the_schedule_is_due_again",),
-    ),
-    Mutation(
-        "a delete is done although another Redis answers by then",
-        "plans/structure.py",
-        "if run_then != run:",
-        "if False:",
-        (BACK + "test_a_deleted_thread_does_not_come_back",),
     ),
     Mutation(
         "a prune in Postgres forgets to flush",
@@ -434,25 +419,11 @@ STATEMENTS = (
         (COMMITS + "test_commit_writes_only_threads_whose_fence_holds",),
     ),
     Mutation(
-        "a commit keeps nothing",
-        "sql/write.sql",
-        "WHERE NOT %(keep)s AND w.idx < 0",
-        "WHERE w.idx < 0",
-        (COMMITS + "test_the_first_write_of_an_index_wins_and_the_last_of_a_negative_one",),
-    ),
-    Mutation(
         "a commit replaces ordinary writes",
         "sql/write.sql",
         "WHERE NOT %(keep)s AND w.idx < 0",
         "WHERE NOT %(keep)s",
         (COMMITS + "test_the_first_write_of_an_index_wins_and_the_last_of_a_negative_one",),
-    ),
-    Mutation(
-        "an adoption sees no pending writes",
-        "sql/write.sql",
-        "OR EXISTS (SELECT 1 FROM of_writes)\n    ON CONFLICT",
-        "\n    ON CONFLICT",
-        (DELETES + "test_a_thread_with_early_writes_outlives_its_checkpoints",),
     ),
     Mutation(
         "an adoption gives a new life to a thread that has one",
@@ -489,7 +460,7 @@ STATEMENTS = (
         "sql/write.sql",
         "AND (SELECT true FROM $schema.checkpoints WHERE thread_id = %(thread)s ORDER BY checkpoint_ns LIMIT 1) IS NULL\n",
         "",
-        (DELETES + "test_drop_takes_what_only_the_dropped_ones_needed",),
+        (LATE + "test_write_waits_while_a_prune_is_at_work_in_postgres",),
     ),
 )
 
