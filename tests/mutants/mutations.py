@@ -456,11 +456,11 @@ STATEMENTS = (
         (DELETES + "test_drop_takes_what_only_the_dropped_ones_needed",),
     ),
     Mutation(
-        "the fence of a thread goes that has rows",
+        "the fence of a thread goes that has pending writes",
         "sql/write.sql",
-        "AND (SELECT true FROM $schema.checkpoints WHERE thread_id = %(thread)s ORDER BY checkpoint_ns LIMIT 1) IS NULL\n",
+        "AND (SELECT true FROM $schema.checkpoint_writes WHERE thread_id = %(thread)s ORDER BY checkpoint_ns LIMIT 1) IS NULL\n",
         "",
-        (LATE + "test_write_waits_while_a_prune_is_at_work_in_postgres",),
+        (DELETES + "test_a_thread_with_early_writes_outlives_its_checkpoints",),
     ),
 )
 
