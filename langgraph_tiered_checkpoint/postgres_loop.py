@@ -24,6 +24,7 @@ from langgraph_tiered_checkpoint.postgres_ports import (
     IDLE_S,
     Repeat,
     can_roll_back,
+    check_encodings,
     dedicated_settings,
     need,
     next_statement,
@@ -186,6 +187,7 @@ async def _transaction(connection: Any, step: Tx[T]) -> T:
             return result  # type: ignore[no-any-return]
         opening = opening_of(step, begin=connection.autocommit)
         teach_arrays(connection)
+        check_encodings(connection)
         cursor = connection.cursor(row_factory=tuple_row, binary=speaks_binary(connection))
         await _open(connection, opening, cursor, statement)
         while True:

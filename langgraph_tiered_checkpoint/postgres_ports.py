@@ -109,6 +109,25 @@ def next_statement(body: Statements[T], rows: list[tuple[Any, ...]] | None) -> t
         return None, done.value
 
 
+def check_encodings(connection: Any) -> None:
+    """Make sure that all texts can be sent and stored. Asks nobody: the server has told when the connection was made.
+
+    Raises:
+        ConfigurationError: they can't.
+    """
+    stored = connection.info.parameter_status("server_encoding")
+    if stored not in (None, "UTF8", "SQL_ASCII"):
+        raise ConfigurationError(
+            f"the database {connection.info.dbname!r} in Postgres is encoded in {stored}, which cannot hold every "
+            "text. Use one in UTF8: CREATE DATABASE ... TEMPLATE template0 ENCODING 'UTF8'"
+        )
+    if connection.info.encoding != "utf-8":
+        raise ConfigurationError(
+            f"the given pool's connections have the client_encoding {connection.info.encoding}, which cannot carry "
+            "every text. Give the pool kwargs={'client_encoding': 'utf8'}"
+        )
+
+
 def can_roll_back(connection: Any, exc: Exception) -> bool:
     """Whether the connection that failed with `exc` still listens."""
     return not (connection.closed or isinstance(exc, StatementTimeoutError))
@@ -298,6 +317,7 @@ def _transaction(connection: Any, step: Tx[T]) -> T:
             return result  # type: ignore[no-any-return]
         opening = opening_of(step, begin=connection.autocommit)
         teach_arrays(connection)
+        check_encodings(connection)
         cursor = connection.cursor(row_factory=tuple_row, binary=speaks_binary(connection))
         _open(connection, opening, cursor, statement)
         while True:

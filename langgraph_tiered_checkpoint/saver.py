@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import os
 import random
 from collections.abc import AsyncIterator, Awaitable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -36,6 +37,11 @@ from langgraph_tiered_checkpoint.tenancy import Scope
 
 if TYPE_CHECKING:
     from langgraph_tiered_checkpoint.embedded import EmbeddedServers
+
+
+logger = logging.getLogger(__name__)
+
+_SHORT_TTL = timedelta(minutes=1)
 
 
 class _Done:
@@ -123,6 +129,12 @@ class TieredSaver(BaseCheckpointSaver[str]):
             timeouts=Timeouts() if timeouts is None else timeouts,
             cold=postgres is not None,
         )
+        if ttl is not None and ttl < _SHORT_TTL:
+            logger.warning(
+                "ttl=%s is short: a run in which one node takes longer than that loses its thread, and ends with "
+                "ThreadDeletedError",
+                ttl,
+            )
         self._store = Store.of(settings)
         connections = Connections.of(redis, postgres, settings)
         self._sync = SyncRunner(connections, self._store.cold)

@@ -189,7 +189,11 @@ class ColdTarget:
     @cached_property
     def connection_settings(self) -> dict[str, Any]:
         """Keyword arguments of `connect` for our own connections."""
-        settings: dict[str, Any] = {"autocommit": True, "prepare_threshold": self.prepare_threshold}
+        settings: dict[str, Any] = {
+            "autocommit": True,
+            "prepare_threshold": self.prepare_threshold,
+            "client_encoding": "utf8",
+        }
         if "connect_timeout" not in conninfo.conninfo_to_dict(self.url or ""):
             settings["connect_timeout"] = max(2, round(self.timeout_s))
         return settings

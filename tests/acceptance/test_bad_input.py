@@ -277,6 +277,16 @@ def test_settings_at_their_limits_are_taken(redis_url: str) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("ttl", "warned"), [(timedelta(seconds=59), True), (timedelta(minutes=1), False), (None, False)]
+)
+def test_ttl_that_a_node_may_outlast_is_warned_of(
+    redis_url: str, caplog: pytest.LogCaptureFixture, ttl: timedelta | None, *, warned: bool
+) -> None:
+    TieredSaver.from_urls(redis_url, ttl=ttl)
+    assert ("ThreadDeletedError" in caplog.text) == warned
+
+
 def test_write_through_needs_a_cold_tier(redis_url: str) -> None:
     with pytest.raises(ConfigurationError, match="postgres_url"):
         TieredSaver.from_urls(redis_url, None, cold_writes="through")
