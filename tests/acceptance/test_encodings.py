@@ -1,4 +1,4 @@
-"""Any text reaches Postgres, whatever encoding its clients have by default; a database that cannot hold it is refused."""
+"""Any text reaches Postgres, whatever encoding clients have by default; a database that cannot hold it is refused."""
 
 from __future__ import annotations
 
@@ -98,9 +98,11 @@ def test_given_pool_that_cannot_carry_every_text_is_refused(redis_url: str, post
     narrow = {"client_encoding": "latin1"}
 
     async def asynchronously() -> None:
-        async with AsyncConnectionPool(postgres_url, kwargs=narrow, open=False) as pool:
-            async with TieredSaver(redis=redis_url, postgres=pool, promoter="external") as saver:
-                await saver.aget_tuple(at("t"))
+        async with (
+            AsyncConnectionPool(postgres_url, kwargs=narrow, open=False) as pool,
+            TieredSaver(redis=redis_url, postgres=pool, promoter="external") as saver,
+        ):
+            await saver.aget_tuple(at("t"))
 
     with (
         ConnectionPool(postgres_url, kwargs=narrow, open=True) as pool,
