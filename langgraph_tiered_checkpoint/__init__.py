@@ -23,6 +23,7 @@ from langgraph_tiered_checkpoint.errors import (
     UnexpectedError,
     UnreadableValueError,
     UnserializableError,
+    ValueTooLargeError,
 )
 from langgraph_tiered_checkpoint.policy import Candidate, Promotion
 from langgraph_tiered_checkpoint.records import ThreadStatus, TierStats
@@ -63,6 +64,7 @@ __all__ = [
     "UnexpectedError",
     "UnreadableValueError",
     "UnserializableError",
+    "ValueTooLargeError",
     "__version__",
 ]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -30,7 +30,12 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.serde.types import INTERRUPT, TASKS, _DeltaSnapshot
 
 from langgraph_tiered_checkpoint.arguments import check_flag, wrong
-from langgraph_tiered_checkpoint.errors import ConfigurationError, InvalidThreadError, UnserializableError
+from langgraph_tiered_checkpoint.errors import (
+    ConfigurationError,
+    InvalidThreadError,
+    UnserializableError,
+    ValueTooLargeError,
+)
 from langgraph_tiered_checkpoint.ids import CheckpointKey
 from langgraph_tiered_checkpoint.jsonb import exact_in_json, inlines, projection
 from langgraph_tiered_checkpoint.records import (
@@ -47,6 +52,10 @@ from langgraph_tiered_checkpoint.records import (
 _NOT_STORED = "Nothing of this call was stored; what the run has stored before stays, and it can go on from there"
 
 _dump_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+
+MOST_BYTES: Final = 512 * 1024 * 1024
+"""Of one value: Redis's proto-max-bulk-len, as it is by default."""
 
 
 class EncodedCheckpoint(NamedTuple):
@@ -242,6 +251,11 @@ class Codec:
                 f"thread {key.thread_id!r}: {what} holds a {type(value).__name__} that the serde cannot carry ({exc}). "
                 f"{_NOT_STORED}. Store something serializable instead, or pass a serde that carries it"
             ) from exc
+        if len(data) > MOST_BYTES:
+            raise ValueTooLargeError(
+                f"thread {key.thread_id!r}: {what} is {len(data):,} bytes long, and Redis takes {MOST_BYTES:,} as one "
+                f"value. {_NOT_STORED}. Keep large values elsewhere, and their names in the state"
+            )
         if "\0" in type_:
             raise UnserializableError(f"thread {key.thread_id!r}: the serde's type tag {type_!r} contains NUL")
         return type_, bytes(data)

@@ -22,6 +22,10 @@ class UnserializableError(ConfigurationError):
     """A value that the configured serde cannot carry. The call that was to store it has stored nothing."""
 
 
+class ValueTooLargeError(ConfigurationError):
+    """A value, or many in one call, that Redis does not take at once. Nothing of the call was stored."""
+
+
 class NotPromotableError(ConfigurationError):
     """A tier operation that the thread or this configuration does not allow."""
 

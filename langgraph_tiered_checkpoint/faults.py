@@ -36,6 +36,7 @@ from langgraph_tiered_checkpoint.errors import (
     TieredCheckpointError,
     UnexpectedError,
     UnreadableValueError,
+    ValueTooLargeError,
 )
 from langgraph_tiered_checkpoint.quoting import words_of
 from langgraph_tiered_checkpoint.records import Unreadable, UnreadableValue
@@ -100,6 +101,10 @@ _CLASSES: dict[type[Exception], str] = {
 
 # A script that the user may run, and a command in it that it may not: Redis 6.2, and later ones.
 _DENIED = re.compile(r"^The user executing the script can't|^ACL failure in script")
+
+
+class RequestTooLargeError(redis.ResponseError):
+    """The server gives its connection up on this request, and answers others."""
 
 
 class StatementTimeoutError(psycopg.OperationalError):
@@ -212,6 +217,12 @@ def hot_fault(  # noqa: PLR0911 - a table
 def _refusal(exc: redis.ResponseError, at: str, key: str) -> TieredCheckpointError:  # noqa: PLR0911 - a table
     """What an error reply means: a state of the server, which concerns every thread, or what it says of this one."""
     code, text = code_of(exc)
+    if isinstance(exc, RequestTooLargeError) or text.startswith("Protocol error: invalid bulk length"):
+        return ValueTooLargeError(
+            f"{at} does not take that much at once ({text}): its proto-max-bulk-len, 512 MB by default, bounds a "
+            "value, and its client-query-buffer-limit a call. Nothing of the call was stored. Keep large values "
+            "elsewhere, and their names in the state, or raise the limit"
+        )
     match code:
         case "OOM":
             return HotFullError(

@@ -20,6 +20,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import BusyLoadingError, NoPermissionError, NoScriptError, OutOfMemoryError, ReadOnlyError
 
 from langgraph_tiered_checkpoint.redis_ports import (
+    SMALLEST_LIMIT_BYTES,
     Conversation,
     ServerCheck,
     Words,
@@ -29,9 +30,11 @@ from langgraph_tiered_checkpoint.redis_ports import (
     identify,
     invoke,
     is_stale,
+    lost_on,
     packed,
     raw,
     run_id_of,
+    weight,
 )
 from langgraph_tiered_checkpoint.steps import Lua
 from langgraph_tiered_checkpoint.targets import HotTarget
@@ -264,8 +267,19 @@ class AsyncRedis:
             raise
         except redis.ConnectionError:
             pass
+        if weight(commands) >= SMALLEST_LIMIT_BYTES:  # it may be to blame: others are not to lose theirs once more
+            return await self._apart(commands)
         link = await self._connected()
         return await link.request(packed(commands, link.run_id))
+
+    async def _apart(self, commands: Sequence[Words]) -> list[Any]:
+        link = await self._connect()
+        try:
+            return await link.request(packed(commands, link.run_id))
+        except redis.ConnectionError as exc:
+            raise lost_on(commands, exc) from exc
+        finally:
+            link.abort(redis.ConnectionError("it was for one request"))
 
     async def _connected(self) -> _Link:
         """A link that works; callers that come while it is being made wait for the same one."""

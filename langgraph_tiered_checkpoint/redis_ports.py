@@ -18,6 +18,7 @@ from redis.exceptions import NoScriptError, ReadOnlyError
 
 from langgraph_tiered_checkpoint.addresses import UNNAMED
 from langgraph_tiered_checkpoint.errors import ConfigurationError
+from langgraph_tiered_checkpoint.faults import RequestTooLargeError
 from langgraph_tiered_checkpoint.hot import BUCKETS
 from langgraph_tiered_checkpoint.scripts import script
 from langgraph_tiered_checkpoint.slots import Slots
@@ -26,6 +27,9 @@ from langgraph_tiered_checkpoint.targets import HotTarget
 
 LAYOUT: Final = f"5:{BUCKETS}".encode()
 """Version of the key layout, and number of buckets: what `<prefix>:layout` must say."""
+
+SMALLEST_LIMIT_BYTES: Final = 1024 * 1024
+"""The least that a server can be told to take as one value."""
 
 MIN_VERSION: Final = (6, 2)
 
@@ -130,6 +134,19 @@ def _field(info: object, name: str) -> str:
             return lines.get(name, "")
         case _:
             return ""
+
+
+def weight(commands: Sequence[Words]) -> int:
+    """About how many bytes commands are."""
+    return sum(len(word) for words in commands for word in words)
+
+
+def lost_on(commands: Sequence[Words], exc: redis.ConnectionError) -> redis.RedisError:
+    """What it means that a connection that was just made is lost on a request: of a large one, that it is too large."""
+    size = weight(commands)
+    if size < SMALLEST_LIMIT_BYTES:
+        return exc
+    return RequestTooLargeError(f"it closed two connections on {size:,} bytes, {exc}")
 
 
 class ServerCheck:
@@ -238,7 +255,11 @@ class SyncRedis:
         except redis.ConnectionError:
             pass
         self.close()
-        return self._attempt(self._connect(), commands)
+        line = self._connect()
+        try:
+            return self._attempt(line, commands)
+        except redis.ConnectionError as exc:
+            raise lost_on(commands, exc) from exc
 
     def _attempt(self, line: _Line, commands: Sequence[Words]) -> list[Any]:
         """Say it, and keep the line if all was answered: one that an exception left half-way is not used again."""

@@ -20,7 +20,12 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph_tiered_checkpoint import lives
 from langgraph_tiered_checkpoint.arguments import check_count, wrong
 from langgraph_tiered_checkpoint.codec import Codec, inline_versions, interrupts, matches
-from langgraph_tiered_checkpoint.errors import ConfigurationError, ThreadBusyError, TieredCheckpointError
+from langgraph_tiered_checkpoint.errors import (
+    ConfigurationError,
+    ThreadBusyError,
+    TieredCheckpointError,
+    ValueTooLargeError,
+)
 from langgraph_tiered_checkpoint.faults import is_foreign
 from langgraph_tiered_checkpoint.ids import CheckpointKey, check_text, text_of
 from langgraph_tiered_checkpoint.jsonb import path_of
@@ -28,7 +33,7 @@ from langgraph_tiered_checkpoint.plans import batches, flushing, inspection, rea
 from langgraph_tiered_checkpoint.plans.listing import Listed, Query, ThreadIds, ThreadListing
 from langgraph_tiered_checkpoint.plans.store import Store
 from langgraph_tiered_checkpoint.policy import Candidate
-from langgraph_tiered_checkpoint.records import BlobRow, CheckpointRow, ThreadStatus, TierStats
+from langgraph_tiered_checkpoint.records import BlobRow, CheckpointRow, ThreadStatus, TierStats, WriteRow
 from langgraph_tiered_checkpoint.restoring import pieces
 from langgraph_tiered_checkpoint.steps import Plan
 from langgraph_tiered_checkpoint.tenancy import Scope
@@ -120,16 +125,19 @@ class Requests(NamedTuple):
             values = checkpoint["channel_values"]
             return [codec.encode_blob(key, channel, version, values[channel]) for channel, version in wanted]
 
-        written = yield from writing.put(
-            self.store,
-            lives.recall(self.store.number, at.stored_id),
-            at.stored_id,
-            encoded.row,
+        written = yield from _name_the_largest(
             encoded.blobs,
-            encoded.expected,
-            named=at.checkpoint_id or checkpoint["id"],
-            promote=promote,
-            supply=supply,
+            writing.put(
+                self.store,
+                lives.recall(self.store.number, at.stored_id),
+                at.stored_id,
+                encoded.row,
+                encoded.blobs,
+                encoded.expected,
+                named=at.checkpoint_id or checkpoint["id"],
+                promote=promote,
+                supply=supply,
+            ),
         )
         self.store.inlined.remember((at.stored_id, at.ns, checkpoint["id"]), encoded.inline)
         yield from self._settle(at.stored_id, written)
@@ -181,16 +189,19 @@ class Requests(NamedTuple):
         rows = self.codec.encode_writes(key, writes, task_id, task_path)
         if not rows:
             return
-        written = yield from writing.put_writes(
-            self.store,
-            lives.recall(self.store.number, at.stored_id),
-            at.stored_id,
-            at.ns,
-            at.checkpoint_id,
-            task_id,
+        written = yield from _name_the_largest(
             rows,
-            interrupt=interrupts(rows),
-            named=at.checkpoint_id,
+            writing.put_writes(
+                self.store,
+                lives.recall(self.store.number, at.stored_id),
+                at.stored_id,
+                at.ns,
+                at.checkpoint_id,
+                task_id,
+                rows,
+                interrupt=interrupts(rows),
+                named=at.checkpoint_id,
+            ),
         )
         yield from self._settle(at.stored_id, written)
 
@@ -412,3 +423,16 @@ class Listing:
     def _tuple(self, item: Listed) -> CheckpointTuple:
         thread_id = self._requests.scope.plain(item.thread_id)
         return self._codec.decode_tuple(thread_id, item.stored, item.sends)
+
+
+def _name_the_largest(rows: Sequence[BlobRow | WriteRow], plan: Plan[writing.Written]) -> Plan[writing.Written]:
+    """Write; if that is too much for Redis, say which value takes most of it."""
+    try:
+        return (yield from plan)
+    except ValueTooLargeError as refused:
+        largest = max(rows, key=lambda row: len(row.data), default=None)
+        if largest is None:
+            raise
+        raise ValueTooLargeError(
+            f"{refused}. The largest of its values is that of channel {largest.channel!r}, {len(largest.data):,} bytes"
+        ) from refused.__cause__
