@@ -269,6 +269,11 @@ def cold_fault(  # noqa: C901, PLR0911, PLR0912 - a table
             return ColdTierError(
                 f"{at}: no connection became free in time ({text}). Raise the pool's max_size, or see timeouts.cold"
             )
+        case pg.ConnectionTimeout():
+            return ColdTierError(
+                f"{at} did not make a connection in time ({text}). If it is a Postgres that listens there, it may be "
+                "overloaded; see timeouts.cold"
+            )
         case StatementTimeoutError() | pg.QueryCanceled():
             return ColdTimeoutError(f"{at} did not answer in time ({text}). It may be overloaded; see timeouts.cold")
         case pg.ReadOnlySqlTransaction():

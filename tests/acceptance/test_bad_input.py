@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import socket
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -163,6 +165,23 @@ def test_redis_that_is_not_there_is_named_without_its_password() -> None:
     with pytest.raises(HotTierError, match=r"127\.0\.0\.1:1") as caught:
         saver.get_tuple(config("t"))
     assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_postgres_url_of_something_that_is_no_postgres_is_told_so(redis_url: str, *, asynchronous: bool) -> None:
+    """Something that waits for more, as many servers do on what libpq says first."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"postgresql://user:s3cret@127.0.0.1:{silent.getsockname()[1]}/app"
+        saver = TieredSaver.from_urls(redis_url, url, timeouts=QUICK, promoter="external")
+
+        async def main() -> None:
+            async with saver:
+                await saver.aget_tuple(config("t"))
+
+        with pytest.raises(ColdTierError, match=r"If it is a Postgres that listens there") as caught:
+            asyncio.run(main()) if asynchronous else saver.get_tuple(config("t"))
+        assert "s3cret" not in str(caught.value)
+        saver.close()
 
 
 def test_postgres_that_is_not_there_is_named_without_its_password(redis_url: str) -> None:
