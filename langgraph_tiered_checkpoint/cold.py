@@ -126,6 +126,7 @@ class Cold(ColdReader):
             flushed=[batch.flushed for batch in batches],
             last_writes=[batch.last_write_ms for batch in batches],
             reasons=[batch.reason for batch in batches],
+            copied=[batch.copied for batch in batches],
             keep=keep,
             **_checkpoint_columns((b.thread_id, row) for b in batches for row in b.checkpoints),
             **_blob_columns((b.thread_id, row) for b in batches for row in b.blobs),

@@ -42,6 +42,7 @@ _ADDED_COLUMNS = {
     "writes_task_path": ("checkpoint_writes", "task_path"),
     "checkpoints_metadata": ("checkpoints", "tiered_metadata_sha256"),
     "threads_claim": ("tiered_threads", "claim"),
+    "threads_copied": ("tiered_threads", "copied"),
 }
 _COMPRESSED = {"checkpoint_blobs": "blobs_lz4", "checkpoint_writes": "writes_lz4"}
 """What makes a table's values compressed with lz4. Those of tables that were there before are their owner's choice."""

@@ -353,12 +353,10 @@ class Hot:
         token: str,
         incarnation: str,
         meta: bytes,
-        run_ids: Iterable[str],
         fields: Iterable[bytes],
     ) -> Lua:
-        packed = pack_list(list(run_ids))
-        args: list[bytes | str] = [thread_id, token, incarnation, *self._policy[:2], meta, packed, *fields]
-        return self._call("land", thread_id, ("threads", "runs", "lapses"), *args)
+        args: list[bytes | str] = [thread_id, token, incarnation, *self._policy[:2], meta, *fields]
+        return self._call("land", thread_id, ("threads", "lapses"), *args)
 
     # Upkeep
 

@@ -115,6 +115,8 @@ class ThreadBatch(NamedTuple):
     """Unix time in milliseconds of the thread's last write."""
     reason: str
     """Why the thread was promoted."""
+    copied: str = ""
+    """Of a copy, its last checkpoint that no run of its own wrote; empty where that is nothing new."""
 
 
 class DeltaPage(NamedTuple):

@@ -116,6 +116,8 @@ class Peek(NamedTuple):
     pinned: bool
     moved: bool
     """Whether it may be older than what Postgres holds: see lua/run.lua."""
+    copied: str
+    """Of a copy, its last checkpoint that no run of its own wrote, if the hot tier knows."""
 
     @property
     def needs_base(self) -> bool:
@@ -265,7 +267,7 @@ def parse_delta(ns: str, reply: Sequence[Any]) -> Walk:
 def parse_peek(reply: Sequence[Any]) -> Peek | None:
     if reply[0] != b"thread":
         return None
-    _, incarnation, state, flushed, number, last, last_write_ms, reason, rebase, pinned, moved, _ = reply
+    _, incarnation, state, flushed, number, last, last_write_ms, reason, rebase, pinned, moved, copied, _ = reply
     return Peek(
         incarnation.decode(),
         state.decode(),
@@ -277,6 +279,7 @@ def parse_peek(reply: Sequence[Any]) -> Peek | None:
         rebase,
         bool(pinned),
         bool(moved),
+        copied.decode(),
     )
 
 

@@ -7,7 +7,8 @@
 --               th, tt head and tail of all checkpoints in id order, du dirty since ms, rs reason, er error,
 --               bk failures in a row, rb (rebase: upload all if 1, what was never acknowledged if 2, then drop),
 --               rn run id of the server under which it was last compared with Postgres, lf arenas that values have left
---               (absent if there are none): see `note_left` in values.lua
+--               (absent if there are none): see `note_left` in values.lua; cp, in a copy, the last checkpoint id that was
+--               copied: what no run of its own wrote
 --   e           end of a promoter's lease, ms
 --   x           a marker instead of a thread: {kind, token, deadline ms, run id of the server}
 --   n<ns>       {number, head k, tail k, checkpoints, floor, sure, early}; N<number> the namespace. At or above the floor

@@ -3,7 +3,7 @@
 -- KEYS[1] thread
 -- ARGV[1] cursor k, "" at first  [2] entries at most
 -- Reply: {"outline", incarnation, state, entries, next cursor or ""}, {"absent"};
---     an entry is {namespace, id, parent, root id, depth, run id}
+--     an entry is {namespace, id, parent, root id, depth, run id or "" if it was copied}
 -- include: common
 local m = load()
 if not m then return {'absent'} end
@@ -16,7 +16,8 @@ while cur ~= '' and #entries < tonumber(ARGV[2]) do
   local num, id = split(cur)
   names[num] = names[num] or hget('N' .. num)
   local f = header_of(cur)
-  entries[#entries + 1] = {names[num], id, link(cur)[5], f[1], f[2], f[3]}
+  local run = m.cp and not less(m.cp, id) and '' or f[3]
+  entries[#entries + 1] = {names[num], id, link(cur)[5], f[1], f[2], run}
   cur = link(cur)[3]
 end
 return {'outline', m.i, m.s, entries, cur}

@@ -3,7 +3,7 @@
 -- KEYS[1] thread  [2] due
 -- ARGV[1] thread id  [2] lease ms
 -- Reply: {"thread", incarnation, state, last flushed change id, its number, last change number, last write ms, reason,
---     "1" to rebase, "1" if pinned, "1" if it may be older than what Postgres holds: see run.lua}, {"absent"};
+--     "1" to rebase, "1" if pinned, "1" if it may be older than what Postgres holds: see run.lua, last copied checkpoint or ""}, {"absent"};
 --     and, last, the run id of the server
 -- include: common
 -- include: run
@@ -20,4 +20,4 @@ else
   call('ZADD', KEYS[2], 'XX', leased, ARGV[1])
   call('HSET', T, 'e', leased)
 end
-return {'thread', m.i, m.s, m.fl, m.fn, m.ch, m.lw, m.rs, m.rb, m.pin, moved(m) and 1 or 0, RUN}
+return {'thread', m.i, m.s, m.fl, m.fn, m.ch, m.lw, m.rs, m.rb, m.pin, moved(m) and 1 or 0, m.cp or '', RUN}

@@ -80,4 +80,5 @@ def batch_of(thread_id: str, peek: Peek, rows: Rows, through: str, expected: str
         *rows,
         peek.last_write_ms,
         peek.reason,
+        peek.copied,
     )

@@ -7,7 +7,7 @@ Postgres transaction behind the fence, and takes the marker away. On an ephemera
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any
 
@@ -181,7 +181,7 @@ def _next_change(flushed: str) -> str:
 
 
 def copy(store: Store, source: str, target: str) -> Plan[None]:
-    """Copy a thread, with all its history, to an id that is free. The copy has a life of its own.
+    """Copy a thread, with all its history, to an id that is free. The copy has a life, and runs, of its own.
 
     Raises:
         ConfigurationError: the target exists.
@@ -230,22 +230,8 @@ def _copy_hot(store: Store, source: str, target: str, token: str, first: list[An
         if staged != b"ok" or reply[:1] != [b"thread"] or reply[2] != meta:
             return False
         cursor, *fields = reply[3:]
-    runs = yield from _runs_of(store, source)
-    landed = yield store.hot.land(target, token, new_id(), meta, runs, fields)
+    landed = yield store.hot.land(target, token, new_id(), meta, fields)
     return bool(landed[0] == b"ok")
-
-
-def _runs_of(store: Store, thread_id: str) -> Plan[Iterable[str]]:
-    runs: set[str] = set()
-    cursor = ""
-    while True:
-        reply = yield store.hot.outline(thread_id, cursor)
-        if reply[0] != b"outline":
-            return runs
-        runs.update(o.run_id for o in parse_outline(reply[3]) if o.run_id)
-        cursor = reply[4].decode()
-        if cursor in ("", "!"):
-            return runs
 
 
 def _taken(source: str, target: str) -> ConfigurationError:

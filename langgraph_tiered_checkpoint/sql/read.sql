@@ -177,7 +177,7 @@ FROM (
 
 -- name: outline
 -- Where each checkpoint of a thread stands among the others, in no particular order. One that is older than format v4
--- needs its parent if that has pending sends.
+-- needs its parent if that has pending sends. What was copied was written by no run of this thread.
 SELECT checkpoint_ns, checkpoint_id, coalesce(parent_checkpoint_id, ''),
     CASE WHEN checkpoint_ns = '' THEN checkpoint_id ELSE coalesce(metadata -> 'parents' ->> '', '') END,
     greatest(coalesce((
@@ -190,7 +190,10 @@ SELECT checkpoint_ns, checkpoint_id, coalesce(parent_checkpoint_id, ''),
         AND w.checkpoint_id = c.parent_checkpoint_id AND w.channel = '__pregel_tasks'
         LIMIT 1
     ) END),
-    coalesce(metadata ->> 'run_id', '')
+    CASE WHEN EXISTS (
+        SELECT 1 FROM $schema.tiered_threads AS t
+        WHERE t.thread_id = c.thread_id AND c.checkpoint_id COLLATE "C" <= t.copied
+    ) THEN '' ELSE coalesce(metadata ->> 'run_id', '') END
 FROM $schema.checkpoints AS c
 WHERE thread_id = %(thread)s
 
@@ -316,8 +319,13 @@ AND starts_with(thread_id, %(prefix)s) -- if prefix
 LIMIT %(limit)s
 
 -- name: threads_of_runs
--- The threads that these runs have written to. The cut-off run ids are for the index.
-SELECT DISTINCT thread_id FROM $schema.checkpoints
+-- The threads that these runs have written to; not those that what they wrote was copied to. The cut-off run ids are for
+-- the index.
+SELECT DISTINCT thread_id FROM $schema.checkpoints AS c
 WHERE left(metadata ->> 'run_id', 64) = ANY (%(cut)s::text[])
 AND metadata ->> 'run_id' = ANY (%(runs)s::text[])
+AND NOT EXISTS (
+    SELECT 1 FROM $schema.tiered_threads AS t
+    WHERE t.thread_id = c.thread_id AND c.checkpoint_id COLLATE "C" <= t.copied
+)
 AND starts_with(thread_id, %(prefix)s) -- if prefix

@@ -67,7 +67,8 @@ CREATE TABLE IF NOT EXISTS $schema.tiered_threads (
     last_write_at TIMESTAMPTZ,
     reason TEXT NOT NULL DEFAULT '',
     pinned BOOLEAN NOT NULL DEFAULT false,
-    claim TEXT NOT NULL DEFAULT ''
+    claim TEXT NOT NULL DEFAULT '',
+    copied TEXT NOT NULL DEFAULT ''
 );
 
 -- name: blobs_nullable
@@ -88,6 +89,10 @@ ALTER TABLE $schema.checkpoints
 -- name: threads_claim
 -- Our column, for tables that an older version made.
 ALTER TABLE $schema.tiered_threads ADD COLUMN IF NOT EXISTS claim TEXT NOT NULL DEFAULT '';
+
+-- name: threads_copied
+-- Our column, for tables that an older version made: of a copy, its last checkpoint that no run of its own wrote.
+ALTER TABLE $schema.tiered_threads ADD COLUMN IF NOT EXISTS copied TEXT NOT NULL DEFAULT '';
 
 -- name: has_lz4
 -- Reply: whether the server can compress with lz4: to about the same size as by default, in a fraction of the time.

@@ -93,11 +93,12 @@ held AS (
     UPDATE $schema.tiered_threads AS t
     SET flushed = n.flushed,
         last_write_at = greatest(t.last_write_at, to_timestamp(nullif(n.last_write_ms, 0) / 1000.0)),
-        reason = coalesce(nullif(n.reason, ''), t.reason)
+        reason = coalesce(nullif(n.reason, ''), t.reason),
+        copied = coalesce(nullif(n.copied, ''), t.copied)
     FROM unnest(
         %(threads)s::text[], %(incarnations)s::text[], %(expected)s::text[], %(flushed)s::text[],
-        %(last_writes)s::bigint[], %(reasons)s::text[]
-    ) AS n (thread_id, incarnation, expected, flushed, last_write_ms, reason)
+        %(last_writes)s::bigint[], %(reasons)s::text[], %(copied)s::text[]
+    ) AS n (thread_id, incarnation, expected, flushed, last_write_ms, reason, copied)
     JOIN locked USING (thread_id) -- if several
     WHERE t.thread_id = n.thread_id AND t.incarnation = n.incarnation
     AND t.thread_id = %(thread)s -- if thread
@@ -264,10 +265,11 @@ SELECT
     OR EXISTS (SELECT 1 FROM $schema.tiered_threads WHERE thread_id = %(target)s)
 
 -- name: copy_origin
--- The fence of the copy. Reply: a row, unless someone else has just made the target.
-INSERT INTO $schema.tiered_threads (thread_id, incarnation, flushed, last_write_at, reason)
+-- The fence of the copy, with the last of what is copied. Reply: a row, unless someone else has just made the target.
+INSERT INTO $schema.tiered_threads (thread_id, incarnation, flushed, last_write_at, reason, copied)
 SELECT %(target)s, %(incarnation)s, %(flushed)s,
-    (SELECT last_write_at FROM $schema.tiered_threads WHERE thread_id = %(source)s), 'copy'
+    (SELECT last_write_at FROM $schema.tiered_threads WHERE thread_id = %(source)s), 'copy',
+    coalesce((SELECT max(checkpoint_id COLLATE "C") FROM $schema.checkpoints WHERE thread_id = %(source)s), '')
 ON CONFLICT (thread_id) DO NOTHING
 RETURNING 1
 

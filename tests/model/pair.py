@@ -108,6 +108,7 @@ class Pair(RuleBasedStateMachine):
         self.model = InMemorySaver()
         self.spaces: dict[Place, Space] = {}
         self.lives = dict.fromkeys(self.threads, 0)
+        self.copied: dict[str, str] = {}
         self.paused: list[tuple[str, Stepped]] = []
         self.runs: list[Run] = []
 

@@ -40,6 +40,7 @@ class Upkeep(Pair):
                     id_
                     for id_, (_, metadata, _) in checkpoints.items()
                     if self.model.serde.loads_typed(metadata).get("run_id") in runs
+                    and id_ > self.copied.get(thread, "")
                 }
                 if gone:
                     self._drop(thread, ns, gone)
@@ -69,6 +70,8 @@ class Upkeep(Pair):
         if source == to:
             return
         self._copy_in_model(source, to)
+        copied = [id_ for checkpoints in self.model.storage.get(source, {}).values() for id_ in checkpoints]
+        self.copied[to] = max(copied, default="")
 
     def _copy_in_model(self, source: str, to: str) -> None:
         for ns, checkpoints in self.model.storage.get(source, {}).items():
@@ -94,6 +97,7 @@ class Upkeep(Pair):
     def _forget(self, thread: str) -> None:
         self.model.delete_thread(thread)
         self.lives[thread] += 1
+        self.copied.pop(thread, None)
         for place_ in [place_ for place_ in self.spaces if place_[0] == thread]:
             del self.spaces[place_]
 

@@ -227,7 +227,7 @@ def test_write_goes_on_when_the_thread_is_read_back_and_evicted_under_it_but_not
 
 
 def test_structural_operation_takes_its_marker_away_when_postgres_fails() -> None:
-    clean = [b"thread", b"life", b"c", b"3.op", 3, 3, 0, b"age", 0, 0, 0, b"run"]
+    clean = [b"thread", b"life", b"c", b"3.op", 3, 3, 0, b"age", 0, 0, 0, b"", b"run"]
     with pytest.raises(ColdTierError):
         play(
             structure.prune(STORE, "t"),
