@@ -105,7 +105,7 @@ def test_the_first_write_of_an_index_wins_and_the_last_of_a_negative_one(conn: C
     assert sorted(stored(conn, cold, "t").writes) == sorted([write("1"), late[1]])
 
 
-def test_the_last_of_equal_keys_in_a_batch_stays(conn: Connection, cold: Cold) -> None:
+def test_of_equal_keys_in_a_batch_the_last_stays_and_of_writes_the_first(conn: Connection, cold: Cold) -> None:
     store(
         conn,
         cold,
@@ -115,7 +115,7 @@ def test_the_last_of_equal_keys_in_a_batch_stays(conn: Connection, cold: Cold) -
         writes=[write("1", data=b"x"), write("1", data=b"y")],
     )
     got = stored(conn, cold, "t")
-    assert (got.blobs[0].data, got.writes[0].data) == (b"y", b"y")
+    assert (got.blobs[0].data, got.writes[0].data) == (b"y", b"x")
 
 
 def test_two_commits_of_one_thread_exclude_each_other(postgres_url: str) -> None:
