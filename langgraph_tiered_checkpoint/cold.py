@@ -47,7 +47,9 @@ class Cold(ColdReader):
 
     def _adopt(self, thread_id: str, incarnation: str) -> Statements[Origin | None]:
         origin = None
-        for row in (yield self._q("adopt", thread=thread_id, incarnation=incarnation, flushed=f"0.{incarnation}")):
+        for row in (
+            yield from self._in_store("adopt", thread=thread_id, incarnation=incarnation, flushed=f"0.{incarnation}")
+        ):
             origin = Origin(*row) if row[0] else (yield from self._origin(thread_id))  # somebody else was faster
         while origin is not None and not origin.flushed:
             if (yield self._q("void_claim", thread=thread_id, incarnation=origin.incarnation, claim=incarnation)):
@@ -66,7 +68,11 @@ class Cold(ColdReader):
 
     def _claim(self, thread_id: str, incarnation: str, reason: str, claim: str) -> Statements[Origin]:
         for _ in range(_CLAIM_ATTEMPTS):
-            for row in (yield self._q("claim", thread=thread_id, incarnation=incarnation, reason=reason, claim=claim)):
+            for row in (
+                yield from self._in_store(
+                    "claim", thread=thread_id, incarnation=incarnation, reason=reason, claim=claim
+                )
+            ):
                 return Origin(*row)
             origin = yield from self._origin(thread_id)
             if origin is not None:
@@ -84,7 +90,9 @@ class Cold(ColdReader):
 
     def _claim_all(self, threads: Sequence[tuple[str, str, str]], claim: str) -> Statements[list[str]]:
         ids, incarnations, reasons = map(list, zip(*sorted(threads), strict=True))
-        claimed = yield self._q("claim_all", threads=ids, incarnations=incarnations, reasons=reasons, claim=claim)
+        claimed = yield from self._in_store(
+            "claim_all", threads=ids, incarnations=incarnations, reasons=reasons, claim=claim
+        )
         return [thread_id for (thread_id,) in claimed]
 
     def unclaim(self, thread_id: str, incarnation: str) -> Tx[bool]:
@@ -116,7 +124,7 @@ class Cold(ColdReader):
         )
 
     def _commit(self, batches: Sequence[ThreadBatch], *, keep: bool) -> Statements[frozenset[str]]:
-        held = yield self._q(
+        held = yield from self._in_store(
             "commit",
             several=len(batches) > 1 or None,
             thread=batches[0].thread_id if len(batches) == 1 else None,
@@ -149,7 +157,7 @@ class Cold(ColdReader):
         return Tx("delete", thread_id, partial(self._delete, thread_id, frozenset(incarnations)))
 
     def _delete(self, thread_id: str, incarnations: frozenset[str]) -> Statements[None]:
-        [(incarnation, flushed)] = yield self._q("hold", thread=thread_id)
+        [(incarnation, flushed)] = yield from self._in_store("hold", thread=thread_id)
         if flushed and incarnation not in incarnations:
             return
         yield from self._delete_rows(thread_id)
@@ -174,7 +182,7 @@ class Cold(ColdReader):
         return Tx("drop", thread_id, body, timeout_ms)
 
     def _drop(self, thread_id: str, incarnation: str, expected: str, flushed: str, decide: Decide) -> Statements[bool]:
-        if (thread_id, incarnation, expected) not in (yield self._q("lock", threads=[thread_id])):
+        if (thread_id, incarnation, expected) not in (yield from self._in_store("lock", threads=[thread_id])):
             return False
         outline = yield from self.outline(thread_id)
         named = set(decide(outline))
@@ -234,7 +242,11 @@ class Cold(ColdReader):
             raise exists
         if not any_source:
             return 0
-        if not (yield self._q("copy_origin", source=source, target=target, incarnation=incarnation, flushed=flushed)):
+        if not (
+            yield from self._in_store(
+                "copy_origin", source=source, target=target, incarnation=incarnation, flushed=flushed
+            )
+        ):
             raise exists
         [(copied,)] = yield self._q("copy_checkpoints", source=source, target=target)
         yield self._q("copy_blobs", source=source, target=target)

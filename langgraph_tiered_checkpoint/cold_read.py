@@ -89,10 +89,10 @@ class ColdReader(ColdSchema):
         writes: list[Row] = []
         sends: list[Row] = []
         heads_exist = False
-        query = self._q(
+        rows = yield from self._in_store(
             "fetch", thread=thread_id, ns=ns, id=checkpoint_id, since=since, latest=checkpoint_id is None or None
         )
-        for kind, a, b, c, d, e, number, data in (yield query):
+        for kind, a, b, c, d, e, number, data in rows:
             match kind:
                 case "checkpoint":
                     row = describe(ns, a, b, c, d, None if e is None else (e, data))
@@ -299,7 +299,7 @@ class ColdReader(ColdSchema):
         return Tx("status", thread_id, partial(self._status, thread_id), together=False)
 
     def _status(self, thread_id: str) -> Statements[ColdStatus | None]:
-        for incarnation, flushed, pinned, *rest in (yield self._q("status", thread=thread_id)):
+        for incarnation, flushed, pinned, *rest in (yield from self._in_store("status", thread=thread_id)):
             return ColdStatus(Origin(incarnation, flushed, pinned), *rest)
         return None
 
@@ -329,7 +329,7 @@ class ColdReader(ColdSchema):
         return sorted(thread_id for (thread_id,) in rows)
 
     def _origin(self, thread_id: str) -> Statements[Origin | None]:
-        for row in (yield self._q("origin", thread=thread_id)):
+        for row in (yield from self._in_store("origin", thread=thread_id)):
             return Origin(*row)
         return None
 

@@ -15,7 +15,8 @@ from importlib.resources import files
 from typing import Any
 
 from langgraph_tiered_checkpoint.arrays import ARRAYS
-from langgraph_tiered_checkpoint.errors import ConfigurationError, SchemaError
+from langgraph_tiered_checkpoint.errors import ConfigurationError, SchemaError, StoreChangedError
+from langgraph_tiered_checkpoint.records import Tables
 from langgraph_tiered_checkpoint.steps import Alone, Sql, Statements, Tx
 
 TABLES = (
@@ -43,11 +44,14 @@ _ADDED_COLUMNS = {
     "checkpoints_metadata": ("checkpoints", "tiered_metadata_sha256"),
     "threads_claim": ("tiered_threads", "claim"),
     "threads_copied": ("tiered_threads", "copied"),
+    "migrations_store": ("tiered_migrations", "redis"),
 }
 _COMPRESSED = {"checkpoint_blobs": "blobs_lz4", "checkpoint_writes": "writes_lz4"}
 """What makes a table's values compressed with lz4. Those of tables that were there before are their owner's choice."""
 
 _FILES = ("schema.sql", "read.sql", "write.sql")
+_BOUND = "EXISTS (SELECT 1 FROM $schema.tiered_migrations WHERE v = 1 AND store = %(store)s)"
+"""That the tables are of a store."""
 
 _SETUP_KEY = 0x4C47_5449_4552_01
 _INDEX_KEY = 0x4C47_5449_4552_02
@@ -87,7 +91,7 @@ class Queries:
     @cached_property
     def _texts(self) -> Mapping[str, str]:
         return {
-            name: text.replace("$schema.", self.prefix).replace(" $order", self._order)
+            name: text.replace("$bound", _BOUND).replace("$schema.", self.prefix).replace(" $order", self._order)
             for file in self._files
             for name, text in _read(file).items()
         }
@@ -170,6 +174,8 @@ class ColdSchema:
     """Makes, upgrades and checks the tables. The plans that do so are in preparing.py."""
 
     def __init__(self, schema: str | None) -> None:
+        self.store: str | None = None
+        """The store that the tables have to be of, or statements refuse to work; None asks for nothing."""
         self._schema = schema
         self._q = Queries(schema, *_FILES)
 
@@ -224,6 +230,36 @@ class ColdSchema:
             ConfigurationError: row-level security is active for this role.
         """
         return Tx("check_schema", "*", self._check)
+
+    def belonging(self) -> Tx[Tables]:
+        """Which store the tables are of."""
+        return Tx("belonging", "*", self._belonging, together=False)
+
+    def _belonging(self) -> Statements[Tables]:
+        for row in (yield self._q("belonging")):
+            return Tables(*row)
+        return Tables("", "")
+
+    def belong(self, expected: str, store: str, redis: str) -> Tx[bool]:
+        """From now on the tables are of a store. The reply is whether they were of the `expected` one till then."""
+        return Tx("belong", "*", partial(self._belong, expected, store, redis), together=False)
+
+    def _belong(self, expected: str, store: str, redis: str) -> Statements[bool]:
+        return bool((yield self._q("belong", expected=expected, store=store, redis=redis)))
+
+    def _in_store(self, name: str, **params: Any) -> Statements[list[tuple[Any, ...]]]:
+        """The rows of a query that makes sure of the store.
+
+        Raises:
+            StoreChangedError: the tables are not of our store.
+        """
+        rows = yield self._q(name, store=self.store, **params)
+        if any(row[0] is None for row in rows):
+            raise StoreChangedError(
+                f"the tables in Postgres{self.where} are of another store by now than the Redis in use: one of them "
+                "was replaced, or setup(take_over=True) was called. Nothing was changed; repeat the call"
+            )
+        return rows
 
     @property
     def where(self) -> str:

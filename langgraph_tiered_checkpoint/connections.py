@@ -14,6 +14,7 @@ import redis
 from redis.asyncio import Redis as AsyncRedisClient
 from redis.asyncio import RedisCluster as AsyncRedisCluster
 
+from langgraph_tiered_checkpoint.binding import Here
 from langgraph_tiered_checkpoint.config import Settings
 from langgraph_tiered_checkpoint.counterparts import sync_cold, sync_hot
 from langgraph_tiered_checkpoint.errors import ConfigurationError, TieredCheckpointError
@@ -90,7 +91,7 @@ class Connections:
         self.hot = hot
         self.cold = cold
         self.auto_setup = auto_setup
-        self.check = ServerCheck()
+        self.check = ServerCheck(None if cold is None else cold.identity)
         self.prepared = False
         """Whether the tables are known to be fit for use."""
         self.indexed = True
@@ -115,6 +116,7 @@ class Connections:
                 **cold,
                 prepare_threshold=1 if settings.prepare_statements else None,
                 timeout_s=settings.timeouts.cold.total_seconds(),
+                schema=settings.schema,
             ),
             auto_setup=settings.auto_setup,
         )
@@ -151,6 +153,13 @@ class Connections:
             ports.until_loop_ends = _until_loop_ends(ports, of_loops, loop, self.hot.timeout_s)
             await anext(ports.until_loop_ends)
         return ports
+
+    @property
+    def here(self) -> Here:
+        """The two servers, for what binds them to each other."""
+        hot, cold = self.hot, self.cold
+        postgres, place = ("", "nowhere") if cold is None else (cold.identity or cold.place, cold.place)
+        return Here(hot.key_prefix, hot.identity, hot.place, postgres, place)
 
     def close(self) -> None:
         """Close the sync connections that are not in use. They are opened again on demand."""

@@ -26,6 +26,10 @@ class ValueTooLargeError(ConfigurationError):
     """A value, or many in one call, that Redis does not take at once. Nothing of the call was stored."""
 
 
+class StoreChangedError(ConfigurationError):
+    """Redis and Postgres were bound to each other anew during the call, or one was replaced. Repeat the call."""
+
+
 class NotPromotableError(ConfigurationError):
     """A tier operation that the thread or this configuration does not allow."""
 

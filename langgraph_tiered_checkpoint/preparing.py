@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 
 from langgraph_tiered_checkpoint.cold_schema import ColdSchema, Inventory
 from langgraph_tiered_checkpoint.errors import ColdLockedError, ColdTimeoutError
-from langgraph_tiered_checkpoint.steps import Pause, Plan, Tx
+from langgraph_tiered_checkpoint.steps import Pause, Plan
 
 T = TypeVar("T")
 
@@ -21,12 +21,6 @@ _LOCK_S: Final = 2.0
 """How long at a time we wait for a table that is in use: whoever comes after us waits, too."""
 
 _POLL_S: Final = 0.2
-
-
-def asked(step: Tx[T]) -> Plan[T]:
-    """A plan of one step."""
-    reply: T = yield step
-    return reply
 
 
 def prepare(schema: ColdSchema, patience_s: float) -> Plan[Inventory]:

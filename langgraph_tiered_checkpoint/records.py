@@ -99,6 +99,15 @@ class Origin(NamedTuple):
     Empty where nobody asks."""
 
 
+class Tables(NamedTuple):
+    """Which store the tables in Postgres are of."""
+
+    store: str
+    """Its id; empty if of none yet."""
+    redis: str
+    """Where its Redis is, and the key prefix; for messages, and to recognise it by. No password in it."""
+
+
 class ThreadBatch(NamedTuple):
     """What one flush of one thread writes: rows, and the fence they are written behind."""
 

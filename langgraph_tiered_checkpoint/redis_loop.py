@@ -27,7 +27,6 @@ from langgraph_tiered_checkpoint.redis_ports import (
     addressed,
     check_server,
     connection_settings,
-    identify,
     invoke,
     is_stale,
     lost_on,
@@ -305,11 +304,10 @@ class AsyncRedis:
         connection: _Connection = pool.connection_class(**settings)
         await connection.connect()
         link = _Link(connection, self._target.timeout_s)
-        conversation = identify() if self._check.passed else check_server(self._target)
+        conversation = check_server(self._target, self._check)
         try:
             conversation.send(await link.request(packed(next(conversation))))
         except StopIteration as done:
-            self._check.passed = True
             link.run_id = run_id_of(done.value[0])
         except BaseException:
             link.abort(redis.ConnectionError("the server failed the check"))
@@ -336,8 +334,7 @@ class AsyncCluster:
 
     async def check(self) -> None:
         """Make sure that the cluster is there and can be used."""
-        await self._carry(check_server(self._target), self._in_order)
-        self._check.passed = True
+        await self._carry(check_server(self._target, self._check), self._in_order)
 
     def close(self) -> None:
         """The client is the caller's."""

@@ -17,16 +17,14 @@ from redis.client import NEVER_DECODE
 from redis.exceptions import NoScriptError, ReadOnlyError
 
 from langgraph_tiered_checkpoint.addresses import UNNAMED
-from langgraph_tiered_checkpoint.errors import ConfigurationError
+from langgraph_tiered_checkpoint.binding import Layout, needs_postgres, other_layout
+from langgraph_tiered_checkpoint.errors import ConfigurationError, StoreChangedError
 from langgraph_tiered_checkpoint.faults import RequestTooLargeError
-from langgraph_tiered_checkpoint.hot import BUCKETS
+from langgraph_tiered_checkpoint.lives import new_id
 from langgraph_tiered_checkpoint.scripts import script
 from langgraph_tiered_checkpoint.slots import Slots
 from langgraph_tiered_checkpoint.steps import SERVER_RUN, Lua
 from langgraph_tiered_checkpoint.targets import HotTarget
-
-LAYOUT: Final = f"5:{BUCKETS}".encode()
-"""Version of the key layout, and number of buckets: what `<prefix>:layout` must say."""
 
 SMALLEST_LIMIT_BYTES: Final = 1024 * 1024
 """The least that a server can be told to take as one value."""
@@ -80,37 +78,29 @@ def addressed(words: Words, run_id: str) -> Words:
     return (*words[:-1], run_id) if words[-1] is SERVER_RUN else words
 
 
-def check_server(target: HotTarget) -> Conversation:
-    """Make sure that the server can be used: its version, and the layout of what it holds. One round trip.
+def check_server(target: HotTarget, check: ServerCheck) -> Conversation:
+    """Make sure that the server can be used: its version, and the store that its keys are of. One round trip.
 
     The result is the reply to INFO, for `run_id_of`.
 
     Raises:
-        ConfigurationError: it is too old, or holds another layout under this prefix.
-        redis.ResponseError: there is no layout yet, and none can be written.
+        ConfigurationError: it is too old, or holds another layout under this prefix, or a store that has a Postgres
+            where there is none here.
+        StoreChangedError: it holds another store than before; Postgres has to be asked which one is right.
+        redis.ResponseError: it says nothing of a store yet, and cannot be told.
     """
     key = f"{target.key_prefix}:layout"
-    info, written, layout = yield [("INFO", "server"), ("SET", key, LAYOUT, "NX"), ("GET", key)]
+    info, written, said = yield [("INFO", "server"), ("SET", key, check.proposal.text, "NX"), ("GET", key)]
     found = _version(info)
     if found and tuple(int(part) for part in found.split(".")[:2] if part.isdigit()) < MIN_VERSION:
         raise ConfigurationError(
             f"Redis at {target.place} is version {found}; 6.2 or newer is needed (or Valkey 7.2). Upgrade it"
         )
-    layout = layout.encode() if isinstance(layout, str) else layout
-    if layout == LAYOUT:  # even if a full server has refused the SET
-        return [info]
-    for reply in (written, layout):
-        if isinstance(reply, Exception):
-            raise reply
-    raise ConfigurationError(
-        f"Redis at {target.place} holds layout {layout!r} under the prefix {target.key_prefix!r}, and this version "
-        f"of langgraph-tiered-checkpoint uses {LAYOUT!r}. Choose another key_prefix, or use the version that wrote it"
-    )
-
-
-def identify() -> Conversation:
-    """Ask a server for what `run_id_of` reads; the result is its reply."""
-    return (yield [("INFO", "server")])
+    for reply in (said, written):
+        if isinstance(reply, Exception) and not isinstance(said, bytes | str):
+            raise reply  # not if a full server, or a replica, has refused the SET of what is there already
+    check.accept(target, said.decode(errors="replace") if isinstance(said, bytes) else str(said))
+    return [info]
 
 
 def run_id_of(info: object) -> str:
@@ -150,10 +140,58 @@ def lost_on(commands: Sequence[Words], exc: redis.ConnectionError) -> redis.Redi
 
 
 class ServerCheck:
-    """Remembers, for both kinds of port, that a target's server has passed `check_server`."""
+    """What a saver knows of its store, for all its connections to Redis.
 
-    def __init__(self) -> None:
+    Args:
+        postgres: tells the Postgres apart from others, empty if nothing does; None without a cold tier.
+    """
+
+    def __init__(self, postgres: str | None) -> None:
         self.passed = False
+        """Whether the server was found fit for use; a cluster client is not asked again."""
+        self.store = ""
+        """The store that both tiers were found to be of."""
+        self.doubted = False
+        """Whether Redis says something else by now: nothing is served until Postgres has been asked."""
+        self.asking = False
+        """Whether that is being found out, so that connections are needed whatever Redis says."""
+        self._postgres = postgres
+
+    @property
+    def proposal(self) -> Layout:
+        """What a Redis that says nothing is told: that it is what was there before, or that it is new."""
+        if self._postgres is None:
+            return Layout("hot")
+        if self.store:
+            return Layout("bound", self.store, self._postgres)
+        return Layout("new", new_id())
+
+    def accept(self, target: HotTarget, said: str) -> None:
+        """Judge what a server says of its store.
+
+        Raises:
+            ConfigurationError: it cannot be used.
+            StoreChangedError: not before Postgres has been asked.
+        """
+        layout = Layout.parse(said)
+        if layout is None:
+            raise other_layout(said, target.key_prefix, target.place)
+        if self._postgres is None:
+            if layout.kind != "hot":
+                raise needs_postgres(target.key_prefix, target.place, layout)
+        elif not (self.doubted or self.asking or self._trusts(layout)):
+            self.doubted = True
+            raise StoreChangedError(
+                f"Redis at {target.place} (key_prefix {target.key_prefix!r}) is of another store than before. Nothing "
+                "was done; repeat the call"
+            )
+        self.passed = True
+
+    def _trusts(self, layout: Layout) -> bool:
+        """Whether threads that are in Redis may be served without a look at Postgres."""
+        if self.store:
+            return layout.store == self.store
+        return layout.kind == "new" or (layout.kind == "bound" and layout.postgres == self._postgres != "")
 
 
 class _Connection(Protocol):
@@ -290,16 +328,15 @@ class SyncRedis:
         no_retry = redis.retry.Retry(NoBackoff(), 0)
         connection: _Connection = pool.connection_class(**connection_settings(pool, self._target.timeout_s, no_retry))
         connection.connect()
-        conversation = identify() if self._check.passed else check_server(self._target)
+        conversation = check_server(self._target, self._check)
         try:
             conversation.send(self._say(connection, packed(next(conversation))))
         except StopIteration as done:
-            self._check.passed = True
             return _Line(connection, run_id_of(done.value[0]))
         except BaseException:
             connection.disconnect()
             raise
-        raise AssertionError("unreachable: either conversation is one exchange")
+        raise AssertionError("unreachable: the conversation is one exchange")
 
 
 class SyncCluster:
@@ -318,8 +355,7 @@ class SyncCluster:
 
     def check(self) -> None:
         """Make sure that the cluster is there and can be used."""
-        self._carry(check_server(self._target))
-        self._check.passed = True
+        self._carry(check_server(self._target, self._check))
 
     def close(self) -> None:
         """The client is the caller's."""

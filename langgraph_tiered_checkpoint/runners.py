@@ -9,18 +9,20 @@ import asyncio
 import copy
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar, cast
 
 from typing_extensions import assert_never
 
 from langgraph_tiered_checkpoint import cold_schema, scripts
-from langgraph_tiered_checkpoint.cold_schema import ColdSchema, Inventory
+from langgraph_tiered_checkpoint.binding import Doubt, bind
+from langgraph_tiered_checkpoint.cold_schema import ColdSchema
 from langgraph_tiered_checkpoint.connections import AsyncPorts, Connections, SyncPorts
-from langgraph_tiered_checkpoint.errors import ConfigurationError, TieredCheckpointError
+from langgraph_tiered_checkpoint.errors import ConfigurationError, StoreChangedError, TieredCheckpointError
 from langgraph_tiered_checkpoint.faults import DRIVER_ERRORS, hot_fault, is_foreign, misread, translate
 from langgraph_tiered_checkpoint.lanes import arun_at_once, aside, run_at_once
-from langgraph_tiered_checkpoint.preparing import INDEX_S, asked, build_indexes, prepare, set_up
+from langgraph_tiered_checkpoint.preparing import INDEX_S, build_indexes, prepare, set_up
 from langgraph_tiered_checkpoint.replies import check
 from langgraph_tiered_checkpoint.steps import Alone, Behind, Lanes, Lua, LuaBatch, Pause, Plan, Step, Tx
 
@@ -66,16 +68,33 @@ class _Runner:
                 raise
             raise misread(exc, server or asked) from exc
 
-    def _preparation(self, schema: ColdSchema) -> Plan[object]:
-        """What has to be done before the first transaction."""
-        cold = self._connections.cold
-        if not self._connections.auto_setup or cold is None:
-            return asked(schema.check_schema())
-        return prepare(schema, cold.timeout_s)
+    def _unprepared(self, step: Step) -> bool:
+        """Whether the tiers have to be looked at before a step."""
+        return self._connections.check.doubted or (isinstance(step, Tx) and not self._connections.prepared)
 
-    def _prepared(self, found: object) -> None:
-        if isinstance(found, Inventory):
+    def _preparation(self, schema: ColdSchema) -> Plan[None]:
+        """What has to be done before the first transaction, or when the tiers may be of different stores by now."""
+        cold = self._connections.cold
+        if not self._connections.prepared and self._connections.auto_setup and cold is not None:
+            found = yield from prepare(schema, cold.timeout_s)
             self._connections.indexed = not found.unindexed
+        elif not self._connections.prepared:
+            yield schema.check_schema()
+        yield from self._binding(schema)
+
+    def _binding(self, schema: ColdSchema, *, take_over: bool = False) -> Plan[None]:
+        """Make sure that the two tiers are of one store. If they are not, nothing is done any more until they are."""
+        check = self._connections.check
+        check.asking = True
+        try:
+            store = yield from bind(schema, self._connections.here, Doubt(check.store, take_over))
+        except ConfigurationError:
+            check.doubted = True
+            raise
+        finally:
+            check.asking = False
+        schema.store = check.store = store
+        check.doubted = False
         self._connections.prepared = True
 
     def _no_cold_tier(self, step: Tx[Any]) -> ConfigurationError:
@@ -139,8 +158,10 @@ class SyncRunner(_Runner):
                 plan.close()
                 raise
 
-    def setup(self, index_s: float = INDEX_S) -> None:
+    def setup(self, index_s: float = INDEX_S, *, take_over: bool = False) -> None:
         """Check both servers, make or change the tables, and build their indexes. Many processes may do so at once.
+
+        With `take_over`, the two are bound to each other even if they were of different stores.
 
         Raises:
             SchemaError: the tables are of a newer version than this package knows.
@@ -149,14 +170,16 @@ class SyncRunner(_Runner):
         """
         ports = self._connections.sync_ports()
         try:
-            ports.hot.check()
+            with suppress(StoreChangedError):  # which Postgres has to be asked about
+                ports.hot.check()
         except DRIVER_ERRORS as exc:
             raise hot_fault(exc, "setup", self._connections.hot.place) from exc
         if ports.cold is None or self._schema is None or self._connections.cold is None:
             return
         plan = set_up(self._schema, self._connections.cold.timeout_s, index_s)
         self._drive(plan, partial(self._send, ports))
-        self._connections.prepared = self._connections.indexed = True
+        self._connections.indexed = True
+        self._drive(self._binding(self._schema, take_over=take_over), partial(self._send, ports))
 
     @property
     def unindexed(self) -> bool:
@@ -175,9 +198,16 @@ class SyncRunner(_Runner):
 
     def _perform(self, step: Step) -> Any:
         ports = self._connections.sync_ports()
-        if isinstance(step, Tx) and not self._connections.prepared:
+        if self._unprepared(step):
             self._prepare(ports)
-        return self._send(ports, step)
+        try:
+            return self._send(ports, step)
+        except StoreChangedError:
+            if not isinstance(step, Lua | LuaBatch | Tx):  # of which the one concerned was repeated already
+                raise
+            self._connections.check.doubted = True
+            self._prepare(ports)
+            return self._send(ports, step)
 
     def _send(self, ports: SyncPorts, step: Step) -> Any:  # noqa: PLR0911 - one for each kind
         match step:
@@ -205,12 +235,12 @@ class SyncRunner(_Runner):
             return
         failed_before = ports.unprepared
         with ports.preparing:
-            if self._connections.prepared:
+            if self._connections.prepared and not self._connections.check.doubted:
                 return
             if ports.unprepared is not None and ports.unprepared is not failed_before:
                 raise copy.copy(ports.unprepared)  # it has just failed, and waiting in turn would take as often as long
             try:
-                self._prepared(self._drive(self._preparation(self._schema), partial(self._send, ports)))
+                self._drive(self._preparation(self._schema), partial(self._send, ports))
             except TieredCheckpointError as exc:
                 ports.unprepared = exc
                 raise
@@ -251,8 +281,10 @@ class AsyncRunner(_Runner):
                 plan.close()
                 raise
 
-    async def setup(self, index_s: float = INDEX_S) -> None:
+    async def setup(self, index_s: float = INDEX_S, *, take_over: bool = False) -> None:
         """Check both servers, make or change the tables, and build their indexes. Many processes may do so at once.
+
+        With `take_over`, the two are bound to each other even if they were of different stores.
 
         Raises:
             SchemaError: the tables are of a newer version than this package knows.
@@ -261,14 +293,16 @@ class AsyncRunner(_Runner):
         """
         ports = await self._connections.async_ports()
         try:
-            await ports.hot.check()
+            with suppress(StoreChangedError):  # which Postgres has to be asked about
+                await ports.hot.check()
         except DRIVER_ERRORS as exc:
             raise hot_fault(exc, "setup", self._connections.hot.place) from exc
         if ports.cold is None or self._schema is None or self._connections.cold is None:
             return
         plan = set_up(self._schema, self._connections.cold.timeout_s, index_s)
         await self._drive(plan, partial(self._send, ports))
-        self._connections.prepared = self._connections.indexed = True
+        self._connections.indexed = True
+        await self._drive(self._binding(self._schema, take_over=take_over), partial(self._send, ports))
 
     async def aclose(self) -> None:
         """Close the connections of the running event loop. They are opened again on demand."""
@@ -276,9 +310,16 @@ class AsyncRunner(_Runner):
 
     async def _perform(self, step: Step) -> Any:
         ports = await self._connections.async_ports()
-        if isinstance(step, Tx) and not self._connections.prepared:
+        if self._unprepared(step):
             await self._prepare(ports)
-        return await self._send(ports, step)
+        try:
+            return await self._send(ports, step)
+        except StoreChangedError:
+            if not isinstance(step, Lua | LuaBatch | Tx):  # of which the one concerned was repeated already
+                raise
+            self._connections.check.doubted = True
+            await self._prepare(ports)
+            return await self._send(ports, step)
 
     async def _send(self, ports: AsyncPorts, step: Step) -> Any:  # noqa: PLR0911 - one for each kind
         match step:
@@ -306,12 +347,12 @@ class AsyncRunner(_Runner):
             return
         failed_before = ports.unprepared
         async with ports.preparing:
-            if self._connections.prepared:
+            if self._connections.prepared and not self._connections.check.doubted:
                 return
             if ports.unprepared is not None and ports.unprepared is not failed_before:
                 raise copy.copy(ports.unprepared)  # it has just failed, and waiting in turn would take as often as long
             try:
-                self._prepared(await self._drive(self._preparation(self._schema), partial(self._send, ports)))
+                await self._drive(self._preparation(self._schema), partial(self._send, ports))
             except TieredCheckpointError as exc:
                 ports.unprepared = exc
                 raise

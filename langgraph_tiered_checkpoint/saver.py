@@ -265,7 +265,7 @@ class TieredSaver(BaseCheckpointSaver[str]):
         await self._async.aclose()
         await asyncio.to_thread(self.close)
 
-    def setup(self, *, timeout: timedelta = timedelta(minutes=10)) -> Awaitable[None]:
+    def setup(self, *, timeout: timedelta = timedelta(minutes=10), take_over: bool = False) -> Awaitable[None]:
         """Create or migrate the tables, build their indexes, and check both servers.
 
         Can be called from many processes at once. Without it, the first use of Postgres makes sure of the tables, and
@@ -275,14 +275,17 @@ class TieredSaver(BaseCheckpointSaver[str]):
 
         Args:
             timeout: how long to wait for an index. One that takes longer is built on.
+            take_over: bind Redis and Postgres to each other although they are of different stores: after a move or a
+                restore, or to give a store without Postgres one. Savers that still use either with its old counterpart
+                are refused from then on. What their Redis holds and this Postgres lacks is not lost, but not seen here.
 
         Raises:
             SchemaError: the tables are of a newer version than this package knows.
             ColdLockedError: others held the tables for longer than `timeouts.cold`. The message names them.
             ColdTimeoutError: an index waits for transactions that were open before. The message names them.
-            ConfigurationError: a server is too old.
+            ConfigurationError: a server is too old, or the two are not of one store; the message names both.
         """
-        self._sync.setup(timeout.total_seconds())
+        self._sync.setup(timeout.total_seconds(), take_over=take_over)
         return _Done()
 
     def ddl(self) -> str:
@@ -295,9 +298,9 @@ class TieredSaver(BaseCheckpointSaver[str]):
             raise ConfigurationError("there are no tables without a cold tier: pass a postgres_url")
         return self._store.cold.ddl()
 
-    async def asetup(self, *, timeout: timedelta = timedelta(minutes=10)) -> None:
+    async def asetup(self, *, timeout: timedelta = timedelta(minutes=10), take_over: bool = False) -> None:
         """`setup`."""
-        await self._async.setup(timeout.total_seconds())
+        await self._async.setup(timeout.total_seconds(), take_over=take_over)
 
     # The checkpointer contract, sync
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass, field
 from functools import cached_property
+from socket import gethostname
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
@@ -31,6 +32,16 @@ MOST_CONNECTIONS: Final = 64
 
 _UNBOUNDED: Final = 2**31
 """What redis-py takes for no limit."""
+
+_TELLING = ("host", "hostaddr", "port", "dbname", "user", "service", "options")
+"""The parameters of libpq that tell one database, or search path, from another."""
+
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+def _only_here(host: str) -> str:
+    """What tells an address of this machine from the same one of another."""
+    return f" on {gethostname()}" if host in _LOOPBACK or host.startswith("/") else ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +98,26 @@ class HotTarget:
         return self.address.place
 
     @cached_property
+    def identity(self) -> str:
+        """Tells this Redis apart from others, the same in every process that uses it; empty if nothing does."""
+        client = self.sync_client or self.async_client
+        if isinstance(client, redis.RedisCluster | AsyncRedisCluster):
+            return ""
+        pool: Any = (
+            redis.ConnectionPool.from_url(self.url) if self.url is not None else client and client.connection_pool
+        )
+        settings: dict[str, Any] = pool.connection_kwargs
+        db = settings.get("db") or 0
+        if "path" in settings:
+            return f"unix://{settings['path']}?db={db} on {gethostname()}"
+        if hasattr(pool, "service_name"):
+            watched_by = [client.connection_pool.connection_kwargs for client in pool.sentinel_manager.sentinels]
+            addresses = sorted(f"{at.get('host')}:{at.get('port')}" for at in watched_by)
+            return f"sentinel://{','.join(addresses)}/{pool.service_name}/{db}"
+        host = settings.get("host", "localhost")
+        return f"redis://{host}:{settings.get('port', 6379)}/{db}{_only_here(host)}"
+
+    @cached_property
     def sync_pool(self) -> redis.ConnectionPool:
         """How to make sync connections; none of this pool's own are used.
 
@@ -137,6 +168,7 @@ class ColdTarget:
         prepare_threshold: psycopg's; None where a transaction pooler forbids prepared statements. For a URL.
         max_size: connections at most. For a URL.
         timeout_s: how long connecting, waiting for a free connection, and (for a URL) each statement may take.
+        schema: where the tables are; None for the search path's first.
 
     Raises:
         ConfigurationError: not a usable URL, or not the right kind of pool.
@@ -148,6 +180,7 @@ class ColdTarget:
     prepare_threshold: int | None = 1
     max_size: int = 10
     timeout_s: float = 10.0
+    schema: str | None = None
 
     def __post_init__(self) -> None:
         if self.url is None and self.sync_pool is None and self.async_pool is None:
@@ -185,6 +218,22 @@ class ColdTarget:
     def place(self) -> str:
         """Where the server is, for messages; no password in it."""
         return self.address.place
+
+    @cached_property
+    def identity(self) -> str:
+        """Tells this Postgres and schema apart from others, the same in every process; empty if nothing does."""
+        pool = self.sync_pool or self.async_pool
+        given, more = (self.url, None) if pool is None else (pool.conninfo, pool.kwargs)
+        if not isinstance(given, str) or not isinstance(more, dict | None):
+            return ""
+        try:
+            known = {**conninfo.conninfo_to_dict(given), **(more or {})}
+        except (psycopg.Error, ValueError):
+            return ""
+        if not set(known) & {"host", "hostaddr", "service"}:
+            return ""
+        told = [f"{name}={known[name]}" for name in _TELLING if name in known]
+        return " ".join([*told, f"schema={self.schema or '(search path)'}"]) + _only_here(str(known.get("host")))
 
     @cached_property
     def connection_settings(self) -> dict[str, Any]:

@@ -13,6 +13,8 @@
 --
 -- Whether a thread has rows is asked with `ORDER BY checkpoint_ns LIMIT 1`, which reads the primary key. For a thread
 -- that is a large part of the table, EXISTS would scan the table up to the thread's first row.
+--
+-- `$bound`: see write.sql.
 
 -- name: fetch
 -- One checkpoint, or the latest of its namespace, with all that is needed to rebuild it, and the thread's origin. The
@@ -87,6 +89,7 @@ UNION ALL
 SELECT 'rows', NULL, NULL, NULL, NULL, NULL, NULL, NULL
 WHERE (SELECT true FROM $schema.checkpoints WHERE thread_id = %(thread)s ORDER BY checkpoint_ns LIMIT 1) IS NOT NULL
 OR (SELECT true FROM $schema.checkpoint_writes WHERE thread_id = %(thread)s ORDER BY checkpoint_ns LIMIT 1) IS NOT NULL
+UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL WHERE NOT $bound -- if store
 
 -- name: page_of_namespace
 -- A page of one namespace, newest first.
@@ -274,6 +277,7 @@ CROSS JOIN LATERAL (
 -- name: origin
 -- The fence of a thread. Reply: (incarnation, flushed, pinned, claim).
 SELECT incarnation, flushed, pinned, claim FROM $schema.tiered_threads WHERE thread_id = %(thread)s
+UNION ALL SELECT NULL, NULL, NULL, NULL WHERE NOT $bound -- if store
 
 -- name: status
 -- What `explain` says of a thread, one row if Postgres has anything of it.
@@ -285,6 +289,7 @@ LEFT JOIN $schema.tiered_threads AS t ON t.thread_id = %(thread)s
 WHERE t.thread_id IS NOT NULL
 OR (SELECT true FROM $schema.checkpoints WHERE thread_id = %(thread)s ORDER BY checkpoint_ns LIMIT 1) IS NOT NULL
 OR (SELECT true FROM $schema.checkpoint_writes WHERE thread_id = %(thread)s ORDER BY checkpoint_ns LIMIT 1) IS NOT NULL
+UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL WHERE NOT $bound -- if store
 
 -- name: count_threads
 -- How many threads this package has promoted or adopted.

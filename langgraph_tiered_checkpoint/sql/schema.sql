@@ -52,9 +52,12 @@ CREATE TABLE IF NOT EXISTS $schema.checkpoint_writes (
 );
 
 -- name: tiered_migrations
--- Ours: which versions of our additions have been applied.
+-- Ours: which versions of our additions have been applied; and, in the first row, which store the tables are of, and
+-- where its Redis is.
 CREATE TABLE IF NOT EXISTS $schema.tiered_migrations (
-    v INTEGER PRIMARY KEY
+    v INTEGER PRIMARY KEY,
+    store TEXT,
+    redis TEXT
 );
 
 -- name: tiered_threads
@@ -93,6 +96,10 @@ ALTER TABLE $schema.tiered_threads ADD COLUMN IF NOT EXISTS claim TEXT NOT NULL 
 -- name: threads_copied
 -- Our column, for tables that an older version made: of a copy, its last checkpoint that no run of its own wrote.
 ALTER TABLE $schema.tiered_threads ADD COLUMN IF NOT EXISTS copied TEXT NOT NULL DEFAULT '';
+
+-- name: migrations_store
+-- Our columns, for tables that an older version made.
+ALTER TABLE $schema.tiered_migrations ADD COLUMN IF NOT EXISTS store TEXT, ADD COLUMN IF NOT EXISTS redis TEXT;
 
 -- name: has_lz4
 -- Reply: whether the server can compress with lz4: to about the same size as by default, in a fraction of the time.
@@ -224,3 +231,13 @@ SELECT coalesce(max(v), -1) FROM $schema.checkpoint_migrations
 -- name: tiered_version
 -- Reply: the last migration of ours, 0 without any.
 SELECT coalesce(max(v), 0) FROM $schema.tiered_migrations
+
+-- name: belonging
+-- Which store the tables are of. Reply: (its id, where its Redis is), empty texts if of none yet.
+SELECT coalesce(store, ''), coalesce(redis, '') FROM $schema.tiered_migrations WHERE v = 1
+
+-- name: belong
+-- The tables are of this store from now on. Reply: a row, unless they are not of the expected one any more.
+UPDATE $schema.tiered_migrations SET store = %(store)s, redis = %(redis)s
+WHERE v = 1 AND coalesce(store, '') = %(expected)s
+RETURNING true

@@ -1,18 +1,31 @@
 -- What is written. Whoever changes rows of a thread locks its row in tiered_threads first; several threads in id order.
+--
+-- `$bound` says that the tables are still of the store that the caller's Redis is of. Where they are not, nothing is
+-- written, and a row of NULLs says so.
 
 -- name: claim
 -- The row of a thread that is about to be promoted. Reply: the new row; nothing if there is one already.
-INSERT INTO $schema.tiered_threads (thread_id, incarnation, reason, claim)
-VALUES (%(thread)s, %(incarnation)s, %(reason)s, %(claim)s)
-ON CONFLICT (thread_id) DO NOTHING
-RETURNING incarnation, flushed, pinned, claim
+WITH claimed AS (
+    INSERT INTO $schema.tiered_threads (thread_id, incarnation, reason, claim)
+    SELECT %(thread)s, %(incarnation)s, %(reason)s, %(claim)s
+    WHERE $bound -- if store
+    ON CONFLICT (thread_id) DO NOTHING
+    RETURNING incarnation, flushed, pinned, claim
+)
+SELECT * FROM claimed
+UNION ALL SELECT NULL, NULL, NULL, NULL WHERE NOT $bound -- if store
 
 -- name: claim_all
 -- The rows of several threads that are about to be promoted, in id order. Reply: the threads that had none.
-INSERT INTO $schema.tiered_threads (thread_id, incarnation, reason, claim)
-SELECT n.*, %(claim)s FROM unnest(%(threads)s::text[], %(incarnations)s::text[], %(reasons)s::text[]) AS n
-ON CONFLICT (thread_id) DO NOTHING
-RETURNING thread_id
+WITH claimed AS (
+    INSERT INTO $schema.tiered_threads (thread_id, incarnation, reason, claim)
+    SELECT n.*, %(claim)s FROM unnest(%(threads)s::text[], %(incarnations)s::text[], %(reasons)s::text[]) AS n
+    WHERE $bound -- if store
+    ON CONFLICT (thread_id) DO NOTHING
+    RETURNING thread_id
+)
+SELECT * FROM claimed
+UNION ALL SELECT NULL WHERE NOT $bound -- if store
 
 -- name: unclaim
 -- Takes the row back if nothing was ever flushed. Reply: a row if that was so.
@@ -42,7 +55,8 @@ WITH known AS MATERIALIZED (
 ), adopted AS (
     INSERT INTO $schema.tiered_threads (thread_id, incarnation, flushed, reason)
     SELECT %(thread)s, %(incarnation)s, %(flushed)s, 'adopted'
-    WHERE EXISTS (SELECT 1 FROM of_checkpoints) OR EXISTS (SELECT 1 FROM of_writes)
+    WHERE (EXISTS (SELECT 1 FROM of_checkpoints) OR EXISTS (SELECT 1 FROM of_writes))
+    AND $bound -- if store
     ON CONFLICT (thread_id) DO NOTHING
     RETURNING incarnation, flushed, pinned
 )
@@ -53,10 +67,16 @@ UNION ALL
 SELECT '', '', false
 WHERE NOT EXISTS (SELECT 1 FROM adopted)
 AND (EXISTS (SELECT 1 FROM of_checkpoints) OR EXISTS (SELECT 1 FROM of_writes))
+UNION ALL SELECT NULL, NULL, NULL WHERE NOT $bound -- if store
 
 -- name: lock
 -- Locks the rows of these threads in id order. Reply: (thread, incarnation, flushed).
-SELECT thread_id, incarnation, flushed FROM $schema.tiered_threads
+SELECT
+    CASE WHEN $bound THEN -- if store
+    thread_id
+    END -- if store
+    , incarnation, flushed
+FROM $schema.tiered_threads
 WHERE thread_id = ANY (%(threads)s::text[])
 ORDER BY thread_id COLLATE "C"
 FOR UPDATE
@@ -103,6 +123,7 @@ held AS (
     WHERE t.thread_id = n.thread_id AND t.incarnation = n.incarnation
     AND t.thread_id = %(thread)s -- if thread
     AND coalesce(nullif(t.flushed, ''), t.claim) = n.expected
+    AND $bound -- if store
     RETURNING t.thread_id
 )
 -- if c_threads
@@ -168,6 +189,7 @@ held AS (
 )
 -- end
 SELECT thread_id FROM held
+UNION ALL SELECT NULL WHERE NOT $bound -- if store
 
 -- name: pin
 -- Reply: a row if the thread is in this incarnation.
@@ -180,7 +202,11 @@ RETURNING 1
 -- own if there is none. Reply: (incarnation, flushed), empty texts for a row of its own.
 INSERT INTO $schema.tiered_threads AS t (thread_id, incarnation, reason) VALUES (%(thread)s, '', 'delete')
 ON CONFLICT (thread_id) DO UPDATE SET reason = t.reason
-RETURNING incarnation, flushed
+RETURNING
+    CASE WHEN $bound THEN -- if store
+    incarnation
+    END -- if store
+    , flushed
 
 -- name: delete_origin
 -- The fence of a thread.
@@ -266,12 +292,17 @@ SELECT
 
 -- name: copy_origin
 -- The fence of the copy, with the last of what is copied. Reply: a row, unless someone else has just made the target.
-INSERT INTO $schema.tiered_threads (thread_id, incarnation, flushed, last_write_at, reason, copied)
-SELECT %(target)s, %(incarnation)s, %(flushed)s,
-    (SELECT last_write_at FROM $schema.tiered_threads WHERE thread_id = %(source)s), 'copy',
-    coalesce((SELECT max(checkpoint_id COLLATE "C") FROM $schema.checkpoints WHERE thread_id = %(source)s), '')
-ON CONFLICT (thread_id) DO NOTHING
-RETURNING 1
+WITH made AS (
+    INSERT INTO $schema.tiered_threads (thread_id, incarnation, flushed, last_write_at, reason, copied)
+    SELECT %(target)s, %(incarnation)s, %(flushed)s,
+        (SELECT last_write_at FROM $schema.tiered_threads WHERE thread_id = %(source)s), 'copy',
+        coalesce((SELECT max(checkpoint_id COLLATE "C") FROM $schema.checkpoints WHERE thread_id = %(source)s), '')
+    WHERE $bound -- if store
+    ON CONFLICT (thread_id) DO NOTHING
+    RETURNING 1
+)
+SELECT * FROM made
+UNION ALL SELECT NULL WHERE NOT $bound -- if store
 
 -- name: copy_checkpoints
 -- Reply: how many.

@@ -16,14 +16,16 @@ import redis
 from psycopg import errors as pg
 
 from langgraph_tiered_checkpoint import errors
+from langgraph_tiered_checkpoint.binding import Layout
 from langgraph_tiered_checkpoint.connections import Connections
 from langgraph_tiered_checkpoint.faults import translate
-from langgraph_tiered_checkpoint.redis_ports import LAYOUT, check_server, invoke
+from langgraph_tiered_checkpoint.redis_ports import ServerCheck, check_server, invoke
 from langgraph_tiered_checkpoint.runners import AsyncRunner, SyncRunner
 from langgraph_tiered_checkpoint.scripts import script
 from langgraph_tiered_checkpoint.steps import Lanes, Lua, LuaBatch, Pause, Plan, Statements, Step, Tx
 from langgraph_tiered_checkpoint.targets import ColdTarget, HotTarget
 
+LAYOUT = Layout("hot").text.encode()
 NOWHERE = "redis://:secret@localhost:1/0"
 HOT = HotTarget(url=NOWHERE)
 COLD = ColdTarget(url="postgresql://me:secret@localhost:1/db")
@@ -318,10 +320,11 @@ def test_unknown_scripts_are_sent_again_with_their_text_once_per_script() -> Non
         ([b"redis_version:7.0", redis.ResponseError("OOM command not allowed"), None], redis.ResponseError),
         ([b"redis_version:6.0.16", b"OK", LAYOUT], errors.ConfigurationError),
         ([b"redis_version:7.0", None, b"1:512"], errors.ConfigurationError),
+        ([b"redis_version:7.0", None, Layout("bound", "id", "host=db").text.encode()], errors.ConfigurationError),
     ],
 )
 def test_a_server_is_checked_for_its_version_and_layout(replies: list[Any], error: type[Exception] | None) -> None:
-    conversation = check_server(HOT)
+    conversation = check_server(HOT, ServerCheck(None))
     next(conversation)
     with pytest.raises(error or StopIteration):
         conversation.send(replies)
