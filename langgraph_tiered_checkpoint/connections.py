@@ -80,9 +80,12 @@ class Connections:
         hot: the Redis.
         cold: the Postgres, or None.
         auto_setup: make sure of the tables with the first use of Postgres; otherwise they are only checked.
+        flushes_later: writes to promoted threads do not wait for Postgres.
     """
 
-    def __init__(self, hot: HotTarget, cold: ColdTarget | None, *, auto_setup: bool = True) -> None:
+    def __init__(
+        self, hot: HotTarget, cold: ColdTarget | None, *, auto_setup: bool = True, flushes_later: bool = True
+    ) -> None:
         if cold is not None and (same := hot.address.endpoints & cold.address.endpoints):
             host, port = next(iter(same))
             raise ConfigurationError(
@@ -91,7 +94,7 @@ class Connections:
         self.hot = hot
         self.cold = cold
         self.auto_setup = auto_setup
-        self.check = ServerCheck(None if cold is None else cold.identity)
+        self.check = ServerCheck(None if cold is None else cold.identity, flushes_later=flushes_later)
         self.prepared = False
         """Whether the tables are known to be fit for use."""
         self.indexed = True
@@ -119,6 +122,7 @@ class Connections:
                 schema=settings.schema,
             ),
             auto_setup=settings.auto_setup,
+            flushes_later=settings.cold_writes == "behind",
         )
 
     def for_threads(self) -> Connections:

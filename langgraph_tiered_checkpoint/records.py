@@ -175,6 +175,8 @@ class ThreadStatus:
     """Why the last flush of the thread failed."""
     cold_error: str | None = None
     """Why Postgres could not be asked. What is said then rests on the hot copy alone."""
+    warnings: tuple[str, ...] = ()
+    """As in `TierStats`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,3 +194,5 @@ class TierStats:
     """None without a cold tier, or while Postgres does not answer."""
     cold_error: str | None = None
     """Why Postgres could not be asked."""
+    warnings: tuple[str, ...] = ()
+    """What will lose data although nothing fails: how Redis evicts, and that it keeps nothing on disk."""

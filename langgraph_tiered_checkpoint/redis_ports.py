@@ -7,6 +7,8 @@ follows is ours, because its clients spend several times as long on a command as
 from __future__ import annotations
 
 import contextlib
+import logging
+import warnings
 from collections.abc import Generator, Iterator, Sequence
 from typing import Any, Final, NamedTuple, Protocol, cast
 
@@ -18,6 +20,7 @@ from redis.exceptions import NoScriptError, ReadOnlyError
 
 from langgraph_tiered_checkpoint.addresses import UNNAMED
 from langgraph_tiered_checkpoint.binding import Layout, needs_postgres, other_layout
+from langgraph_tiered_checkpoint.durability import ASKED, dangers, info_field
 from langgraph_tiered_checkpoint.errors import ConfigurationError, StoreChangedError
 from langgraph_tiered_checkpoint.faults import RequestTooLargeError
 from langgraph_tiered_checkpoint.lives import new_id
@@ -25,6 +28,8 @@ from langgraph_tiered_checkpoint.scripts import script
 from langgraph_tiered_checkpoint.slots import Slots
 from langgraph_tiered_checkpoint.steps import SERVER_RUN, Lua
 from langgraph_tiered_checkpoint.targets import HotTarget
+
+logger = logging.getLogger(__name__)
 
 SMALLEST_LIMIT_BYTES: Final = 1024 * 1024
 """The least that a server can be told to take as one value."""
@@ -90,7 +95,9 @@ def check_server(target: HotTarget, check: ServerCheck) -> Conversation:
         redis.ResponseError: it says nothing of a store yet, and cannot be told.
     """
     key = f"{target.key_prefix}:layout"
-    info, written, said = yield [("INFO", "server"), ("SET", key, check.proposal.text, "NX"), ("GET", key)]
+    asked: list[Words] = [("INFO", "server"), ("SET", key, check.proposal.text, "NX"), ("GET", key)]
+    curious = check.looks and not target.is_cluster
+    info, written, said, *more = yield [*asked, *(ASKED if curious else ())]
     found = _version(info)
     if found and tuple(int(part) for part in found.split(".")[:2] if part.isdigit()) < MIN_VERSION:
         raise ConfigurationError(
@@ -100,30 +107,21 @@ def check_server(target: HotTarget, check: ServerCheck) -> Conversation:
         if isinstance(reply, Exception) and not isinstance(said, bytes | str):
             raise reply  # not if a full server, or a replica, has refused the SET of what is there already
     check.accept(target, said.decode(errors="replace") if isinstance(said, bytes) else str(said))
+    if curious:
+        check.look(more, target.place)
     return [info]
 
 
 def run_id_of(info: object) -> str:
     """Enough of the run id in a reply to INFO to tell runs apart; empty where the server hides it."""
-    return _field(info, "run_id")[:16]
+    return info_field(info, "run_id")[:16]
 
 
 def _version(info: object) -> str:
     """The version in a reply to INFO; empty where the command is forbidden."""
     if isinstance(info, dict) and "redis_version" not in info:  # of a cluster: by node
         return next((_version(of_node) for of_node in info.values()), "")
-    return _field(info, "redis_version")
-
-
-def _field(info: object, name: str) -> str:
-    match info:
-        case dict():
-            return str(info.get(name, ""))
-        case bytes():
-            lines = dict(line.split(":", 1) for line in info.decode(errors="replace").split() if ":" in line)
-            return lines.get(name, "")
-        case _:
-            return ""
+    return info_field(info, "redis_version")
 
 
 def weight(commands: Sequence[Words]) -> int:
@@ -144,9 +142,10 @@ class ServerCheck:
 
     Args:
         postgres: tells the Postgres apart from others, empty if nothing does; None without a cold tier.
+        flushes_later: Redis alone holds what is not flushed yet, also of promoted threads.
     """
 
-    def __init__(self, postgres: str | None) -> None:
+    def __init__(self, postgres: str | None, *, flushes_later: bool = True) -> None:
         self.passed = False
         """Whether the server was found fit for use; a cluster client is not asked again."""
         self.store = ""
@@ -155,7 +154,21 @@ class ServerCheck:
         """Whether Redis says something else by now: nothing is served until Postgres has been asked."""
         self.asking = False
         """Whether that is being found out, so that connections are needed whatever Redis says."""
+        self.looks = postgres is not None
+        """Whether the server is to be asked how it keeps what it is given, which it is once."""
+        self.dangers: list[str] = []
+        """What about that will lose data."""
         self._postgres = postgres
+        self._flushes_later = flushes_later
+
+    def look(self, replies: Sequence[Any], place: str) -> None:
+        """Warn of what will lose data although nothing fails, once."""
+        self.looks = False
+        self.dangers += dangers(replies, place, flushes_later=self._flushes_later)
+        for danger in self.dangers:
+            logger.error(danger)
+        for danger in self.dangers:
+            warnings.warn(danger, RuntimeWarning, stacklevel=2)
 
     @property
     def proposal(self) -> Layout:

@@ -137,6 +137,7 @@ class TieredSaver(BaseCheckpointSaver[str]):
             )
         self._store = Store.of(settings)
         connections = Connections.of(redis, postgres, settings)
+        connections.check.dangers = self._store.dangers
         self._sync = SyncRunner(connections, self._store.cold)
         self._async = AsyncRunner(connections, self._store.cold)
         embedded = promoter == "embedded"

@@ -97,6 +97,11 @@ class HotTarget:
         """Where the server is, for messages; no password in it."""
         return self.address.place
 
+    @property
+    def is_cluster(self) -> bool:
+        """Whether a client of a cluster was given."""
+        return isinstance(self.sync_client or self.async_client, redis.RedisCluster | AsyncRedisCluster)
+
     @cached_property
     def identity(self) -> str:
         """Tells this Redis apart from others, the same in every process that uses it; empty if nothing does."""

@@ -67,7 +67,7 @@ class OwnRedis:
 
     def arguments(self) -> list[str]:
         """Besides where it listens and where its files are."""
-        return ["--save", "", *self._options]
+        return ["--save", "3600", "1", *self._options]
 
     def stop(self) -> None:
         if self.process is not None:

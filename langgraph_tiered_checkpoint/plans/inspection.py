@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -41,8 +42,10 @@ def explain(store: Store, stored_id: str, thread_id: str) -> Plan[ThreadStatus]:
     if cold is not None and not cold.checkpoints and not cold.origin.flushed:
         cold = None
     if reply[0] == b"damaged":
-        return _damaged(thread_id, reply[1].decode(), cold, cold_error)
-    return _resident(thread_id, reply, cold, cold_error) if resident else _not_resident(thread_id, cold)
+        status = _damaged(thread_id, reply[1].decode(), cold, cold_error)
+    else:
+        status = _resident(thread_id, reply, cold, cold_error) if resident else _not_resident(thread_id, cold)
+    return replace(status, warnings=tuple(store.dangers))
 
 
 def _damaged(thread_id: str, what: str, cold: ColdStatus | None, cold_error: str | None) -> ThreadStatus:
@@ -175,4 +178,5 @@ def stats(store: Store) -> Plan[TierStats]:
         parked_threads=tuple(name.decode() for reply in replies for name in reply[4]),
         cold_threads=cold_threads,
         cold_error=cold_error,
+        warnings=tuple(store.dangers),
     )

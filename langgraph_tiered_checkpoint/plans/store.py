@@ -24,6 +24,8 @@ class Store:
     cold: Cold | None
     predecessors: Predecessors
     inlined: Inlined = field(default_factory=Inlined)
+    dangers: list[str] = field(default_factory=list)
+    """What was found about Redis that will lose data; filled in by the connections."""
     number: int = field(default_factory=lambda: next(_numbers))
     """Tells apart the stores of one process."""
 
