@@ -29,6 +29,9 @@ class Life:
     absent_ms: float | None = None
     """When a root read found no thread, by Redis's clock: what was deleted since then, the run must not bring back."""
 
+    by_delete: bool = False
+    """Whether that was the caller's own delete, not a read: what it names may then be newer than that."""
+
     def confirm(self, incarnation: str) -> None:
         """A write has been stored in this incarnation."""
         self.incarnation = incarnation
@@ -45,9 +48,10 @@ def new_id() -> str:
     return os.urandom(8).hex()
 
 
-def remember(store: int, thread_id: str, incarnation: str, absent_ms: float) -> Life:
+def remember(store: int, thread_id: str, incarnation: str, absent_ms: float, *, by_delete: bool = False) -> Life:
     """Note what a root read saw: an incarnation, or at what time there was no thread; as a delete has seen to it."""
     life = Life(incarnation or new_id(), confirmed=bool(incarnation), absent_ms=None if incarnation else absent_ms)
+    life.by_delete = by_delete
     known = _lives.get() or {}
     key = (store, thread_id)
     kept = {k: v for k, v in known.items() if k != key}

@@ -233,7 +233,7 @@ class Requests(NamedTuple):
 
     def _delete(self, stored_id: str) -> Plan[None]:
         gone_ms = yield from structure.delete(self.store, stored_id)
-        lives.remember(self.store.number, stored_id, "", gone_ms)
+        lives.remember(self.store.number, stored_id, "", gone_ms, by_delete=True)
         self.store.predecessors.forget(stored_id)
 
     def delete_for_runs(self, run_ids: Sequence[str]) -> Plan[None]:

@@ -149,6 +149,8 @@ def _write(
         since_ms = life.absent_ms
         if since_ms is None:  # without a known life, the time inside the id has to tell a late write from a new one
             since_ms = 0 if life.confirmed else uuid6_time_ms(named)
+        elif life.by_delete:
+            since_ms = max(since_ms, uuid6_time_ms(named))
         writer = Writer(thread_id, op, incarnation or life.incarnation, life.confirmed, since_ms, promote)
         reply = yield from ask(store, thread_id, build(writer, origin))
         match reply[0]:

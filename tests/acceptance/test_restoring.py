@@ -152,3 +152,13 @@ def test_delete_says_when_it_was(saver: TieredSaver) -> None:
         config = put(saver, at(f"t{number}"), {"a": 1})
         saver.delete_thread(f"t{number}")
         saver.put(config, make_checkpoint({"a": 2}), {"source": "loop", "step": 1, "parents": {}}, {})
+
+
+def test_who_has_deleted_a_thread_begins_it_anew_after_somebody_else_s_delete_too(saver: TieredSaver) -> None:
+    put(saver, at("t"), {"a": 1})
+    saver.delete_thread("t")
+    elsewhere = contextvars.Context()
+    elsewhere.run(put, saver, at("t"), {"a": 2})
+    elsewhere.run(saver.delete_thread, "t")
+    put(saver, at("t"), {"a": 3})
+    assert values_of(saver, at("t")) == {"a": 3}

@@ -517,7 +517,7 @@ VALUES = (
     Mutation(
         "who deletes a thread may not put it back",
         "requests.py",
-        '        lives.remember(self.store.number, stored_id, "", gone_ms)\n',
+        '        lives.remember(self.store.number, stored_id, "", gone_ms, by_delete=True)\n',
         "",
         ("acceptance/test_restoring.py::test_who_deletes_a_thread_may_put_back_what_it_has_read",),
     ),
