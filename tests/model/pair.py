@@ -119,7 +119,7 @@ class Pair(RuleBasedStateMachine):
             self._settle()
         finally:
             for thread in self.threads:
-                self.saver.delete_thread(thread)
+                self._call(None, "delete_thread", thread)  # in a context that the next example does not share
 
     def _settle(self) -> None:
         """What the tiers hold after everything has been flushed and evicted, as the official saver sees it too."""
