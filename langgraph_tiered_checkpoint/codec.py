@@ -219,6 +219,19 @@ class Codec:
                 history[channel]["seed"] = seeds[channel]
         return history
 
+    def rename(self, was: str, key: CheckpointKey, metadata: bytes, exact: Typed | None) -> tuple[bytes, Typed | None]:
+        """The metadata of a copy, plain and exact: with the thread id of `key` where that of its source `was`.
+
+        What names no thread, or another one, is given back as it came; so is what the serde cannot read.
+        """
+        try:
+            found = self.serde.loads_typed(exact) if exact else json.loads(metadata)
+        except Exception:  # noqa: BLE001 - it is copied as it is
+            return metadata, exact
+        if not isinstance(found, dict) or found.get("thread_id") != was:
+            return metadata, exact
+        return self._encode_metadata(key, cast("CheckpointMetadata", {**found, "thread_id": key.thread_id}))
+
     def _encode_metadata(self, key: CheckpointKey, metadata: CheckpointMetadata) -> tuple[bytes, Typed | None]:
         if exact_in_json(metadata):
             return _json(key, "the metadata", metadata), None

@@ -14,7 +14,15 @@ from typing import Any
 
 from langgraph_tiered_checkpoint.cold_read import ColdAnswer, ColdReader, ColdStatus, ListedCheckpoint, describe
 from langgraph_tiered_checkpoint.errors import ConfigurationError, ThreadBusyError
-from langgraph_tiered_checkpoint.records import BlobRow, CheckpointRow, Origin, Outline, ThreadBatch, WriteRow
+from langgraph_tiered_checkpoint.records import (
+    BlobRow,
+    CheckpointRow,
+    Origin,
+    Outline,
+    Renaming,
+    ThreadBatch,
+    WriteRow,
+)
 from langgraph_tiered_checkpoint.steps import Statements, Tx
 
 __all__ = ["Cold", "ColdAnswer", "ColdStatus", "Decide", "ListedCheckpoint", "describe"]
@@ -221,17 +229,23 @@ class Cold(ColdReader):
         for channel, unused in garbage.items():
             yield self._q("drop_blobs", thread=thread_id, ns=ns, channel=channel, versions=unused)
 
-    def copy(self, source: str, target: str, target_incarnation: str, flushed: str) -> Tx[int]:
+    def copy(
+        self, source: str, target: str, target_incarnation: str, flushed: str, renaming: Renaming | None = None
+    ) -> Tx[int]:
         """Copy all rows of a thread to a new one; the reply is the number of checkpoints copied now.
 
-        Nothing is written if the source has neither checkpoints nor writes.
+        Nothing is written if the source has neither checkpoints nor writes. The thread id in metadata becomes the
+        copy's; where they are kept exactly, too, in one statement more.
 
         Raises:
             ConfigurationError: the target exists.
         """
-        return Tx("copy", f"{source} -> {target}", partial(self._copy, source, target, target_incarnation, flushed))
+        body = partial(self._copy, source, target, target_incarnation, flushed, renaming)
+        return Tx("copy", f"{source} -> {target}", body)
 
-    def _copy(self, source: str, target: str, incarnation: str, flushed: str) -> Statements[int]:
+    def _copy(
+        self, source: str, target: str, incarnation: str, flushed: str, renaming: Renaming | None
+    ) -> Statements[int]:
         exists = ConfigurationError(f"thread {target!r} already exists. Copy {source!r} to an id that is not in use")
         yield self._q("share", thread=source)
         [(any_source, any_target)] = yield self._q("has_rows", source=source, target=target)
@@ -248,10 +262,24 @@ class Cold(ColdReader):
             )
         ):
             raise exists
-        [(copied,)] = yield self._q("copy_checkpoints", source=source, target=target)
+        was, own = (renaming.source, renaming.target) if renaming else (None, None)
+        rows = yield self._q("copy_checkpoints", source=source, target=target, was=was, own=own)
+        exact = [row for row in rows if row[0] is not None]
+        if renaming and exact:
+            changed = [renaming.rename(metadata.encode(), (type_, data)) for _, _, metadata, type_, data, _ in exact]
+            typed = [also or (None, None) for _, also in changed]
+            yield self._q(
+                "rename_exact",
+                thread=target,
+                spaces=[row[0] for row in exact],
+                ids=[row[1] for row in exact],
+                metadata=[metadata.decode() for metadata, _ in changed],
+                exact_types=[type_ for type_, _ in typed],
+                exact=[data for _, data in typed],
+            )
         yield self._q("copy_blobs", source=source, target=target)
         yield self._q("copy_writes", source=source, target=target)
-        return int(copied)
+        return int(sum(row[5] for row in rows))
 
 
 # One statement cannot touch a row twice, so of rows with the same key the last one stays; of pending writes the first

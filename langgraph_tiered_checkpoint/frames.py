@@ -8,7 +8,7 @@ from typing import Any, cast
 import msgpack
 
 from langgraph_tiered_checkpoint.predecessors import Difference
-from langgraph_tiered_checkpoint.records import BlobRow, CheckpointRow, Unreadable, WriteRow
+from langgraph_tiered_checkpoint.records import BlobRow, CheckpointRow, Renaming, Unreadable, WriteRow
 
 _HEAD = 17
 """Of a value in the hot tier: its kind and its tag."""
@@ -35,6 +35,23 @@ def pack_frame(row: CheckpointRow) -> bytes:
     for text, stand_in in _repeated(row.root_id, refs):
         checkpoint = checkpoint.replace(text, stand_in)
     return head + _pack([checkpoint, row.metadata, exact_type, exact])
+
+
+def renamed(frame: bytes, renaming: Renaming) -> bytes:
+    """The record of a checkpoint for a copy of its thread."""
+    unpacker = msgpack.Unpacker(max_buffer_size=2**31 - 1)
+    unpacker.feed(frame)
+    try:
+        unpacker.skip()
+        head = unpacker.tell()
+        checkpoint, metadata, exact_type, exact = unpacker.unpack()
+        found = (exact_type, exact) if exact_type else None
+        of_copy = renaming.rename(metadata, found)
+    except _FAULTS:  # as damaged as it was
+        return frame
+    if of_copy == (metadata, found):
+        return frame
+    return frame[:head] + _pack([checkpoint, of_copy[0], *(of_copy[1] or ("", b""))])
 
 
 def _repeated(root_id: str, refs: list[str]) -> Iterable[tuple[bytes, bytes]]:

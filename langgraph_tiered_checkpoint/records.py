@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal, NamedTuple
@@ -126,6 +127,17 @@ class ThreadBatch(NamedTuple):
     """Why the thread was promoted."""
     copied: str = ""
     """Of a copy, its last checkpoint that no run of its own wrote; empty where that is nothing new."""
+
+
+class Renaming(NamedTuple):
+    """How a copy comes to have its own thread id in its metadata."""
+
+    source: str
+    """As the caller knows it, and as it may be in the metadata."""
+    target: str
+    rename: Callable[[bytes, Typed | None], tuple[bytes, Typed | None]]
+    """Plain and exact metadata of the source to those of the copy: as they came where the source's id is not in them.
+    Pure: it may be called again."""
 
 
 class DeltaPage(NamedTuple):

@@ -33,7 +33,7 @@ from langgraph_tiered_checkpoint.plans import batches, flushing, inspection, rea
 from langgraph_tiered_checkpoint.plans.listing import Listed, Query, ThreadIds, ThreadListing
 from langgraph_tiered_checkpoint.plans.store import Store
 from langgraph_tiered_checkpoint.policy import Candidate
-from langgraph_tiered_checkpoint.records import BlobRow, CheckpointRow, ThreadStatus, TierStats, WriteRow
+from langgraph_tiered_checkpoint.records import BlobRow, CheckpointRow, Renaming, ThreadStatus, TierStats, WriteRow
 from langgraph_tiered_checkpoint.restoring import pieces
 from langgraph_tiered_checkpoint.steps import Plan
 from langgraph_tiered_checkpoint.tenancy import Scope
@@ -251,7 +251,9 @@ class Requests(NamedTuple):
 
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> Plan[None]:
         source, target = self.scope.stored(source_thread_id), self.scope.stored(target_thread_id)
-        yield from structure.copy(self.store, source, target)
+        was, own = self.scope.plain(source), self.scope.plain(target)
+        renaming = Renaming(was, own, partial(self.codec.rename, was, CheckpointKey(own, "", "", "")))
+        yield from structure.copy(self.store, source, target, renaming)
 
     def restore(self, thread_id: str, checkpoints: Iterable[CheckpointTuple]) -> Plan[None]:
         stored = self.scope.stored(thread_id)

@@ -20,13 +20,14 @@ from langgraph_tiered_checkpoint.errors import (
     ThreadBusyError,
     TieredCheckpointError,
 )
+from langgraph_tiered_checkpoint.frames import renamed
 from langgraph_tiered_checkpoint.hot import BUCKETS
 from langgraph_tiered_checkpoint.lives import new_id
 from langgraph_tiered_checkpoint.plans.comparing import change_number, compare
 from langgraph_tiered_checkpoint.plans.erasing import erase
 from langgraph_tiered_checkpoint.plans.flushing import ask, flush
 from langgraph_tiered_checkpoint.plans.store import Store
-from langgraph_tiered_checkpoint.records import Outline
+from langgraph_tiered_checkpoint.records import Outline, Renaming
 from langgraph_tiered_checkpoint.replies import Peek, parse_outline, parse_peek
 from langgraph_tiered_checkpoint.steps import LuaBatch, Pause, Plan
 
@@ -180,8 +181,10 @@ def _next_change(flushed: str) -> str:
     return f"{change_number(flushed) + 1}.{new_id()}"
 
 
-def copy(store: Store, source: str, target: str) -> Plan[None]:
+def copy(store: Store, source: str, target: str, renaming: Renaming) -> Plan[None]:
     """Copy a thread, with all its history, to an id that is free. The copy has a life, and runs, of its own.
+
+    In its metadata it has its own id where the source has the source's.
 
     Raises:
         ConfigurationError: the target exists.
@@ -195,7 +198,7 @@ def copy(store: Store, source: str, target: str) -> Plan[None]:
         try:
             if store.cold is not None and (yield store.cold.adopt(target, new_id())) is not None:
                 raise _taken(source, target)
-            done = yield from _copy_to(store, source, target, token)
+            done = yield from _copy_to(store, source, target, token, renaming)
         except TieredCheckpointError:
             yield store.hot.reopen(target, token)
             raise
@@ -209,29 +212,37 @@ def copy(store: Store, source: str, target: str) -> Plan[None]:
     )
 
 
-def _copy_to(store: Store, source: str, target: str, token: str) -> Plan[bool]:
+def _copy_to(store: Store, source: str, target: str, token: str, renaming: Renaming) -> Plan[bool]:
     reply = yield from ask(store, source, store.hot.copy_out(source, "0"))
     if reply[0] == b"thread" and reply[1] == b"e":
-        return (yield from _copy_hot(store, source, target, token, reply))
+        return (yield from _copy_hot(store, source, target, token, renaming, reply))
     if store.cold is None:
         return True
     if reply[0] == b"thread":
         yield from flush(store, source)
-    yield store.cold.copy(source, target, new_id(), f"1.{new_id()}")
+    yield store.cold.copy(source, target, new_id(), f"1.{new_id()}", renaming)
     return True
 
 
-def _copy_hot(store: Store, source: str, target: str, token: str, first: list[Any]) -> Plan[bool]:
+def _copy_hot(store: Store, source: str, target: str, token: str, renaming: Renaming, first: list[Any]) -> Plan[bool]:
     """Copy an ephemeral thread, page by page, of which this is the first. False: it has changed meanwhile."""
     _, _, meta, cursor, *fields = first
     while cursor != b"0":
-        [staged] = yield store.hot.stage(target, token, HOLD_MS, fields)
+        [staged] = yield store.hot.stage(target, token, HOLD_MS, _renamed(fields, renaming))
         reply = yield from ask(store, source, store.hot.copy_out(source, cursor.decode()))
         if staged != b"ok" or reply[:1] != [b"thread"] or reply[2] != meta:
             return False
         cursor, *fields = reply[3:]
-    landed = yield store.hot.land(target, token, new_id(), meta, fields)
+    landed = yield store.hot.land(target, token, new_id(), meta, _renamed(fields, renaming))
     return bool(landed[0] == b"ok")
+
+
+def _renamed(fields: Sequence[bytes], renaming: Renaming) -> list[bytes]:
+    """Fields of a thread's hash, each before its value: see lua/common.lua."""
+    of_copy: list[bytes] = []
+    for name, value in zip(fields[::2], fields[1::2], strict=True):
+        of_copy += (name, renamed(value, renaming) if name.startswith(b"c") else value)
+    return of_copy
 
 
 def _taken(source: str, target: str) -> ConfigurationError:

@@ -305,18 +305,36 @@ SELECT * FROM made
 UNION ALL SELECT NULL WHERE NOT $bound -- if store
 
 -- name: copy_checkpoints
--- Reply: how many.
+-- With the copy's own thread id, as it is in plain metadata, where the source's was. Reply: how many; and rows (namespace,
+-- id, plain and exact metadata, 0) of those with exact metadata in which it is still to be replaced.
 WITH copied AS (
     INSERT INTO $schema.checkpoints (
         thread_id, checkpoint_ns, checkpoint_id, parent_checkpoint_id, type, checkpoint, metadata,
         tiered_metadata_type, tiered_metadata, tiered_metadata_sha256
     )
-    SELECT %(target)s, checkpoint_ns, checkpoint_id, parent_checkpoint_id, type, checkpoint, metadata,
+    SELECT %(target)s, checkpoint_ns, checkpoint_id, parent_checkpoint_id, type, checkpoint,
+        CASE WHEN metadata -> 'thread_id' = to_jsonb(%(was)s::text)
+        AND tiered_metadata_sha256 IS DISTINCT FROM sha256(convert_to(metadata::text, 'UTF8'))
+        THEN jsonb_set(metadata, '{thread_id}', to_jsonb(%(own)s::text)) ELSE metadata END,
         tiered_metadata_type, tiered_metadata, tiered_metadata_sha256
     FROM $schema.checkpoints WHERE thread_id = %(source)s
-    RETURNING 1
+    RETURNING *
 )
-SELECT count(*) FROM copied
+SELECT NULL AS ns, NULL, NULL, NULL, NULL::bytea, count(*) FROM copied
+UNION ALL
+SELECT checkpoint_ns, checkpoint_id, metadata::text, tiered_metadata_type, tiered_metadata, 0 FROM copied
+WHERE tiered_metadata_type IS NOT NULL AND metadata -> 'thread_id' = to_jsonb(%(was)s::text)
+
+-- name: rename_exact
+-- Other metadata, plain and exact, of these checkpoints.
+UPDATE $schema.checkpoints AS c
+SET metadata = n.metadata::jsonb, tiered_metadata_type = n.exact_type, tiered_metadata = n.exact,
+    tiered_metadata_sha256 =
+        CASE WHEN n.exact_type IS NOT NULL THEN sha256(convert_to(n.metadata::jsonb::text, 'UTF8')) END
+FROM unnest(
+    %(spaces)s::text[], %(ids)s::text[], %(metadata)s::text[], %(exact_types)s::text[], %(exact)s::bytea[]
+) AS n (ns, id, metadata, exact_type, exact)
+WHERE c.thread_id = %(thread)s AND c.checkpoint_ns = n.ns AND c.checkpoint_id = n.id
 
 -- name: copy_blobs
 -- All of them, referenced or not.

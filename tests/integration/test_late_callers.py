@@ -75,7 +75,7 @@ def test_write_waits_while_a_copy_is_made_of_its_thread_id(
         redis_url, postgres_url if cold else None, promoter="external", promotion=Promotion.never()
     ) as saver:
         put(saver, at("source"), {"a": 1})
-        copy = Stepped(saver, structure.copy(saver._store, "source", "t")).stop_before("land")
+        copy = Stepped(saver, saver._requests.copy_thread("source", "t")).stop_before("land")
         write = Stepped(saver, put_plan(saver, at("t"), make_checkpoint({"a": 2}, 2))).stop_before("pause")
         copy.finish()
         write.finish()
