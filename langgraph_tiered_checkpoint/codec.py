@@ -123,6 +123,7 @@ class Codec:
             run_id=str(serializable.get("run_id") or ""),
             root_id=str(parents.get("", "")) if key.ns else key.checkpoint_id,
             depth=delta_depth(serializable),
+            sends_at_parent=sends_at_parent(checkpoint),
         )
         expected = [i for i, (c, _) in enumerate(refs) if c in stored and c not in new_versions]
         alone = {c: str(versions[c]) for c in inline if c in versions and c not in stored}
@@ -304,6 +305,14 @@ def delta_depth(metadata: Mapping[str, Any]) -> int:
     """How many ancestors the delta channels of a checkpoint may need: the largest superstep count."""
     counters = metadata.get("counters_since_delta_snapshot") or {}
     return max((int(supersteps) for _, supersteps in counters.values()), default=0)
+
+
+def sends_at_parent(checkpoint: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint is of a format before v4, in which pending sends are writes of the parent."""
+    try:
+        return float(checkpoint.get("v") or 1) < 4
+    except (TypeError, ValueError):
+        return False
 
 
 def interrupts(writes: Iterable[WriteRow]) -> bool:

@@ -12,7 +12,14 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from typing import Any
 
-from langgraph_tiered_checkpoint.cold_read import ColdAnswer, ColdReader, ColdStatus, ListedCheckpoint, describe
+from langgraph_tiered_checkpoint.cold_read import (
+    ColdAnswer,
+    ColdReader,
+    ColdStatus,
+    ListedCheckpoint,
+    describe,
+    sends_among,
+)
 from langgraph_tiered_checkpoint.errors import ConfigurationError, ThreadBusyError
 from langgraph_tiered_checkpoint.records import (
     BlobRow,
@@ -25,7 +32,7 @@ from langgraph_tiered_checkpoint.records import (
 )
 from langgraph_tiered_checkpoint.steps import Statements, Tx
 
-__all__ = ["Cold", "ColdAnswer", "ColdStatus", "Decide", "ListedCheckpoint", "describe"]
+__all__ = ["Cold", "ColdAnswer", "ColdStatus", "Decide", "ListedCheckpoint", "describe", "sends_among"]
 
 Decide = Callable[[list[Outline]], Collection[tuple[str, str]]]
 """From the outline of a thread to the (namespace, checkpoint id) pairs that go. Pure: it may be called again."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple
 
 from langgraph.checkpoint.serde.types import TASKS
 
-from langgraph_tiered_checkpoint.codec import delta_depth
+from langgraph_tiered_checkpoint.codec import delta_depth, sends_at_parent
 from langgraph_tiered_checkpoint.cold_schema import ColdSchema
 from langgraph_tiered_checkpoint.records import (
     BlobRow,
@@ -200,9 +200,7 @@ class ColdReader(ColdSchema):
             own = [found for ref in row.refs if (found := blobs.get((thread, row.ns, *ref)))]
             stored = StoredCheckpoint(row, own, writes.get((thread, row.ns, row.checkpoint_id), []))
             of_parent = sends.get((thread, row.ns, row.parent_id), []) if raw[8] else []
-            page.append(
-                (thread, stored, _ordered([(w.task_path, w.task_id, w.idx, w.type, w.data) for w in of_parent]))
-            )
+            page.append((thread, stored, sends_among(of_parent)))
         return page
 
     def _blobs_of(
@@ -365,6 +363,7 @@ def _describe(
         run_id=str(metadata.get("run_id") or ""),
         root_id=str(parents.get("", "")) if ns else checkpoint_id,
         depth=delta_depth(metadata),
+        sends_at_parent=sends_at_parent(checkpoint),
     )
 
 
@@ -373,6 +372,11 @@ def _described(row: Row) -> CheckpointRow:
     return describe(
         ns, checkpoint_id, parent_id, checkpoint, metadata, None if exact_type is None else (exact_type, exact)
     )
+
+
+def sends_among(writes: Iterable[WriteRow]) -> list[Typed]:
+    """The pending sends among the writes of a checkpoint, in order."""
+    return _ordered([(w.task_path, w.task_id, w.idx, w.type, w.data) for w in writes if w.channel == TASKS])
 
 
 def _ordered(sends: list[Row]) -> list[Typed]:

@@ -29,7 +29,8 @@ _STAND_INS = [bytes((code,)) for code in range(32) if chr(code) not in "\t\n\r"]
 def pack_frame(row: CheckpointRow) -> bytes:
     """The record of a checkpoint."""
     refs = [part for pair in row.refs for part in pair]
-    head = pack_list([row.root_id, row.depth, row.run_id, refs, row.inline])
+    old = [1] if row.sends_at_parent else []
+    head = pack_list([row.root_id, row.depth, row.run_id, refs, row.inline, *old])
     exact_type, exact = row.exact_metadata or ("", b"")
     checkpoint = row.checkpoint
     for text, stand_in in _repeated(row.root_id, refs):
@@ -112,7 +113,7 @@ class Parts:
         """The inverse of `pack_frame`."""
         try:
             self._unpacker.feed(frame)
-            root, depth, run, refs, inline = self._unpacker.unpack()
+            root, depth, run, refs, inline, *old = self._unpacker.unpack()
             checkpoint, metadata, exact_type, exact = self._unpacker.unpack()
             for text, stand_in in _repeated(root, refs):
                 checkpoint = checkpoint.replace(stand_in, text)
@@ -128,6 +129,7 @@ class Parts:
                 run,
                 root,
                 depth,
+                bool(old),
             )
         except _FAULTS as exc:
             raise Unreadable(f"checkpoint {_shown(checkpoint_id)} of namespace {_shown(ns)} in Redis") from exc

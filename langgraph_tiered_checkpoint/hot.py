@@ -244,7 +244,7 @@ class Hot:
         if stored is None:
             args += ("", "", "", packed, since)
         else:
-            row = stored.row
+            row = stored.row._replace(sends_at_parent=False)  # one that has sends is not filled in
             args += (row.checkpoint_id, row.parent_id, pack_frame(row), packed, since)
             for blob in stored.blobs:
                 args += (blob.channel, blob.version, pack_blob(blob, tag))

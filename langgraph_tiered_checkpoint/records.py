@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal, NamedTuple
@@ -42,6 +42,8 @@ class CheckpointRow(NamedTuple):
     """The root checkpoint that started this subgraph call; the own id in the root namespace."""
     depth: int
     """How many ancestors the delta channels of this checkpoint may need (0 without delta channels)."""
+    sends_at_parent: bool = False
+    """Whether its pending sends are writes of its parent: in formats before v4. Not if it was found to have none."""
 
 
 class BlobRow(NamedTuple):
@@ -75,6 +77,8 @@ class StoredCheckpoint(NamedTuple):
     row: CheckpointRow
     blobs: list[BlobRow]
     writes: list[WriteRow]
+    sends: Sequence[WriteRow] = ()
+    """Of an old format, from the hot tier: the pending sends of its parent that are there."""
 
 
 class Outline(NamedTuple):

@@ -80,7 +80,7 @@ class Page(NamedTuple):
     floor: str
     records: list[StoredCheckpoint]
     unsure: set[tuple[str, str]]
-    """(checkpoint id, namespace) of the records of which Postgres may hold more pending writes."""
+    """(checkpoint id, namespace) of the records of which Postgres may hold more pending writes, or sends."""
     bare: set[tuple[str, str]]
     """Likewise, of those that come without their values and writes."""
     cursor: tuple[str, str] | None
@@ -188,14 +188,15 @@ class MadeOf(NamedTuple):
 
 
 def _record(reply: Sequence[Any], given: Parts) -> StoredCheckpoint:
-    ns, checkpoint_id, parent, frame, values, writes = reply
+    ns, checkpoint_id, parent, frame, values, writes, sends = reply
     row = given.checkpoint(ns, checkpoint_id, parent, frame)
     blobs = [
         given.blob(row.ns, channel, version, value)
         for (channel, version), value in zip(row.refs, values, strict=False)
         if value is not None
     ]
-    return StoredCheckpoint(row, blobs, given.writes(row.ns, row.checkpoint_id, writes))
+    of_parent = given.writes(row.ns, row.parent_id, sends) if sends else ()
+    return StoredCheckpoint(row, blobs, given.writes(row.ns, row.checkpoint_id, writes), of_parent)
 
 
 def parse_get(ns: str, checkpoint_id: str, reply: Sequence[Any], known: Mapping[str, BlobRow] | None = None) -> Found:
@@ -220,10 +221,10 @@ def parse_list(reply: Sequence[Any]) -> Page:
         return Page(kind, "", kind == "none", "", [], set(), set(), None)
     _, incarnation, whole, floor, records, *cursor = reply
     given = Parts()
-    found = [_record(r[:6], given) for r in records]
+    found = [_record(r[:7], given) for r in records]
     places = [(stored.row.checkpoint_id, stored.row.ns) for stored in found]
-    unsure = {place for place, r in zip(places, records, strict=True) if r[6] != b"1"}
-    bare = {place for place, r in zip(places, records, strict=True) if r[7] != b"1"}
+    unsure = {place for place, r in zip(places, records, strict=True) if r[7] != b"1"}
+    bare = {place for place, r in zip(places, records, strict=True) if r[8] != b"1"}
     at = (cursor[0].decode(), cursor[1].decode()) if cursor else None
     return Page(kind, incarnation.decode(), whole == b"1", floor.decode(), found, unsure, bare, at)
 

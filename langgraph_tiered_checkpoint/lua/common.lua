@@ -47,7 +47,8 @@ local function open(packed, field)
 end
 
 -- The part of a frame that scripts look at: a packed list before the bytes that only travel.
---   checkpoint: {root id, depth, run id, refs (channel, version, ...), inline channels}
+--   checkpoint: {root id, depth, run id, refs (channel, version, ...), inline channels}; and, last, 1 if its pending sends
+--     may be among the writes of its parent: in formats before v4
 --   pending write: {task id, idx, channel}; many of one task, all with idx >= 0: {task id, "first-last idx", channels}
 local function header(frame, field)
   local sound, _, value = pcall(cmsgpack.unpack_one, frame)
@@ -150,6 +151,11 @@ end
 -- writes that came before it had been flushed and trimmed: its id is older than what was trimmed, by a clock that is slow.
 local function vouches(m, n, id)
   return m.wh == 1 or (n[6] == 1 and not less(id, n[5]))
+end
+
+-- Whether the sends of a checkpoint, given its header and its parent's id, are all here.
+local function vouches_for_sends(m, n, f, parent)
+  return f[6] ~= 1 or parent == '' or vouches(m, n, parent)
 end
 
 -- The thread's meta and its marker, at most one of which exists. Either is looked at closely enough to be told from

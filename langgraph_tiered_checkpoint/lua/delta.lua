@@ -32,22 +32,10 @@ for i = 5, #ARGV do
   if not open_channels[ARGV[i]] then left = left + 1 end
   open_channels[ARGV[i]] = true
 end
-local function is_open(channels)
-  if type(channels) == 'string' then return open_channels[channels] end
-  for _, channel in ipairs(channels) do
-    if open_channels[channel] then return true end
-  end
-  return false
-end
 local room, most = tonumber(ARGV[3]), tonumber(ARGV[4])
 local function of_channels(k)
-  local kept = {}
-  for _, frame in ipairs(writes_of(k)) do
-    if is_open(header(frame)[3]) then
-      kept[#kept + 1] = frame
-      room = room - #frame
-    end
-  end
+  local kept, size = writes_to(k, open_channels)
+  room = room - size
   return kept
 end
 local ancestors = {}

@@ -6,7 +6,7 @@
 --     [7] packed list of the values that the caller has: channel, version, tag, ...
 -- Reply: {"hit", incarnation, record}: the answer.
 --     {"unsure", incarnation, record, id of the oldest that is here}: Postgres may hold a later one (if the latest was
---     asked for), or more pending writes of any that is here.
+--     asked for), or more pending writes, or sends, of any that is here.
 --     {"none", incarnation}: there is no such checkpoint in either tier.
 --     {"none", "", ms}: there is no such thread in either tier, as of that time.
 --     {"miss", incarnation, pending writes that only this tier has, last flushed change id}: Postgres may hold it.
@@ -41,7 +41,9 @@ local n = load_ns(ns)
 local function found(k)
   local known, list = {}, cmsgpack.unpack(ARGV[7])
   for i = 1, #list, 3 do known[blob_key(n[1], list[i], list[i + 1])] = list[i + 2] end
-  return {vouches(m, n, id_of(k)) and 'hit' or 'unsure', m.i, record(ns, k, true, known), id_of(n[3])}
+  local one, _, f = record(ns, k, true, known)
+  local sure = vouches(m, n, id_of(k)) and vouches_for_sends(m, n, f, one[3])
+  return {sure and 'hit' or 'unsure', m.i, one, id_of(n[3])}
 end
 if id == '' then
   if n and n[2] ~= '' then return found(n[2]) end

@@ -8,7 +8,7 @@
 --     [10] checkpoints looked at at most, about
 -- Reply: {"page", incarnation, "1" if nothing can be elsewhere, floor, records, and, if there is more, the cursor to go on
 --     with: id, namespace}: every checkpoint of the namespace at or above the floor is in this tier; a record has, last,
---     "1" if all of its pending writes are too, and "1" if it comes with its values and writes.
+--     "1" if all of its pending writes and sends are too, and "1" if it comes with its values and writes.
 --     {"none", ""}: no such thread in either tier. {"absent"}: nothing is known. {"moved", ...}: see run.lua.
 -- include: common
 -- include: run
@@ -53,11 +53,12 @@ local function give(k)
   local num, id = split(k)
   local name = name_of(num)
   local complete = room_for_values > 0
-  local found, size = record(name, k, complete)
+  local found, size, f = record(name, k, complete)
   room, room_for_values = room - size, room_for_values - size
   spaces[name] = spaces[name] or load_ns(name)
-  found[7] = vouches(m, spaces[name], id) and '1' or '0'
-  found[8] = complete and '1' or '0'
+  local n_of = spaces[name]
+  found[8] = vouches(m, n_of, id) and vouches_for_sends(m, n_of, f, found[3]) and '1' or '0'
+  found[9] = complete and '1' or '0'
   -- Those of one id are linked in the order in which their namespaces came to be.
   local at = #records + 1
   while at > 1 and records[at - 1][2] == id and less(records[at - 1][1], name) do

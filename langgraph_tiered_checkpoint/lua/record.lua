@@ -1,12 +1,14 @@
 -- Shared by the scripts that reply with whole checkpoints; they include delivering.lua first.
 -- A checkpoint as replies give it: namespace, id, parent, frame, values aligned with its refs (see delivering.lua), pending
--- writes. Of a value whose tag is `known`, by key, it says 1. Returns also how many bytes there are in all of it.
+-- writes, and those of its parent that are its pending sends. Of a value whose tag is `known`, by key, it says 1. Returns
+-- also how many bytes there are in all of it, and its header.
 local function record(ns, k, with_values, known)
   local frame = hget('c' .. k)
   local num, id = split(k)
-  local values, writes, size = {}, {}, #frame
+  local f, parent = header(frame, 'c' .. k), link(k)[5]
+  local values, writes, sends, size = {}, {}, {}, #frame
   if with_values then
-    local refs, fields = header(frame, 'c' .. k)[4], {}
+    local refs, fields = f[4], {}
     for i = 1, #refs, 2 do fields[#fields + 1] = 'b' .. blob_key(num, refs[i], refs[i + 1]) end
     if #fields > 0 then values = hmget(fields) end
     for i = 1, #values do
@@ -21,6 +23,10 @@ local function record(ns, k, with_values, known)
     end
     writes = writes_of(k)
     for i = 1, #writes do size = size + (writes[i] and #writes[i] or 0) end
+    if f[6] == 1 and parent ~= '' then
+      local found, bytes = sends_of(num .. ':' .. parent)
+      sends, size = found, size + bytes
+    end
   end
-  return {ns, id, link(k)[5], frame, values, writes}, size
+  return {ns, id, parent, frame, values, writes, sends}, size, f
 end

@@ -4,12 +4,14 @@
 local MOST = 200
 local MOST_UNFLUSHED = 1000
 
--- What must stay of a namespace below the cutoff: its head, and the head's parents that delta channels may need.
+-- What must stay of a namespace below the cutoff: its head, and the head's parents that delta channels may need, or the
+-- one that has its sends.
 local function keep_chain(n, kept)
   local k = n[2]
   if k == '' then return end
   kept[k] = true
-  local depth, visited = header_of(k)[2], {[k] = true}
+  local f, visited = header_of(k), {[k] = true}
+  local depth = f[2] == 0 and has_sends_at_parent(k, f) and 1 or f[2]
   while depth > 0 do
     local parent = link(k)[5]
     k = parent ~= '' and n[1] .. ':' .. parent

@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections.abc import Callable
 from typing import NamedTuple
 
+from langgraph_tiered_checkpoint.cold import sends_among
 from langgraph_tiered_checkpoint.hot import BUCKETS, NOWHERE, PAGE_BYTES
 from langgraph_tiered_checkpoint.plans.flushing import ask
 from langgraph_tiered_checkpoint.plans.reading import merge_writes
@@ -106,6 +107,7 @@ class ThreadListing:
         if self._sure():
             page, self._hot = self._take_sure()
             self._cold_cursor = page[-1].place
+            yield from self._add_cold_writes(page)
             return page
         if not self._cold and not self._cold_done:
             yield from self._fetch_cold()
@@ -124,9 +126,7 @@ class ThreadListing:
             page.append(taken)
         if from_cold and self._resident:
             yield from self._add_hot_writes(page, from_cold)
-        unsure = [i for i, item in enumerate(page) if item.place in self._unsure]
-        if unsure:
-            yield from self._add_cold_writes(page, unsure)
+        yield from self._add_cold_writes(page)
         return page
 
     def _sure(self) -> bool:
@@ -163,7 +163,7 @@ class ThreadListing:
         self._hot_page = min(2 * self._hot_page, self._longest)
         reply = yield from ask(self._store, self._thread_id, call)
         page = parse_list(reply)
-        self._listed = [Listed(self._thread_id, record, []) for record in page.records]
+        self._listed = [self._of_hot(record) for record in page.records]
         self._hot_cursor = page.cursor
         self._whole = page.whole
         self._resident = self._resident or page.kind == "page"
@@ -191,9 +191,12 @@ class ThreadListing:
             if record is None:
                 gone.append(i)
             else:
-                self._listed[i] = self._listed[i]._replace(stored=record)
+                self._listed[i] = self._of_hot(record)
         if gone:  # trimmed, evicted or deleted meanwhile
             yield from self._complete_from_cold(gone)
+
+    def _of_hot(self, stored: StoredCheckpoint) -> Listed:
+        return Listed(self._thread_id, stored, sends_among(stored.sends))
 
     def _complete_from_cold(self, positions: list[int]) -> Plan[None]:
         found = []
@@ -245,16 +248,25 @@ class ThreadListing:
                 merged = stored._replace(writes=merge_writes(stored.writes, found.writes))
                 page[i] = page[i]._replace(stored=merged)
 
-    def _add_cold_writes(self, page: list[Listed], positions: list[int]) -> Plan[None]:
-        """Writes that came before their checkpoint may be in Postgres alone, if the hot copy lapsed in between."""
-        if self._store.cold is None:
+    def _add_cold_writes(self, page: list[Listed]) -> Plan[None]:
+        """Writes that came before their checkpoint may be in Postgres alone, if the hot copy lapsed in between.
+
+        So may sends, if the parent that has them was trimmed away.
+        """
+        positions = [i for i, item in enumerate(page) if item.place in self._unsure]
+        if self._store.cold is None or not positions:
             return
         rows = [page[i].stored.row for i in positions]
-        found = yield self._store.cold.writes_of(self._thread_id, [(row.ns, row.checkpoint_id) for row in rows])
+        keys = [(row.ns, row.checkpoint_id) for row in rows]
+        parents = [(row.ns, row.parent_id) for row in rows if row.sends_at_parent and row.parent_id]
+        found = yield self._store.cold.writes_of(self._thread_id, [*keys, *parents])
         for i, row in zip(positions, rows, strict=True):
             stored = page[i].stored
             merged = merge_writes(found.get((row.ns, row.checkpoint_id), []), stored.writes)
             page[i] = page[i]._replace(stored=stored._replace(writes=merged))
+            if row.sends_at_parent:
+                of_parent = merge_writes(found.get((row.ns, row.parent_id), []), stored.sends)
+                page[i] = page[i]._replace(sends=sends_among(of_parent))
 
 
 class ThreadIds:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
-from langgraph_tiered_checkpoint.cold import Cold, ColdAnswer
+from langgraph_tiered_checkpoint.cold import Cold, ColdAnswer, sends_among
 from langgraph_tiered_checkpoint.errors import HotFullError, TieredCheckpointError
 from langgraph_tiered_checkpoint.lives import new_id
 from langgraph_tiered_checkpoint.plans.flushing import ask
@@ -42,9 +42,12 @@ def get(store: Store, thread_id: str, ns: str, checkpoint_id: str, root_id: str 
         reply = yield from ask(store, thread_id, call)
         found = parse_get(ns, checkpoint_id, reply, known)
         if found.kind in ("hit", "none") or store.cold is None:
-            return Answer(found.stored, [], found.incarnation, found.absent_ms)
+            sends = sends_among(found.stored.sends) if found.stored else []
+            return Answer(found.stored, sends, found.incarnation, found.absent_ms)
         answer, again = yield from _consult(store, store.cold, thread_id, ns, checkpoint_id, found)
         if not again or attempt == ROUNDS - 1:
+            if answer.stored and found.stored and answer.stored.row is found.stored.row:
+                return answer._replace(sends=(yield from _all_sends(store.cold, thread_id, found.stored)))
             return answer
     raise AssertionError("unreachable")
 
@@ -73,6 +76,15 @@ def _consult(
         stored = stored._replace(writes=merge_writes(stored.writes, hot_writes))
     incarnation = origin.incarnation if origin else found.incarnation
     return Answer(stored, sends, incarnation, found.absent_ms), filled
+
+
+def _all_sends(cold: Cold, thread_id: str, stored: StoredCheckpoint) -> Plan[list[Typed]]:
+    """The pending sends of a checkpoint of the hot tier, of which some may be in Postgres alone."""
+    if not stored.row.sends_at_parent:
+        return []
+    parent = stored.row.ns, stored.row.parent_id
+    found = yield cold.writes_of(thread_id, [parent])
+    return sends_among(merge_writes(found.get(parent, []), stored.sends))
 
 
 def _fill(store: Store, thread_id: str, ns: str, found: Found, answer: ColdAnswer, origin: Origin | None) -> Plan[bool]:

@@ -65,6 +65,7 @@ def put(saver: Saver, number: int, parent: str = "", version: int = 4, thread_id
         **empty_checkpoint(),
         "v": version,
         "id": checkpoint_id(number),
+        "ts": f"2026-01-01T00:00:{number % 60:02}+00:00",
         "channel_values": {"items": [number], "count": number, "base": ["from the first"]},
         "channel_versions": {**changed, **base},
     }
