@@ -361,7 +361,7 @@ class AsyncCluster:
         for pause_s in _CLUSTER_PAUSES_S:
             try:
                 return await self._attempt(words)
-            except AttributeError:  # which is what redis-py makes of a connection that it has closed
+            except (AttributeError, redis.ConnectionError):  # the first: of what it has just closed itself
                 await asyncio.sleep(pause_s)
         return await self._attempt(words)
 
