@@ -26,10 +26,10 @@ _STAND_INS = [bytes((code,)) for code in range(32) if chr(code) not in "\t\n\r"]
 """Bytes that no JSON contains: it has to escape them."""
 
 
-def pack_frame(row: CheckpointRow) -> bytes:
-    """The record of a checkpoint."""
+def pack_frame(row: CheckpointRow, *, filled: bool = False) -> bytes:
+    """The record of a checkpoint; `filled`: one that Postgres has no sends of, where they are at the parent."""
     refs = [part for pair in row.refs for part in pair]
-    old = [1] if row.sends_at_parent else []
+    old = [2 if filled else 1] if row.sends_at_parent else []
     head = pack_list([row.root_id, row.depth, row.run_id, refs, row.inline, *old])
     exact_type, exact = row.exact_metadata or ("", b"")
     checkpoint = row.checkpoint

@@ -244,8 +244,8 @@ class Hot:
         if stored is None:
             args += ("", "", "", packed, since)
         else:
-            row = stored.row._replace(sends_at_parent=False)  # one that has sends is not filled in
-            args += (row.checkpoint_id, row.parent_id, pack_frame(row), packed, since)
+            row = stored.row
+            args += (row.checkpoint_id, row.parent_id, pack_frame(row, filled=True), packed, since)
             for blob in stored.blobs:
                 args += (blob.channel, blob.version, pack_blob(blob, tag))
         return self._call("fill", thread_id, ("threads", "gone", "lapses"), *args, self._run)

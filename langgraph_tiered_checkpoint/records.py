@@ -43,7 +43,7 @@ class CheckpointRow(NamedTuple):
     depth: int
     """How many ancestors the delta channels of this checkpoint may need (0 without delta channels)."""
     sends_at_parent: bool = False
-    """Whether its pending sends are writes of its parent: in formats before v4. Not if it was found to have none."""
+    """Whether its pending sends are writes of its parent: in formats before v4."""
 
 
 class BlobRow(NamedTuple):

@@ -53,13 +53,13 @@ else
     if what then late[what[3]] = nil end
   end
 end
--- Writes to a checkpoint that is not here were kept only until Postgres had them.
+-- Writes to a checkpoint that is not here were kept only until Postgres had them; sends of a child that may be here, longer.
 local names = {}
 for k in pairs(late) do
   local num, id = split(k)
   names[num] = names[num] or hget('N' .. num) or ''
   local n = load_ns(names[num])
-  if call('HEXISTS', T, 'c' .. k) == 0 and n and n[1] == num and less(id, n[5]) then
+  if call('HEXISTS', T, 'c' .. k) == 0 and n and n[1] == num and less(id, n[5]) and #sends_of(k) == 0 then
     if call('HEXISTS', T, 'y' .. k) == 1 then
       n[7] = n[7] - 1
       hset({'n' .. names[num], pack(n)})

@@ -48,7 +48,7 @@ end
 
 -- The part of a frame that scripts look at: a packed list before the bytes that only travel.
 --   checkpoint: {root id, depth, run id, refs (channel, version, ...), inline channels}; and, last, 1 if its pending sends
---     may be among the writes of its parent: in formats before v4
+--     may be among the writes of its parent: in formats before v4; 2 if so, and it was filled in: Postgres had none
 --   pending write: {task id, idx, channel}; many of one task, all with idx >= 0: {task id, "first-last idx", channels}
 local function header(frame, field)
   local sound, _, value = pcall(cmsgpack.unpack_one, frame)

@@ -15,7 +15,7 @@ if ARGV[1] ~= '' then
   cur = ARGV[1]
 end
 local function needs_parent(k, f, ns)
-  return f[6] == 1 and load_ns(ns)[2] == k and has_sends_at_parent(k, f)
+  return f[6] and load_ns(ns)[2] == k and has_sends_at_parent(k, f)
 end
 while cur ~= '' and #entries < tonumber(ARGV[2]) do
   local num, id = split(cur)

@@ -37,6 +37,6 @@ end
 
 -- Whether k, whose header is f, has pending sends at its parent.
 local function has_sends_at_parent(k, f)
-  local parent = f[6] == 1 and link(k)[5] or ''
+  local parent = f[6] and link(k)[5] or ''
   return parent ~= '' and #sends_of(split(k) .. ':' .. parent) > 0
 end

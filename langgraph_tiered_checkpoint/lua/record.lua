@@ -23,7 +23,7 @@ local function record(ns, k, with_values, known)
     end
     writes = writes_of(k)
     for i = 1, #writes do size = size + (writes[i] and #writes[i] or 0) end
-    if f[6] == 1 and parent ~= '' then
+    if f[6] and parent ~= '' then
       local found, bytes = sends_of(num .. ':' .. parent)
       sends, size = found, size + bytes
     end

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from acceptance.graphs import Saver
-from acceptance.threads import THREAD, assert_same_thread, config, everything, put
+from acceptance.threads import THREAD, assert_same_thread, checkpoint_id, config, everything, put
 from homes import HOMES, settle
 from langgraph.checkpoint.postgres import PostgresSaver
 from langgraph.checkpoint.serde.types import TASKS
@@ -44,8 +44,8 @@ def write_chain(saver: Saver, version: int, last: int = 4) -> str:
     return parent
 
 
-def write_sends(saver: Saver, checkpoint_id: str, number: int) -> None:
-    at = config(ns="", checkpoint_id=checkpoint_id)
+def write_sends(saver: Saver, parent: str, number: int) -> None:
+    at = config(ns="", checkpoint_id=parent)
     saver.put_writes(at, [(TASKS, {"send": number}), ("items", [9]), (TASKS, number)], f"task {number}", "~b")
     saver.put_writes(at, [(TASKS, ("second", number))], f"another {number}", "~a")
 
@@ -103,3 +103,27 @@ def test_many_sends_at_once_are_those_of_the_child(redis_url: str, postgres_url:
             )
             put(each, 2, parent, 3)
         assert_same_thread(everything(saver), everything(official))
+
+
+@pytest.mark.parametrize("version", OLD)
+def test_sends_that_come_to_the_parent_of_what_was_filled_in_are_its_sends(
+    redis_url: str, postgres_url: str, official: PostgresSaver, version: int
+) -> None:
+    with tiered(redis_url, postgres_url) as saver:
+        for each in (saver, official):
+            put(each, 2, put(each, 1, "", version), version)
+        settle(saver, THREAD, "evicted")
+        assert_same_thread(everything(saver), everything(official))
+        for each in (saver, official):
+            write_sends(each, checkpoint_id(1), 1)
+        theirs = official.get_tuple(config(ns=""))
+        assert theirs is not None
+        assert TASKS in theirs.checkpoint["channel_values"]
+        for move in (None, saver.flush, saver.evict):
+            if move is not None:
+                move(THREAD)
+            for _ in range(2):
+                found = saver.get_tuple(config(ns=""))
+                assert found is not None
+                assert found.checkpoint == theirs.checkpoint
+            assert_same_thread(everything(saver), everything(official))
