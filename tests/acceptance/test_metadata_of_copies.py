@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 from homes import HOMES, at, put, settle
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from langgraph_tiered_checkpoint import TieredSaver
 
-EXACT = {"plain": {}, "exact": {"limit": float("inf"), "size": (1, 2)}}
+EXACT: dict[str, dict[str, Any]] = {"plain": {}, "exact": {"limit": float("inf"), "size": (1, 2)}}
 """Besides the thread id: metadata that JSON carries, and such that are kept exactly beside it."""
 
 
@@ -42,3 +43,28 @@ def test_copy_has_its_own_thread_id_in_metadata(
             assert copied.checkpoint == item.checkpoint
             assert {**copied.metadata, "thread_id": ""} == {**item.metadata, "thread_id": ""}
         assert list(saver.list(at("t"))) == before
+
+
+class Refusing(JsonPlusSerializer):
+    """Reads nothing while it is told so, as where the application's classes are not at hand."""
+
+    refuses = False
+
+    def loads_typed(self, data: tuple[str, bytes]) -> Any:
+        if self.refuses:
+            raise ValueError("unknown")
+        return super().loads_typed(data)
+
+
+@pytest.mark.parametrize("home", HOMES)
+def test_metadata_that_cannot_be_read_are_copied_as_they_are(redis_url: str, postgres_url: str, home: str) -> None:
+    serde = Refusing()
+    with TieredSaver.from_urls(redis_url, postgres_url, promoter="external", serde=serde) as saver:
+        put(saver, at("t"), {"a": 1}, thread_id="t", **EXACT["exact"])
+        settle(saver, "t", home)
+        serde.refuses = True
+        saver.copy_thread("t", "copy")
+        serde.refuses = False
+        [source], [copy] = saver.list(at("t")), saver.list(at("copy"))
+        assert copy.metadata == source.metadata
+        assert copy.metadata.get("thread_id") == "t"
