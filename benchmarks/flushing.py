@@ -22,8 +22,8 @@ from benchmarks.payloads import Chat, Superstep
 from benchmarks.profiles import Profile
 from benchmarks.world import World
 from langgraph_tiered_checkpoint import Promotion, TieredSaver
-from langgraph_tiered_checkpoint.cold_schema import ColdSchema
-from langgraph_tiered_checkpoint.plans.batches import AT_ONCE, flush_many
+from langgraph_tiered_checkpoint.cold.schema import ColdSchema
+from langgraph_tiered_checkpoint.plans.promoting import AT_ONCE, flush_many
 
 WORKLOAD = "flushing"
 MESSAGES = 20

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from langgraph_tiered_checkpoint.config import Timeouts
+from langgraph_tiered_checkpoint.config import Candidate, Promotion, Timeouts
 from langgraph_tiered_checkpoint.errors import (
     ColdLockedError,
     ColdRefusedError,
@@ -25,13 +25,12 @@ from langgraph_tiered_checkpoint.errors import (
     UnserializableError,
     ValueTooLargeError,
 )
-from langgraph_tiered_checkpoint.policy import Candidate, Promotion
 from langgraph_tiered_checkpoint.records import ThreadStatus, TierStats
 from langgraph_tiered_checkpoint.saver import TieredSaver
 
 if TYPE_CHECKING:
     from langgraph_tiered_checkpoint.chat_history import TieredChatMessageHistory
-    from langgraph_tiered_checkpoint.embedded import EmbeddedServers
+    from langgraph_tiered_checkpoint.embedded.client import EmbeddedServers
 
 __version__: str
 """The version that is installed."""
@@ -76,7 +75,7 @@ def __getattr__(name: str) -> Any:
 
         return version("langgraph-tiered-checkpoint")
     if name == "EmbeddedServers":
-        from langgraph_tiered_checkpoint.embedded import EmbeddedServers
+        from langgraph_tiered_checkpoint.embedded.client import EmbeddedServers
 
         return EmbeddedServers
     if name == "TieredChatMessageHistory":

@@ -16,9 +16,9 @@ from queue import Empty, SimpleQueue
 from typing import Protocol
 
 from langgraph_tiered_checkpoint.errors import TieredCheckpointError
-from langgraph_tiered_checkpoint.hot import BUCKETS
-from langgraph_tiered_checkpoint.plans.batches import AT_ONCE, claim_due, flush_many, sweep_in_turn
-from langgraph_tiered_checkpoint.plans.store import Store
+from langgraph_tiered_checkpoint.hot.calls import BUCKETS
+from langgraph_tiered_checkpoint.plans.promoting import AT_ONCE, claim_due, flush_many, sweep_in_turn
+from langgraph_tiered_checkpoint.plans.tiers import Store
 from langgraph_tiered_checkpoint.steps import Plan
 
 logger = logging.getLogger(__name__)

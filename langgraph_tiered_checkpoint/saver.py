@@ -23,20 +23,19 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from typing_extensions import Self, Unpack
 
+from langgraph_tiered_checkpoint.calls import Requests
 from langgraph_tiered_checkpoint.codec import check_serde
-from langgraph_tiered_checkpoint.config import SaverSettings, Settings, Timeouts
-from langgraph_tiered_checkpoint.connections import Connections
+from langgraph_tiered_checkpoint.config import Promotion, SaverSettings, Settings, Timeouts
 from langgraph_tiered_checkpoint.errors import ConfigurationError
-from langgraph_tiered_checkpoint.plans.store import Store
-from langgraph_tiered_checkpoint.policy import Promotion
+from langgraph_tiered_checkpoint.ids import Scope
+from langgraph_tiered_checkpoint.io.connections import Connections
+from langgraph_tiered_checkpoint.io.runners import AsyncRunner, SyncRunner
+from langgraph_tiered_checkpoint.plans.tiers import Store
 from langgraph_tiered_checkpoint.promoter import Promoter
 from langgraph_tiered_checkpoint.records import ThreadStatus, TierStats
-from langgraph_tiered_checkpoint.requests import Requests
-from langgraph_tiered_checkpoint.runners import AsyncRunner, SyncRunner
-from langgraph_tiered_checkpoint.tenancy import Scope
 
 if TYPE_CHECKING:
-    from langgraph_tiered_checkpoint.embedded import EmbeddedServers
+    from langgraph_tiered_checkpoint.embedded.client import EmbeddedServers
 
 
 logger = logging.getLogger(__name__)
@@ -187,7 +186,7 @@ class TieredSaver(BaseCheckpointSaver[str]):
 
         They stop when the saver is closed, or with the process. With a `path`, what they hold survives a restart.
         """
-        from langgraph_tiered_checkpoint.embedded import EmbeddedServers
+        from langgraph_tiered_checkpoint.embedded.client import EmbeddedServers
 
         servers = EmbeddedServers(path)
         servers.start()

@@ -51,7 +51,7 @@ class Lua(NamedTuple):
     """One atomic script on one hash slot; the reply is the script's."""
 
     script: str
-    """The name of a file in lua/, without its ending."""
+    """The name of a file in hot/lua/, without its ending."""
     keys: tuple[str, ...]
     args: tuple[bytes | str, ...]
     thread: str

@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 if TYPE_CHECKING:  # this is loaded with every run of pytest, whether or not it needs a saver
-    from langgraph_tiered_checkpoint.embedded import EmbeddedServers
+    from langgraph_tiered_checkpoint.embedded.client import EmbeddedServers
     from langgraph_tiered_checkpoint.saver import TieredSaver
 
 
@@ -19,7 +19,7 @@ def tiered_servers() -> Iterator[EmbeddedServers]:
 
     They have `redis_url` and `postgres_url`, for tests that make savers of their own.
     """
-    from langgraph_tiered_checkpoint.embedded import EmbeddedServers
+    from langgraph_tiered_checkpoint.embedded.client import EmbeddedServers
 
     with EmbeddedServers() as servers:
         yield servers

@@ -14,7 +14,7 @@ from key_rules import broken_rules
 from own_redis import binaries
 from psycopg import sql
 
-from langgraph_tiered_checkpoint.embedded import EmbeddedServers
+from langgraph_tiered_checkpoint.embedded.client import EmbeddedServers
 
 # What their asserts compared is worth seeing, as in the tests themselves.
 pytest.register_assert_rewrite("model.pair", "model.usage", "statements")

@@ -15,7 +15,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from waiting import HANGS_S
 
-from langgraph_tiered_checkpoint.embedded import _redis_server
+from langgraph_tiered_checkpoint.embedded.client import _redis_server
 
 
 def binaries() -> dict[str, Path]:

@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 
 import psycopg
 
-from langgraph_tiered_checkpoint import preparing
-from langgraph_tiered_checkpoint.cold import Cold, describe
-from langgraph_tiered_checkpoint.postgres_ports import HOLDING_IDLES, HOLDING_OPENS
+from langgraph_tiered_checkpoint.cold import preparing
+from langgraph_tiered_checkpoint.cold.writes import Cold, describe
+from langgraph_tiered_checkpoint.io.postgres_sync import HOLDING_IDLES, HOLDING_OPENS
 from langgraph_tiered_checkpoint.records import BlobRow, CheckpointRow, StoredCheckpoint, ThreadBatch, Typed, WriteRow
 from langgraph_tiered_checkpoint.steps import Alone, Pause, Plan, Sql, Tx
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import redis
 
-from langgraph_tiered_checkpoint.scripts import script
+from langgraph_tiered_checkpoint.hot.scripts import script
 from langgraph_tiered_checkpoint.steps import SERVER_RUN, Lua
 
 _LOOP = re.compile(r"\b(do|repeat)\b")

@@ -25,7 +25,7 @@ def setup(
     """Create or migrate the tables in Postgres, and check both servers."""
     access = access_of(ctx)
     if print_ddl:
-        from langgraph_tiered_checkpoint.cold_schema import ColdSchema
+        from langgraph_tiered_checkpoint.cold.schema import ColdSchema
 
         typer.echo(ColdSchema(access.schema).ddl(), nl=False)
         return

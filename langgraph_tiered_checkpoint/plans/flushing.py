@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from langgraph_tiered_checkpoint.cold import Cold
+from langgraph_tiered_checkpoint.cold.writes import Cold
 from langgraph_tiered_checkpoint.errors import (
     ColdRefusedError,
     ColdTierError,
@@ -25,13 +25,13 @@ from langgraph_tiered_checkpoint.errors import (
     UnexpectedError,
     UnreadableValueError,
 )
-from langgraph_tiered_checkpoint.hot import PAGE_BYTES
-from langgraph_tiered_checkpoint.lives import new_id
-from langgraph_tiered_checkpoint.plans.comparing import compare
+from langgraph_tiered_checkpoint.hot.calls import PAGE_BYTES
+from langgraph_tiered_checkpoint.hot.replies import Base, Changes, Peek, parse_changes, parse_peek, parse_scan
+from langgraph_tiered_checkpoint.incarnations import new_id
 from langgraph_tiered_checkpoint.plans.copying import NO_ROWS, Copy, batch_of, joined_base, size_of
-from langgraph_tiered_checkpoint.plans.store import Store
+from langgraph_tiered_checkpoint.plans.failover import compare
+from langgraph_tiered_checkpoint.plans.tiers import Store
 from langgraph_tiered_checkpoint.records import Origin, ThreadBatch
-from langgraph_tiered_checkpoint.replies import Base, Changes, Peek, parse_changes, parse_peek, parse_scan
 from langgraph_tiered_checkpoint.steps import Behind, Lua, Plan
 
 _ROUNDS = 10

@@ -9,11 +9,11 @@ from typing import Any
 
 import msgpack
 
-from langgraph_tiered_checkpoint.cold import ColdStatus
+from langgraph_tiered_checkpoint.cold.writes import ColdStatus
 from langgraph_tiered_checkpoint.errors import ColdTierError
-from langgraph_tiered_checkpoint.hot import BUCKETS
-from langgraph_tiered_checkpoint.plans.comparing import change_number
-from langgraph_tiered_checkpoint.plans.store import Store
+from langgraph_tiered_checkpoint.hot.calls import BUCKETS
+from langgraph_tiered_checkpoint.plans.failover import change_number
+from langgraph_tiered_checkpoint.plans.tiers import Store
 from langgraph_tiered_checkpoint.records import ThreadStatus, TierStats
 from langgraph_tiered_checkpoint.steps import LuaBatch, Plan
 

@@ -6,13 +6,13 @@ from bisect import bisect_right
 from collections.abc import Callable
 from typing import NamedTuple
 
-from langgraph_tiered_checkpoint.cold import sends_among
-from langgraph_tiered_checkpoint.hot import BUCKETS, NOWHERE, PAGE_BYTES
+from langgraph_tiered_checkpoint.cold.writes import sends_among
+from langgraph_tiered_checkpoint.hot.calls import BUCKETS, NOWHERE, PAGE_BYTES
+from langgraph_tiered_checkpoint.hot.replies import parse_get, parse_list, parse_records
 from langgraph_tiered_checkpoint.plans.flushing import ask
 from langgraph_tiered_checkpoint.plans.reading import merge_writes
-from langgraph_tiered_checkpoint.plans.store import Store
+from langgraph_tiered_checkpoint.plans.tiers import Store
 from langgraph_tiered_checkpoint.records import CheckpointRow, StoredCheckpoint, Typed
-from langgraph_tiered_checkpoint.replies import parse_get, parse_list, parse_records
 from langgraph_tiered_checkpoint.steps import LuaBatch, Plan
 
 PAGE = 50

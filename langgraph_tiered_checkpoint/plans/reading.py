@@ -7,13 +7,13 @@ from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
-from langgraph_tiered_checkpoint.cold import Cold, ColdAnswer, sends_among
+from langgraph_tiered_checkpoint.cold.writes import Cold, ColdAnswer, sends_among
 from langgraph_tiered_checkpoint.errors import HotFullError, TieredCheckpointError
-from langgraph_tiered_checkpoint.lives import new_id
+from langgraph_tiered_checkpoint.hot.replies import Found, Walk, parse_delta, parse_get
+from langgraph_tiered_checkpoint.incarnations import new_id
 from langgraph_tiered_checkpoint.plans.flushing import ask
-from langgraph_tiered_checkpoint.plans.store import Store
+from langgraph_tiered_checkpoint.plans.tiers import Store
 from langgraph_tiered_checkpoint.records import DeltaAncestor, Origin, StoredCheckpoint, Typed, WriteRow
-from langgraph_tiered_checkpoint.replies import Found, Walk, parse_delta, parse_get
 from langgraph_tiered_checkpoint.steps import Behind, Lua, Plan
 
 ROUNDS = 3

@@ -7,13 +7,13 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from langgraph_tiered_checkpoint.errors import HotFullError, ThreadBusyError, ThreadDeletedError
-from langgraph_tiered_checkpoint.frames import pack_blob, pack_difference
-from langgraph_tiered_checkpoint.hot import UNKNOWN_ORIGIN, FoundOrigin, Writer
+from langgraph_tiered_checkpoint.hot.calls import UNKNOWN_ORIGIN, FoundOrigin, Writer
+from langgraph_tiered_checkpoint.hot.frames import pack_blob, pack_difference
 from langgraph_tiered_checkpoint.ids import uuid6_time_ms
-from langgraph_tiered_checkpoint.lives import Life, new_id
+from langgraph_tiered_checkpoint.incarnations import Life, new_id
 from langgraph_tiered_checkpoint.plans.erasing import erase
 from langgraph_tiered_checkpoint.plans.flushing import ask
-from langgraph_tiered_checkpoint.plans.store import Store
+from langgraph_tiered_checkpoint.plans.tiers import Store
 from langgraph_tiered_checkpoint.records import BlobRow, CheckpointRow, ThreadBatch, WriteRow
 from langgraph_tiered_checkpoint.steps import Lua, Pause, Plan
 
@@ -28,7 +28,7 @@ class Written(NamedTuple):
     """What a write has made of the thread."""
 
     state: str
-    """e, d or c, as in lua/common.lua; "w" for a thread that is to be flushed when it would expire."""
+    """e, d or c, as in hot/lua/common.lua; "w" for a thread that is to be flushed when it would expire."""
     unflushed: ThreadBatch | None
     """All that Postgres lacks of the thread, where that is this very write."""
     server_run: str
@@ -142,7 +142,7 @@ def _write(
     build: Callable[[Writer, FoundOrigin], Lua],
     resend: Callable[[Sequence[int]], None],
 ) -> Plan[Sequence[Any]]:
-    """Send the call until it is stored; the reply is that of `finish` in lua/write.lua."""
+    """Send the call until it is stored; the reply is that of `finish` in hot/lua/write.lua."""
     origin, incarnation = UNKNOWN_ORIGIN, ""
     waited_s, asked = 0.0, False
     while True:

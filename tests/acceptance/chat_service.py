@@ -21,7 +21,7 @@ from typing_extensions import Self
 from waiting import HANGS_S, wait_until
 
 from langgraph_tiered_checkpoint import EmbeddedServers
-from langgraph_tiered_checkpoint.servers import free_port
+from langgraph_tiered_checkpoint.embedded.servers import free_port
 
 SERVER = Path(__file__).parents[2] / "examples" / "chat_server"
 SECRET = "a secret of the server's, and of nobody else, that is long enough"

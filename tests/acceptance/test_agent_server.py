@@ -23,7 +23,7 @@ from langgraph_sdk.errors import APIStatusError
 from waiting import HANGS_S, wait_until
 
 from langgraph_tiered_checkpoint import EmbeddedServers, TieredSaver
-from langgraph_tiered_checkpoint.servers import free_port
+from langgraph_tiered_checkpoint.embedded.servers import free_port
 
 pytestmark = pytest.mark.skipif(sys.version_info < (3, 11), reason="langgraph-api needs Python 3.11")
 

@@ -18,8 +18,8 @@ from acceptance.conftest import Visit
 from waiting import HANGS_S, wait_until
 
 from langgraph_tiered_checkpoint import EmbeddedServers
+from langgraph_tiered_checkpoint.embedded.servers import free_port
 from langgraph_tiered_checkpoint.errors import HotFullError, SchemaError, ThreadBusyError
-from langgraph_tiered_checkpoint.servers import free_port
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from langgraph_tiered_checkpoint import Promotion, TieredSaver, Timeouts
-from langgraph_tiered_checkpoint.cold_schema import TABLES
+from langgraph_tiered_checkpoint.cold.schema import TABLES
 
 README = Path(__file__).parents[2] / "README.md"
 REDIS, POSTGRES = "redis://localhost:6379/0", "postgresql://localhost/app"

@@ -16,9 +16,9 @@ import psycopg
 import pytest
 
 from langgraph_tiered_checkpoint import TieredSaver
-from langgraph_tiered_checkpoint.embedded import EmbeddedServers
+from langgraph_tiered_checkpoint.embedded.client import EmbeddedServers
+from langgraph_tiered_checkpoint.embedded.servers import children_of
 from langgraph_tiered_checkpoint.errors import TieredCheckpointError
-from langgraph_tiered_checkpoint.servers import children_of
 
 MakeSaver: TypeAlias = Callable[..., TieredSaver]
 

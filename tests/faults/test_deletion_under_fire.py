@@ -33,9 +33,9 @@ from langgraph_tiered_checkpoint import (
     TieredSaver,
 )
 from langgraph_tiered_checkpoint.errors import ColdRefusedError
-from langgraph_tiered_checkpoint.faults import DRIVER_ERRORS
-from langgraph_tiered_checkpoint.hot import bucket_of
-from langgraph_tiered_checkpoint.plans import batches, structure
+from langgraph_tiered_checkpoint.hot.calls import bucket_of
+from langgraph_tiered_checkpoint.io.faults import DRIVER_ERRORS
+from langgraph_tiered_checkpoint.plans import promoting, reshaping
 from langgraph_tiered_checkpoint.steps import Plan
 
 NIGHTLY = pytest.mark.nightly
@@ -111,7 +111,7 @@ class Victim:
         return self.saver._requests.put_writes(at(self.thread_id, ns, id_), writes, f"{self.word}task", self.word)
 
     def delete(self) -> Stepped:
-        return Stepped(self.saver, structure.delete(self.saver._store, self.thread_id))
+        return Stepped(self.saver, reshaping.delete(self.saver._store, self.thread_id))
 
     def listing(self) -> Plan[None]:
         listing = self.saver._requests.listing({"configurable": {"thread_id": self.thread_id}}, None, None, None)
@@ -186,10 +186,10 @@ def test_tombstones_are_all_that_is_left_and_go_with_the_first_sweep_after_ten_m
     saver.delete_thread(victim.thread_id)
     gone = saver._store.hot.bucket_key(bucket_of(victim.thread_id), "gone")
     assert set(redis_client.keys()) == {LAYOUT.encode(), gone.encode()}
-    saver._sync.run(batches.sweep(saver._store))
+    saver._sync.run(promoting.sweep(saver._store))
     assert redis_client.zcard(gone) > 0
     age_tombstones(redis_client)
-    saver._sync.run(batches.sweep(saver._store))
+    saver._sync.run(promoting.sweep(saver._store))
     assert redis_client.keys() == [LAYOUT.encode()]
     assert traces(redis_client, postgres_url, "secret") == []
 
@@ -212,7 +212,7 @@ def test_run_that_had_read_the_thread_is_told_after_the_tombstones_have_gone(
     victim = Victim(saver, 1, home)
     saver.delete_thread(victim.thread_id)
     age_tombstones(redis_client)
-    saver._sync.run(batches.sweep(saver._store))
+    saver._sync.run(promoting.sweep(saver._store))
     with pytest.raises(ThreadDeletedError):
         victim.run.run(saver._sync.run, getattr(victim, write)())
     lapse_markers(redis_client)
@@ -237,7 +237,7 @@ def test_run_that_had_found_no_thread_is_told_only_while_there_are_tombstones(
     with pytest.raises(ThreadDeletedError):
         late.run(saver._sync.run, getattr(victim, write)())
     age_tombstones(redis_client)
-    saver._sync.run(batches.sweep(saver._store))
+    saver._sync.run(promoting.sweep(saver._store))
     late.run(saver._sync.run, getattr(victim, write)())
     told = saver.explain(victim.thread_id)
     assert (told.state, told.hot_checkpoints) == ("ephemeral", int(write == "put"))
@@ -422,7 +422,7 @@ def test_delete_that_could_not_be_completed_raises_and_is_completed_by_repeating
     raised = 0
     for steps in range(6):
         victim = Victim(saver, steps, home)
-        delete = Stepped(proxied.saver, structure.delete(proxied.saver._store, victim.thread_id)).take(steps)
+        delete = Stepped(proxied.saver, reshaping.delete(proxied.saver._store, victim.thread_id)).take(steps)
         proxy.refuse()
         if delete.done:
             proxy.heal()

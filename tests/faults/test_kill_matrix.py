@@ -16,10 +16,11 @@ from faults.outages import MakeSaver
 from homes import at
 from key_rules import broken_rules
 
-from langgraph_tiered_checkpoint import ConfigurationError, TieredSaver, hot
-from langgraph_tiered_checkpoint.hot import BUCKETS
-from langgraph_tiered_checkpoint.plans import batches, structure
-from langgraph_tiered_checkpoint.replies import parse_peek
+from langgraph_tiered_checkpoint import ConfigurationError, TieredSaver
+from langgraph_tiered_checkpoint.hot import calls
+from langgraph_tiered_checkpoint.hot.calls import BUCKETS
+from langgraph_tiered_checkpoint.hot.replies import parse_peek
+from langgraph_tiered_checkpoint.plans import promoting, reshaping
 from langgraph_tiered_checkpoint.steps import Plan
 
 HOLD_MS = 150
@@ -147,8 +148,8 @@ def _after_the_hold() -> None:
 
 def swept(saver: TieredSaver) -> Plan[None]:
     """What a promoter does for threads that others have left."""
-    due = yield from batches.claim_due(saver._store, range(BUCKETS), 2)
-    failed = yield from batches.flush_many(saver._store, due)
+    due = yield from promoting.claim_due(saver._store, range(BUCKETS), 2)
+    failed = yield from promoting.flush_many(saver._store, due)
     assert due
     assert not failed
 
@@ -193,9 +194,9 @@ CASES: dict[str, tuple[Arrange, Act, Callable[[Scene], None]]] = {
 @pytest.fixture(autouse=True)
 def small_pages_and_short_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several pages for a thread of three checkpoints. Workers are forks, so this holds for them, too."""
-    monkeypatch.setattr(hot, "PAGE_BYTES", 1_000)
-    monkeypatch.setattr(hot, "SCAN_FIELDS", 4)
-    monkeypatch.setattr(structure, "HOLD_MS", HOLD_MS)
+    monkeypatch.setattr(calls, "PAGE_BYTES", 1_000)
+    monkeypatch.setattr(calls, "SCAN_FIELDS", 4)
+    monkeypatch.setattr(reshaping, "HOLD_MS", HOLD_MS)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from homes import HOMES, at, settle
 from waiting import wait_until
 
 from langgraph_tiered_checkpoint import EmbeddedServers, HotTierError, Promotion, TieredSaver
-from langgraph_tiered_checkpoint.servers import children_of
+from langgraph_tiered_checkpoint.embedded.servers import children_of
 
 REMEDY = r"Check that it runs|It may be overloaded or unreachable; see timeouts\.hot"
 READS: dict[str, tuple[Any, ...]] = {

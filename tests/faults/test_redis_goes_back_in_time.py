@@ -18,7 +18,7 @@ from stepping import Stepped
 from waiting import wait_until
 
 from langgraph_tiered_checkpoint import EmbeddedServers, Promotion, TieredSaver
-from langgraph_tiered_checkpoint.plans import batches, flushing
+from langgraph_tiered_checkpoint.plans import flushing, promoting
 
 
 class Snapshot:
@@ -100,7 +100,7 @@ def test_first_copy_that_a_failover_cuts_in_two_is_begun_again(
     saver._sync._perform(saver._store.hot.promote("t", "test", "op"))
     snapshot = take()
     lost = ledger.put("lost")
-    plan = batches.flush_due(saver._store, ["t"]) if together else flushing.flush(saver._store, "t")
+    plan = promoting.flush_due(saver._store, ["t"]) if together else flushing.flush(saver._store, "t")
     copying = Stepped(saver, plan).stop_before("changes*1" if together else "changes")
     snapshot.restore()
     copying.finish()

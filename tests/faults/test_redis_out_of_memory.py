@@ -16,7 +16,7 @@ from langgraph.checkpoint.postgres import PostgresSaver
 from waiting import wait_until
 
 from langgraph_tiered_checkpoint import FlushError, HotFullError, HotTierError, Promotion, TieredSaver
-from langgraph_tiered_checkpoint.plans.batches import sweep
+from langgraph_tiered_checkpoint.plans.promoting import sweep
 
 FULL = r"is out of memory\. Raise its maxmemory, shorten ttl and hot_ttl, or lower hot_checkpoints"
 

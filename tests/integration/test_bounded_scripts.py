@@ -16,7 +16,7 @@ from stepping import Stepped
 from turns import Counted, count_turns
 
 from langgraph_tiered_checkpoint import Promotion, TieredSaver
-from langgraph_tiered_checkpoint.replies import parse_peek
+from langgraph_tiered_checkpoint.hot.replies import parse_peek
 from langgraph_tiered_checkpoint.steps import Lua
 
 

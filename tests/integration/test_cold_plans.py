@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from statements import Connection, batch, blob, checkpoint_row, connect, execute, set_up, write
 
-from langgraph_tiered_checkpoint.cold import Cold
+from langgraph_tiered_checkpoint.cold.writes import Cold
 from langgraph_tiered_checkpoint.steps import Sql, Statements, Tx
 
 CHECKPOINTS = 10_000

@@ -21,7 +21,7 @@ from langgraph.graph import START, MessagesState, StateGraph
 from stepping import Stepped
 
 from langgraph_tiered_checkpoint import Promotion, TieredSaver
-from langgraph_tiered_checkpoint.replies import parse_changes, parse_peek, parse_rows
+from langgraph_tiered_checkpoint.hot.replies import parse_changes, parse_peek, parse_rows
 from langgraph_tiered_checkpoint.steps import Lua
 
 

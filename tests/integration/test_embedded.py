@@ -24,9 +24,9 @@ from own_redis import binaries
 from typing_extensions import Self
 from waiting import AT_ONCE_S, HANGS_S, wait_until
 
-from langgraph_tiered_checkpoint import servers as server_module
-from langgraph_tiered_checkpoint.account import Account
-from langgraph_tiered_checkpoint.embedded import EmbeddedServers
+from langgraph_tiered_checkpoint.embedded import servers as server_module
+from langgraph_tiered_checkpoint.embedded.account import Account
+from langgraph_tiered_checkpoint.embedded.client import EmbeddedServers
 from langgraph_tiered_checkpoint.errors import ColdTierError, ConfigurationError, HotTierError
 
 
@@ -76,7 +76,7 @@ class Parent:
     def __init__(self, script: str, path: Path | None = None) -> None:
         code = f"""
             import os, signal, sys, time
-            from langgraph_tiered_checkpoint.embedded import EmbeddedServers
+            from langgraph_tiered_checkpoint.embedded.client import EmbeddedServers
             servers = EmbeddedServers({None if path is None else str(path)!r}).start()
             print(servers._process.pid, servers.redis_pid, servers.postgres_pid, flush=True)
         """
@@ -203,7 +203,7 @@ def test_root_is_told_when_the_path_is_out_of_reach_for_postgres(path: Path) -> 
 @linux_only
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has to run Postgres as somebody else")
 def test_root_may_have_installed_where_postgres_cannot_look(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from langgraph_tiered_checkpoint.embedded import _postgres_bin, _redis_server
+    from langgraph_tiered_checkpoint.embedded.client import _postgres_bin, _redis_server
 
     monkeypatch.delenv("LGT_POSTGRES_BIN", raising=False)
     package = _postgres_bin().parents[1]
@@ -236,7 +236,7 @@ def test_several_start_at_once() -> None:
 
 
 def test_lost_port_is_replaced(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from langgraph_tiered_checkpoint.embedded import _redis_server
+    from langgraph_tiered_checkpoint.embedded.client import _redis_server
 
     path.mkdir(mode=0o755)
     with socket.create_server(("127.0.0.1", 0)) as taken, (path / "lock").open("w") as lock:
@@ -431,10 +431,10 @@ def test_importing_the_module_is_light() -> None:
         package = types.ModuleType("langgraph_tiered_checkpoint")
         package.__path__ = [sys.argv[1]]
         sys.modules[package.__name__] = package
-        import langgraph_tiered_checkpoint.embedded, langgraph_tiered_checkpoint.supervisor
+        import langgraph_tiered_checkpoint.embedded.client, langgraph_tiered_checkpoint.embedded.supervisor
         heavy = {"asyncio", "redis", "psycopg", "langgraph", "pydantic"} & set(sys.modules)
         assert not heavy, heavy
     """
-    folder = Path(server_module.__file__).parent
+    folder = Path(server_module.__file__).parents[1]
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code), folder], check=False, stderr=subprocess.PIPE)
     assert done.returncode == 0, done.stderr

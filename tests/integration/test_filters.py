@@ -13,8 +13,7 @@ from homes import at, put
 from statements import connect
 
 from langgraph_tiered_checkpoint import Promotion, TieredSaver
-from langgraph_tiered_checkpoint.codec import matches
-from langgraph_tiered_checkpoint.jsonb import path_of
+from langgraph_tiered_checkpoint.codec import matches, path_of
 from langgraph_tiered_checkpoint.steps import Tx
 
 

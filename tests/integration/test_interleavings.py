@@ -18,9 +18,9 @@ from stepping import Stepped
 
 from langgraph_tiered_checkpoint import Promotion, TieredSaver
 from langgraph_tiered_checkpoint.errors import FlushError, ThreadDeletedError
-from langgraph_tiered_checkpoint.plans import flushing, reading, structure
-from langgraph_tiered_checkpoint.plans.batches import flush_due
-from langgraph_tiered_checkpoint.replies import parse_peek
+from langgraph_tiered_checkpoint.hot.replies import parse_peek
+from langgraph_tiered_checkpoint.plans import flushing, reading, reshaping
+from langgraph_tiered_checkpoint.plans.promoting import flush_due
 from langgraph_tiered_checkpoint.steps import Plan
 
 
@@ -85,7 +85,7 @@ def test_writer_that_an_eviction_overtakes_asks_postgres_again(saver: TieredSave
 def test_reader_that_fills_after_a_delete_brings_nothing_back(saver: TieredSaver) -> None:
     promoted(saver)
     saver.evict("t")
-    delete = Stepped(saver, structure.delete(saver._store, "t")).stop_before("delete", 2)
+    delete = Stepped(saver, reshaping.delete(saver._store, "t")).stop_before("delete", 2)
     read = Stepped(saver, reading.get(saver._store, "t", "", "")).stop_before("fill")
     delete.finish()
     read.finish()
@@ -100,7 +100,7 @@ def test_writer_that_found_the_thread_in_postgres_before_a_delete(saver: TieredS
     if has_read:
         context.run(saver.get_tuple, at("t"))
     saver.evict("t")
-    delete = Stepped(saver, structure.delete(saver._store, "t")).stop_before("delete", 2)
+    delete = Stepped(saver, reshaping.delete(saver._store, "t")).stop_before("delete", 2)
 
     def write() -> Stepped:
         made = checkpoint(2)
@@ -198,7 +198,7 @@ def test_first_copy_does_not_take_what_a_reader_has_filled_in_before_a_delete(
     late = Stepped(saver, flushing.flush(saver._store, "t")).stop_before("claim")
     saver.flush()
     client.delete(saver._store.hot.thread_key("t"))  # the end of its TTL
-    delete = Stepped(saver, structure.delete(saver._store, "t")).stop_before("delete", 3)
+    delete = Stepped(saver, reshaping.delete(saver._store, "t")).stop_before("delete", 3)
     read = Stepped(saver, reading.get(saver._store, "t", "", "")).stop_before("fill")
     delete.take(1)
     late.stop_before("scan")
@@ -217,7 +217,7 @@ def test_first_copy_is_not_committed_behind_a_new_life_after_half_a_delete(
     store(saver, at("t"), checkpoint(1))
     saver._sync.run(iter_promote(saver))
     stalled = Stepped(saver, flushing.flush(saver._store, "t")).stop_before("commit")
-    Stepped(saver, structure.delete(saver._store, "t")).take(1)
+    Stepped(saver, reshaping.delete(saver._store, "t")).take(1)
     run = contextvars.Context()
     if reads:
         assert run.run(saver.get_tuple, at("t")) is None
@@ -238,7 +238,7 @@ def test_life_that_begins_under_a_delete_is_taken_along_or_spared_but_not_in_par
     """It is promoted and flushed at once, and the connection of the delete may be cut."""
     store(saver, at("t"), checkpoint(1))
     saver._sync._perform(saver._store.hot.promote("t", "test", "op"))
-    delete = Stepped(saver, structure.delete(saver._store, "t")).take(1).stop_before(begins_before)
+    delete = Stepped(saver, reshaping.delete(saver._store, "t")).take(1).stop_before(begins_before)
     run = contextvars.Context()
     assert run.run(saver.get_tuple, at("t")) is None
     config = run.run(promoted, saver)
@@ -259,7 +259,7 @@ def test_life_that_begins_under_a_delete_is_taken_along_or_spared_but_not_in_par
 
 def test_life_that_is_taken_along_is_not_flushed_any_more(saver: TieredSaver, client: redis.Redis) -> None:
     """One worker has committed it before it is deleted, another finds it due, and its hot copy lapses."""
-    delete = Stepped(saver, structure.delete(saver._store, "t")).stop_before("adopt")
+    delete = Stepped(saver, reshaping.delete(saver._store, "t")).stop_before("adopt")
     assert saver.get_tuple(at("t")) is None
     store(saver, at("t"), checkpoint(1))
     saver._sync._perform(saver._store.hot.promote("t", "test", "op"))
@@ -495,7 +495,7 @@ def test_thread_that_is_deleted_while_it_is_uploaded_again_is_gone(saver: Tiered
     key = saver._store.hot.thread_key("t")
     flush = Stepped(saver, goes_back(saver, client)).stop_before("rebase").take(1)
     uploading = cast("bytes", client.dump(key))
-    delete = Stepped(saver, structure.delete(saver._store, "t")).stop_before("adopt")
+    delete = Stepped(saver, reshaping.delete(saver._store, "t")).stop_before("adopt")
     client.restore(key, 0, uploading, replace=True)  # and once more
     delete.stop_before("delete", 2)
     flush.finish()

@@ -18,7 +18,7 @@ from homes import at, put, values_of
 from waiting import wait_until
 
 from langgraph_tiered_checkpoint import Promotion, TieredSaver
-from langgraph_tiered_checkpoint.redis_ports import SyncRedis
+from langgraph_tiered_checkpoint.io.redis_sync import SyncRedis
 
 WATCHED = re.compile(
     r"langgraph_tiered_checkpoint\.(slots|\w+_ports|runners|connections|promoter|saver)"

@@ -14,7 +14,7 @@ from stepping import Stepped
 
 from langgraph_tiered_checkpoint import Promotion, TieredSaver
 from langgraph_tiered_checkpoint.errors import ThreadDeletedError
-from langgraph_tiered_checkpoint.plans import flushing, reading, structure
+from langgraph_tiered_checkpoint.plans import flushing, reading, reshaping
 from langgraph_tiered_checkpoint.steps import Plan
 
 
@@ -56,7 +56,7 @@ def writes_of(saver: TieredSaver, config: Any) -> set[Any]:
 
 def test_write_waits_while_a_prune_is_at_work_in_postgres(saver: TieredSaver) -> None:
     stored = put(saver, promoted(saver), {"a": 2}, 2)
-    prune = Stepped(saver, structure.prune(saver._store, "t")).stop_before("drop")
+    prune = Stepped(saver, reshaping.prune(saver._store, "t")).stop_before("drop")
     write = Stepped(saver, put_plan(saver, stored, make_checkpoint({"a": 3}, 3))).stop_before("pause")
     prune.finish()
     write.finish()
@@ -105,7 +105,7 @@ def test_second_write_of_a_run_whose_life_was_deleted_does_not_join_the_next_one
     """A delete that was under way took the run's life along. Both writes had been sent before either was answered."""
     put(saver, at("t"), {"a": 1})
     saver._sync._perform(saver._store.hot.promote("t", "test", "op"))
-    delete = Stepped(saver, structure.delete(saver._store, "t")).take(1).stop_before("adopt")
+    delete = Stepped(saver, reshaping.delete(saver._store, "t")).take(1).stop_before("adopt")
     run = contextvars.Context()
     assert run.run(saver.get_tuple, at("t")) is None
     made = make_checkpoint({"a": 2}, 2)
@@ -180,7 +180,7 @@ def test_reader_does_not_fill_under_the_token_of_another(saver: TieredSaver) -> 
 
 def test_prune_does_not_leave_in_postgres_what_it_takes_from_a_thread_that_is_just_promoted(saver: TieredSaver) -> None:
     put(saver, put(saver, at("t"), {"a": 1}), {"a": 2}, 2)
-    prune = Stepped(saver, structure.prune(saver._store, "t")).stop_before("drop")
+    prune = Stepped(saver, reshaping.prune(saver._store, "t")).stop_before("drop")
     saver._sync._perform(saver._store.hot.promote("t", "test", "op"))
     saver.flush("t")
     prune.finish()
@@ -195,7 +195,7 @@ def test_prune_leaves_the_only_checkpoint_of_a_redis_that_has_gone_back_in_time(
     stored = put(saver, at("t"), {"a": 1})
     before = cast("bytes", redis_client.dump(key))
     put(saver, stored, {"a": 2}, 2)
-    prune = Stepped(saver, structure.prune(saver._store, "t")).stop_before("drop")
+    prune = Stepped(saver, reshaping.prune(saver._store, "t")).stop_before("drop")
     redis_client.restore(key, 3_600_000, before, replace=True)
     prune.finish()
     assert values_in_order(saver) == [1]
@@ -203,7 +203,7 @@ def test_prune_leaves_the_only_checkpoint_of_a_redis_that_has_gone_back_in_time(
 
 def test_reader_fills_nothing_while_a_delete_is_on_its_way_to_postgres(saver: TieredSaver) -> None:
     promoted(saver)
-    delete = Stepped(saver, structure.delete(saver._store, "t")).take(1)
+    delete = Stepped(saver, reshaping.delete(saver._store, "t")).take(1)
     read = Stepped(saver, reading.get(saver._store, "t", "", "")).stop_before("fill")
     read.take(1)
     assert saver._sync._perform(saver._store.hot.peek("t"))[0] == b"absent"
@@ -213,7 +213,7 @@ def test_reader_fills_nothing_while_a_delete_is_on_its_way_to_postgres(saver: Ti
 
 def test_eviction_leaves_a_thread_that_was_written_since_its_flush(saver: TieredSaver) -> None:
     stored = promoted(saver)
-    evict = Stepped(saver, structure.evict(saver._store, "t")).stop_before("evict")
+    evict = Stepped(saver, reshaping.evict(saver._store, "t")).stop_before("evict")
     put(saver, stored, {"a": 2}, 2)
     evict.finish()
     assert values_in_order(saver) == [2, 1]

@@ -32,7 +32,7 @@ from langgraph_tiered_checkpoint import (
     Timeouts,
     UnreadableValueError,
 )
-from langgraph_tiered_checkpoint.plans.batches import sweep_in_turn
+from langgraph_tiered_checkpoint.plans.promoting import sweep_in_turn
 
 
 @pytest.fixture(scope="module", params=binaries())

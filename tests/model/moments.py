@@ -17,11 +17,11 @@ from typing import Any, NamedTuple
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from scripted import left_behind, name_of
 
-from langgraph_tiered_checkpoint.cold import Cold
+from langgraph_tiered_checkpoint.calls import Requests
+from langgraph_tiered_checkpoint.cold.writes import Cold
 from langgraph_tiered_checkpoint.errors import ColdTierError, HotTierError, TieredCheckpointError
-from langgraph_tiered_checkpoint.plans.store import Store
+from langgraph_tiered_checkpoint.plans.tiers import Store
 from langgraph_tiered_checkpoint.promoter import Promoter
-from langgraph_tiered_checkpoint.requests import Requests
 from langgraph_tiered_checkpoint.steps import Lua, Plan, Step, Tx
 
 

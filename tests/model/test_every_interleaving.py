@@ -22,7 +22,8 @@ from model.interleaving import Budget, Exploration
 from model.moments import Actor, Ids, Shared
 from model.worlds import TABLES, World
 
-from langgraph_tiered_checkpoint import EmbeddedServers, Promotion, TieredSaver, Timeouts, lives
+from langgraph_tiered_checkpoint import EmbeddedServers, Promotion, TieredSaver, Timeouts, incarnations
+from langgraph_tiered_checkpoint.calls import Requests
 from langgraph_tiered_checkpoint.errors import (
     ColdRefusedError,
     HotTierError,
@@ -30,9 +31,8 @@ from langgraph_tiered_checkpoint.errors import (
     ThreadBusyError,
     ThreadDeletedError,
 )
-from langgraph_tiered_checkpoint.plans import batches, comparing, flushing, reading, structure, writing
+from langgraph_tiered_checkpoint.plans import failover, flushing, promoting, reading, reshaping, writing
 from langgraph_tiered_checkpoint.plans.listing import PAGE
-from langgraph_tiered_checkpoint.requests import Requests
 from langgraph_tiered_checkpoint.steps import Plan
 
 THREAD = "t"
@@ -54,9 +54,9 @@ def servers() -> Iterator[EmbeddedServers]:
 @pytest.fixture
 def ids(monkeypatch: pytest.MonkeyPatch) -> Ids:
     made = Ids()
-    for module in (batches, comparing, flushing, lives, reading, structure, writing):
+    for module in (promoting, failover, flushing, incarnations, reading, reshaping, writing):
         monkeypatch.setattr(module, "new_id", made)
-    monkeypatch.setattr(structure, "_ROUNDS", 4)
+    monkeypatch.setattr(reshaping, "_ROUNDS", 4)
     return made
 
 
@@ -94,7 +94,7 @@ class Cast(Shared):
         assert found.pending_writes in ([], [(f"task {number}", "a", number)]), f"pending writes of {id_}"
 
     def _item(self, id_: str, task: str) -> Item:
-        return Item(id_, task, lives.recall(self.requests.store.number, THREAD).incarnation)
+        return Item(id_, task, incarnations.recall(self.requests.store.number, THREAD).incarnation)
 
     def writer(self, name: str, *numbers: int, requests: Requests | None = None) -> Actor:
         """A run: reads the latest checkpoint, and goes on from there."""
@@ -116,7 +116,7 @@ class Cast(Shared):
         """What a promoter does with the threads that are due."""
 
         def program(_: Say) -> Plan[None]:
-            failed = yield from batches.flush_due(self.requests.store, [THREAD])
+            failed = yield from promoting.flush_due(self.requests.store, [THREAD])
             assert all(why.startswith(("ColdRefusedError", "ThreadBusyError")) for why in failed.values()), failed
 
         return Actor("batch", program)

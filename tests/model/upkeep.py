@@ -12,7 +12,7 @@ from model.pair import WHICH, Pair, Space
 from stepping import Stepped
 
 from langgraph_tiered_checkpoint.errors import ConfigurationError, NotPromotableError
-from langgraph_tiered_checkpoint.plans import batches, flushing, reading
+from langgraph_tiered_checkpoint.plans import flushing, promoting, reading
 
 
 class Upkeep(Pair):
@@ -147,8 +147,8 @@ class Upkeep(Pair):
         plans: dict[str, Callable[[], Any]] = {
             "flush": lambda: flushing.flush(store, thread),
             "fill": lambda: reading.get(store, thread, "", ""),
-            "sweep": lambda: batches.sweep(store),
-            "due": lambda: batches.flush_due(store, list(self.threads)),
+            "sweep": lambda: promoting.sweep(store),
+            "due": lambda: promoting.flush_due(store, list(self.threads)),
         }
         plan = Stepped(self.saver, plans[kind]()).take(steps)
         if not plan.done:

@@ -15,7 +15,7 @@ import redis
 from scripted import waited_for
 
 from langgraph_tiered_checkpoint import TieredSaver
-from langgraph_tiered_checkpoint.scripts import script
+from langgraph_tiered_checkpoint.hot.scripts import script
 from langgraph_tiered_checkpoint.steps import SERVER_RUN, Behind, Lua, LuaBatch, Pause, Plan, Step, Tx
 
 TABLES = ("checkpoints", "checkpoint_blobs", "checkpoint_writes", "tiered_threads")

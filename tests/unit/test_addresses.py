@@ -15,7 +15,7 @@ from psycopg import conninfo
 from psycopg_pool import ConnectionPool
 
 from langgraph_tiered_checkpoint import ConfigurationError, TieredSaver
-from langgraph_tiered_checkpoint.targets import ColdTarget, HotTarget
+from langgraph_tiered_checkpoint.io.targets import ColdTarget, HotTarget
 
 ASCII = st.text(st.sampled_from([*map(chr, range(128))]), max_size=3)
 HALVES = ("5Ecret", "w0rdS")

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langgraph_tiered_checkpoint.difference import SHORTEST, Item, difference
-from langgraph_tiered_checkpoint.predecessors import SMALLEST_BYTES, Predecessors
+from langgraph_tiered_checkpoint.hot.difference import SHORTEST, Item, difference
+from langgraph_tiered_checkpoint.hot.known_values import SMALLEST_BYTES, Predecessors
 from langgraph_tiered_checkpoint.records import BlobRow
 
 

@@ -7,10 +7,10 @@ import redis
 from redis import exceptions
 
 from langgraph_tiered_checkpoint import errors
-from langgraph_tiered_checkpoint.faults import translate
-from langgraph_tiered_checkpoint.redis_loop import _refusal
+from langgraph_tiered_checkpoint.io.faults import translate
+from langgraph_tiered_checkpoint.io.redis_async import _refusal
+from langgraph_tiered_checkpoint.io.targets import HotTarget
 from langgraph_tiered_checkpoint.steps import Lua, LuaBatch
-from langgraph_tiered_checkpoint.targets import HotTarget
 
 HOT = HotTarget(url="redis://:secret@localhost:1/0")
 PUT = Lua("put", ("lgt:{00}:t:t1",), (), "t1")

@@ -7,7 +7,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langgraph_tiered_checkpoint.frames import Parts, pack_frame
+from langgraph_tiered_checkpoint.hot.frames import Parts, pack_frame
 from langgraph_tiered_checkpoint.records import CheckpointRow
 
 TEXTS = st.text(alphabet='a1,:".\\{}\x00\x01\x07\x1f\n\té', max_size=4)

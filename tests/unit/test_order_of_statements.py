@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from langgraph_tiered_checkpoint.cold_schema import _read
+from langgraph_tiered_checkpoint.cold.schema import _read
 
 QUERIES = {name: text for file in ("read.sql", "write.sql") for name, text in _read(file).items()}
 

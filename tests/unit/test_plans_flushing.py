@@ -9,11 +9,11 @@ import pytest
 from scripted import play
 from unit.replies import ROW, changes, peek
 
-from langgraph_tiered_checkpoint.cold import ColdStatus
+from langgraph_tiered_checkpoint.cold.writes import ColdStatus
 from langgraph_tiered_checkpoint.config import Settings
 from langgraph_tiered_checkpoint.errors import ColdRefusedError, ColdTierError, HotTierError
-from langgraph_tiered_checkpoint.plans import comparing, flushing
-from langgraph_tiered_checkpoint.plans.store import Store
+from langgraph_tiered_checkpoint.plans import failover, flushing
+from langgraph_tiered_checkpoint.plans.tiers import Store
 from langgraph_tiered_checkpoint.records import Origin, ThreadBatch
 from langgraph_tiered_checkpoint.steps import Behind, Lua, Plan
 
@@ -289,7 +289,7 @@ def held(flushed: str) -> Origin:
 def test_comparison_begins_again_if_somebody_else_has_acknowledged_something_meanwhile(refused: Any) -> None:
     """They may not have seen the commit yet that this one knows of."""
     again = [("origin", held("9.op")), ("ack", [b"diverged", b"0"]), ("forget", [b"ok"])]
-    played = play(comparing.compare(STORE, "t", "life", "7.op"), [*refused, *again])
+    played = play(failover.compare(STORE, "t", "life", "7.op"), [*refused, *again])
     forget = played.steps[-1]
     assert isinstance(forget, Lua)
     assert forget.args[2] == "8.op"

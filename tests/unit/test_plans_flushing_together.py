@@ -11,9 +11,9 @@ from unit.replies import ROW, changes, peek
 
 from langgraph_tiered_checkpoint.config import Settings
 from langgraph_tiered_checkpoint.errors import ColdRefusedError, HotTierError
-from langgraph_tiered_checkpoint.hot import PAGE_BYTES
-from langgraph_tiered_checkpoint.plans import batches, flushing
-from langgraph_tiered_checkpoint.plans.store import Store
+from langgraph_tiered_checkpoint.hot.calls import PAGE_BYTES
+from langgraph_tiered_checkpoint.plans import flushing, promoting
+from langgraph_tiered_checkpoint.plans.tiers import Store
 from langgraph_tiered_checkpoint.records import Origin
 from langgraph_tiered_checkpoint.steps import Lanes, Lua, LuaBatch, Tx
 
@@ -22,7 +22,7 @@ STORE = Store.of(Settings())
 
 def test_threads_are_committed_together() -> None:
     played = play(
-        batches.flush_due(STORE, ["a", "b"]),
+        promoting.flush_due(STORE, ["a", "b"]),
         [
             ("peek*2", [peek(b"1.op", 1), peek(b"1.op", 1)]),
             ("changes*2", [changes(), changes()]),
@@ -35,7 +35,7 @@ def test_threads_are_committed_together() -> None:
 
 def test_batch_that_postgres_refuses_is_flushed_thread_by_thread() -> None:
     played = play(
-        batches.flush_due(STORE, ["a", "b"]),
+        promoting.flush_due(STORE, ["a", "b"]),
         [
             ("peek*2", [peek(b"1.op", 1), peek(b"1.op", 1)]),
             ("changes*2", [changes(), changes()]),
@@ -64,7 +64,7 @@ def first(name: bytes) -> list[Any]:
 
 def test_first_copies_of_several_threads_are_claimed_read_and_committed_together() -> None:
     played = play(
-        batches.flush_due(STORE, ["a", "b", "c"]),
+        promoting.flush_due(STORE, ["a", "b", "c"]),
         [
             ("peek*3", [peek(), peek(), peek(b"1.op", 1)]),
             ("claim", ["a", "b"]),
@@ -80,7 +80,7 @@ def test_first_copies_of_several_threads_are_claimed_read_and_committed_together
 
 def test_first_copy_that_another_worker_has_begun_is_flushed_alone() -> None:
     play(
-        batches.flush_due(STORE, ["a"]),
+        promoting.flush_due(STORE, ["a"]),
         [
             ("peek*1", [peek()]),
             ("claim", []),
@@ -96,7 +96,7 @@ def test_first_copy_that_another_worker_has_begun_is_flushed_alone() -> None:
 
 def test_first_copies_of_threads_that_were_always_due_need_no_base() -> None:
     play(
-        batches.flush_due(STORE, ["a", "b"]),
+        promoting.flush_due(STORE, ["a", "b"]),
         [
             ("peek*2", [peek(number=0), peek()]),
             ("claim", ["a", "b"]),
@@ -110,14 +110,14 @@ def test_first_copies_of_threads_that_were_always_due_need_no_base() -> None:
 
 def test_first_copy_of_a_thread_that_vanishes_before_its_log_is_read_takes_its_row_along() -> None:
     play(
-        batches.flush_due(STORE, ["a"]),
+        promoting.flush_due(STORE, ["a"]),
         [("peek*1", [peek(number=0)]), ("claim", ["a"]), ("changes*1", [[b"gone"]]), ("unclaim", True)],
     )
 
 
 def test_long_logs_are_flushed_together_a_page_of_each_at_a_time() -> None:
     played = play(
-        batches.flush_due(STORE, ["a", "b"]),
+        promoting.flush_due(STORE, ["a", "b"]),
         [
             ("peek*2", [peek(b"1.op", 1, 4), peek(b"1.op", 1, 9)]),
             ("changes*2", [changes(b"4.op", 4, b"0"), changes(b"6.op", 6, b"1")]),
@@ -154,7 +154,7 @@ def test_first_copy_from_a_long_log_goes_on_as_a_flush_of_what_is_in_postgres_by
         ("claim", ["t"]),
         *[(name if name == "commit" else f"{name}*1", r if name == "commit" else [r]) for name, r in script],
     ]
-    for plan, steps in ((flushing.flush(STORE, "t"), alone), (batches.flush_due(STORE, ["t"]), together)):
+    for plan, steps in ((flushing.flush(STORE, "t"), alone), (promoting.flush_due(STORE, ["t"]), together)):
         calls = [
             call
             for step in play(plan, steps).steps
@@ -168,7 +168,7 @@ def test_first_copy_from_a_long_log_goes_on_as_a_flush_of_what_is_in_postgres_by
 def test_thread_whose_page_could_not_be_acknowledged_goes_on_alone(verdict: bytes) -> None:
     looked = [("peek", [b"absent"])] * (verdict == b"diverged")
     play(
-        batches.flush_due(STORE, ["a"]),
+        promoting.flush_due(STORE, ["a"]),
         [
             ("peek*1", [peek(b"1.op", 1, 9)]),
             ("changes*1", [changes(b"6.op", 6, b"1")]),
@@ -183,7 +183,7 @@ def test_thread_whose_page_could_not_be_acknowledged_goes_on_alone(verdict: byte
 def test_base_whose_log_has_more_than_a_page_is_mended_before_the_fence_moves() -> None:
     """Also if all that was there when the flush began has been read by then."""
     played = play(
-        batches.flush_due(STORE, ["a"]),
+        promoting.flush_due(STORE, ["a"]),
         [
             ("peek*1", [peek(last=2)]),
             ("claim", ["a"]),
@@ -202,7 +202,7 @@ def test_base_whose_log_has_more_than_a_page_is_mended_before_the_fence_moves() 
 
 def test_threads_that_vanish_in_their_first_copy_take_their_rows_along() -> None:
     play(
-        batches.flush_due(STORE, ["a", "b"]),
+        promoting.flush_due(STORE, ["a", "b"]),
         [
             ("peek*2", [peek(), peek()]),
             ("claim", ["a", "b"]),
@@ -232,7 +232,7 @@ def test_first_copy_of_a_large_thread_is_committed_in_pages_that_do_not_move_the
         ("claim", ["t"]),
         *[(name if name == "commit" else f"{name}*1", r if name == "commit" else [r]) for name, r in script],
     ]
-    for plan, steps in ((flushing.flush(STORE, "t"), alone), (batches.flush_due(STORE, ["t"]), together)):
+    for plan, steps in ((flushing.flush(STORE, "t"), alone), (promoting.flush_due(STORE, ["t"]), together)):
         commits = [step.body() for step in play(plan, steps).steps if isinstance(step, Tx) and step.name == "commit"]
         sent = [next(body).params for body in commits]
         assert [params[3] for params in sent] == [[""], ["2.op"]]
@@ -242,7 +242,7 @@ def test_first_copy_of_a_large_thread_is_committed_in_pages_that_do_not_move_the
 def test_first_copy_whose_page_is_refused_does_not_hold_up_the_others() -> None:
     large = [[b"b", b"", b"channel", b"1", VALUE + b"x" * 4_000_000]]
     played = play(
-        batches.flush_due(STORE, ["a", "b"]),
+        promoting.flush_due(STORE, ["a", "b"]),
         [
             ("peek*2", [peek(), peek(b"1.op", 1)]),
             ("claim", ["a"]),
@@ -263,7 +263,7 @@ def test_first_copy_whose_page_is_refused_does_not_hold_up_the_others() -> None:
 
 def test_many_threads_are_flushed_in_two_lanes() -> None:
     names = [str(n) for n in range(80)]
-    plan = batches.flush_many(STORE, names)
+    plan = promoting.flush_many(STORE, names)
     step = next(plan)
     assert isinstance(step, Lanes)
     one, two = step.plans
@@ -275,7 +275,7 @@ def test_many_threads_are_flushed_in_two_lanes() -> None:
 @pytest.mark.parametrize(("count", "sizes"), [(0, []), (1, [1]), (32, [32]), (33, [17, 16]), (100, [25] * 4)])
 def test_threads_are_shared_out_evenly(count: int, sizes: list[int]) -> None:
     names = [str(n) for n in range(count)]
-    shares = batches._batches(names)
+    shares = promoting._batches(names)
     assert [len(share) for share in shares] == sizes
     assert [name for share in shares for name in share] == names
 
@@ -286,7 +286,7 @@ def next_batch(lane: Any) -> Any:
 
 
 def test_outage_in_one_lane_leaves_nothing_for_the_other() -> None:
-    plan = batches.flush_many(STORE, [str(n) for n in range(200)])
+    plan = promoting.flush_many(STORE, [str(n) for n in range(200)])
     step = next(plan)
     assert isinstance(step, Lanes)
     one, two = step.plans

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 from scripted import name_of, play
 
-from langgraph_tiered_checkpoint.cold import ColdAnswer
-from langgraph_tiered_checkpoint.cold_read import ColdPage
+from langgraph_tiered_checkpoint.cold.reads import ColdPage
+from langgraph_tiered_checkpoint.cold.writes import ColdAnswer
 from langgraph_tiered_checkpoint.config import Settings
 from langgraph_tiered_checkpoint.errors import ColdTierError, HotTierError, ThreadBusyError, ThreadDeletedError
-from langgraph_tiered_checkpoint.lives import Life
-from langgraph_tiered_checkpoint.plans import reading, structure, writing
+from langgraph_tiered_checkpoint.incarnations import Life
+from langgraph_tiered_checkpoint.plans import reading, reshaping, writing
 from langgraph_tiered_checkpoint.plans.listing import FILTERED_PAGE, Query, ThreadListing
-from langgraph_tiered_checkpoint.plans.store import Store
+from langgraph_tiered_checkpoint.plans.tiers import Store
 from langgraph_tiered_checkpoint.plans.writing import Written
 from langgraph_tiered_checkpoint.records import (
     BlobRow,
@@ -230,7 +230,7 @@ def test_structural_operation_takes_its_marker_away_when_postgres_fails() -> Non
     clean = [b"thread", b"life", b"c", b"3.op", 3, 3, 0, b"age", 0, 0, 0, b"", b"run"]
     with pytest.raises(ColdTierError):
         play(
-            structure.prune(STORE, "t"),
+            reshaping.prune(STORE, "t"),
             [
                 ("peek", clean),
                 ("peek", clean),
@@ -243,12 +243,12 @@ def test_structural_operation_takes_its_marker_away_when_postgres_fails() -> Non
 
 
 def test_delete_of_an_ephemeral_thread_is_one_step() -> None:
-    play(structure.delete(STORE, "t"), [("delete", [b"ok", b"0", b"life", b"run", b"1.5"])])
+    play(reshaping.delete(STORE, "t"), [("delete", [b"ok", b"0", b"life", b"run", b"1.5"])])
 
 
 def test_delete_of_a_promoted_thread_clears_postgres_after_redis() -> None:
     play(
-        structure.delete(STORE, "t"),
+        reshaping.delete(STORE, "t"),
         [
             ("delete", [b"ok", b"1", b"life", b"run", b"1.5"]),
             ("adopt", Origin("life", "1.a", pinned=False)),
@@ -261,7 +261,7 @@ def test_delete_of_a_promoted_thread_clears_postgres_after_redis() -> None:
 def test_delete_of_a_cold_thread_tells_redis_which_life_is_over_before_postgres_forgets_it() -> None:
     """The transaction may be repeated, and would not know any more what it has deleted."""
     played = play(
-        structure.delete(STORE, "t"),
+        reshaping.delete(STORE, "t"),
         [
             ("delete", [b"ok", b"1", b"", b"run", b"1.5"]),
             ("adopt", Origin("life", "1.a", pinned=False)),

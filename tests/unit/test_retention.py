@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from langgraph_tiered_checkpoint.plans.pruning import all_but_latest, of_runs, orphaned
 from langgraph_tiered_checkpoint.records import Outline
-from langgraph_tiered_checkpoint.retention import all_but_latest, of_runs, orphaned
 
 
 def outline(ns: str, id_: str, parent: str = "", root: str = "", depth: int = 0, run: str = "") -> Outline:

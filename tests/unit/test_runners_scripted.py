@@ -16,14 +16,14 @@ import redis
 from psycopg import errors as pg
 
 from langgraph_tiered_checkpoint import errors
-from langgraph_tiered_checkpoint.binding import Layout
-from langgraph_tiered_checkpoint.connections import Connections
-from langgraph_tiered_checkpoint.faults import translate
-from langgraph_tiered_checkpoint.redis_ports import ServerCheck, check_server, invoke
-from langgraph_tiered_checkpoint.runners import AsyncRunner, SyncRunner
-from langgraph_tiered_checkpoint.scripts import script
+from langgraph_tiered_checkpoint.hot.scripts import script
+from langgraph_tiered_checkpoint.io.connections import Connections
+from langgraph_tiered_checkpoint.io.faults import translate
+from langgraph_tiered_checkpoint.io.redis_sync import ServerCheck, check_server, invoke
+from langgraph_tiered_checkpoint.io.runners import AsyncRunner, SyncRunner
+from langgraph_tiered_checkpoint.io.targets import ColdTarget, HotTarget
+from langgraph_tiered_checkpoint.plans.binding import Layout
 from langgraph_tiered_checkpoint.steps import Lanes, Lua, LuaBatch, Pause, Plan, Statements, Step, Tx
-from langgraph_tiered_checkpoint.targets import ColdTarget, HotTarget
 
 LAYOUT = Layout("hot").text.encode()
 NOWHERE = "redis://:secret@localhost:1/0"

@@ -7,12 +7,12 @@ from importlib.resources import files
 
 import pytest
 
-import langgraph_tiered_checkpoint
-from langgraph_tiered_checkpoint.scripts import script
+from langgraph_tiered_checkpoint.hot import scripts
+from langgraph_tiered_checkpoint.hot.scripts import script
 
 NAMES = sorted(
     path.name.removesuffix(".lua")
-    for path in (files(langgraph_tiered_checkpoint) / "lua").iterdir()
+    for path in (files(scripts.__package__ or "") / "lua").iterdir()
     if path.name.endswith(".lua")
 )
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from ids import hostile
 
 from langgraph_tiered_checkpoint.errors import InvalidThreadError
-from langgraph_tiered_checkpoint.tenancy import RESERVED, Scope
+from langgraph_tiered_checkpoint.ids import RESERVED, Scope
 
 
 @given(tenants=hostile(2), threads=hostile(2))

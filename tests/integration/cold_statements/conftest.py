@@ -8,7 +8,7 @@ import pytest
 from langgraph.checkpoint.postgres import PostgresSaver
 from statements import Connection, connect, set_up
 
-from langgraph_tiered_checkpoint.cold import Cold
+from langgraph_tiered_checkpoint.cold.writes import Cold
 
 
 @pytest.fixture(params=[None, 'Odd "schema".x'], ids=["search path", "schema"])

@@ -22,7 +22,7 @@ from statements import (
 )
 from waiting import HANGS_S
 
-from langgraph_tiered_checkpoint.cold import Cold
+from langgraph_tiered_checkpoint.cold.writes import Cold
 from langgraph_tiered_checkpoint.records import Origin
 
 

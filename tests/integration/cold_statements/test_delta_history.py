@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from statements import Connection, blob, checkpoint_row, run, store, write
 
-from langgraph_tiered_checkpoint.cold import Cold
+from langgraph_tiered_checkpoint.cold.writes import Cold
 from langgraph_tiered_checkpoint.records import Typed
 
 

@@ -8,7 +8,7 @@ import pytest
 from langgraph.checkpoint.serde.types import TASKS
 from statements import Connection, batch, blob, checkpoint_row, page, run, store, stored, write
 
-from langgraph_tiered_checkpoint.cold import Cold
+from langgraph_tiered_checkpoint.cold.writes import Cold
 from langgraph_tiered_checkpoint.records import Origin
 
 

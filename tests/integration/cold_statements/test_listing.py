@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from statements import Connection, Key, blob, checkpoint_row, execute, keys, page, run, store, stored, write
 
-from langgraph_tiered_checkpoint.cold import Cold
+from langgraph_tiered_checkpoint.cold.writes import Cold
 from langgraph_tiered_checkpoint.steps import Sql
 
 

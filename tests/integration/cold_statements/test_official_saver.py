@@ -12,7 +12,7 @@ from langgraph.checkpoint.serde.types import _DeltaSnapshot
 from statements import Connection, checkpoint_row, connect, counts, keys, page, run, set_up, store, wait_until_blocked
 from waiting import HANGS_S
 
-from langgraph_tiered_checkpoint.cold import Cold
+from langgraph_tiered_checkpoint.cold.writes import Cold
 from langgraph_tiered_checkpoint.records import BlobRow, Origin
 from langgraph_tiered_checkpoint.steps import Tx
 

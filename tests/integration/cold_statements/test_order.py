@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from statements import Connection, checkpoint_row, keys, page, run, store, stored, write
 
-from langgraph_tiered_checkpoint.cold import Cold
+from langgraph_tiered_checkpoint.cold.writes import Cold
 
 IDS = ["9a", "10", "1f", "0b"]
 

@@ -12,9 +12,9 @@ import pytest
 from langgraph.checkpoint.postgres import PostgresSaver
 from statements import Connection, blob, carry_out, checkpoint_row, connect, execute, is_complete, run, set_up, store
 
-from langgraph_tiered_checkpoint.cold import Cold
+from langgraph_tiered_checkpoint.cold.preparing import prepare
+from langgraph_tiered_checkpoint.cold.writes import Cold
 from langgraph_tiered_checkpoint.errors import ConfigurationError, SchemaError
-from langgraph_tiered_checkpoint.preparing import prepare
 
 
 def test_setup_is_idempotent_and_satisfies_the_check(conn: Connection, cold: Cold) -> None:

@@ -10,9 +10,9 @@ import pytest
 from integration.runners.driving import Make, Runners
 from own_redis import OwnRedis
 
-from langgraph_tiered_checkpoint import redis_ports
-from langgraph_tiered_checkpoint.connections import Connections
-from langgraph_tiered_checkpoint.scripts import Script
+from langgraph_tiered_checkpoint.hot.scripts import Script
+from langgraph_tiered_checkpoint.io import redis_sync
+from langgraph_tiered_checkpoint.io.connections import Connections
 
 SCRIPTS = {
     "echo": b"return {KEYS[1], ARGV[1]}",
@@ -27,7 +27,7 @@ def scripts(monkeypatch: pytest.MonkeyPatch) -> None:
     def script(name: str) -> Script:
         return Script(SCRIPTS[name], hashlib.sha1(SCRIPTS[name]).hexdigest())
 
-    monkeypatch.setattr(redis_ports, "script", script)
+    monkeypatch.setattr(redis_sync, "script", script)
 
 
 @pytest.fixture(params=["sync", "async"])

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from langgraph_tiered_checkpoint.connections import Connections
-from langgraph_tiered_checkpoint.runners import AsyncRunner, SyncRunner
+from langgraph_tiered_checkpoint.io.connections import Connections
+from langgraph_tiered_checkpoint.io.runners import AsyncRunner, SyncRunner
+from langgraph_tiered_checkpoint.io.targets import ColdTarget, HotTarget
 from langgraph_tiered_checkpoint.steps import Lua, Plan, Sql, Statements, Step, Tx
-from langgraph_tiered_checkpoint.targets import ColdTarget, HotTarget
 
 
 def lua(script: str, key: str = "k", *args: bytes | str | int) -> Lua:

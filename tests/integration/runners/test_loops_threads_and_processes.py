@@ -16,7 +16,7 @@ import pytest
 from integration.runners.driving import BACKEND, ask, both, lua
 from waiting import HANGS_S
 
-from langgraph_tiered_checkpoint.runners import AsyncRunner, SyncRunner
+from langgraph_tiered_checkpoint.io.runners import AsyncRunner, SyncRunner
 
 
 def test_one_saver_serves_threads_and_loops_at_once(redis_url: str, postgres_url: str) -> None:
@@ -66,15 +66,15 @@ def test_loops_that_end_without_closing_leave_no_warning(redis_url: str, postgre
 
 FORK = """
 import asyncio, gc, hashlib, os, sys
-from langgraph_tiered_checkpoint import redis_ports
-from langgraph_tiered_checkpoint.connections import Connections
-from langgraph_tiered_checkpoint.runners import AsyncRunner, SyncRunner
+from langgraph_tiered_checkpoint.io import redis_sync
+from langgraph_tiered_checkpoint.io.connections import Connections
+from langgraph_tiered_checkpoint.io.runners import AsyncRunner, SyncRunner
 from langgraph_tiered_checkpoint.steps import Lua, Sql, Tx
-from langgraph_tiered_checkpoint.scripts import Script
-from langgraph_tiered_checkpoint.targets import ColdTarget, HotTarget
+from langgraph_tiered_checkpoint.hot.scripts import Script
+from langgraph_tiered_checkpoint.io.targets import ColdTarget, HotTarget
 
 TEXT = b"return redis.call('INCR', KEYS[1])"
-redis_ports.script = lambda name: Script(TEXT, hashlib.sha1(TEXT).hexdigest())
+redis_sync.script = lambda name: Script(TEXT, hashlib.sha1(TEXT).hexdigest())
 
 def body():
     rows = yield Sql("SELECT pg_backend_pid()")

@@ -14,7 +14,6 @@ import pytest
 from integration.runners.driving import BACKEND, Make, ask, both, tx
 from waiting import AT_ONCE_S, wait_until
 
-from langgraph_tiered_checkpoint.connections import Connections
 from langgraph_tiered_checkpoint.errors import (
     ColdTierError,
     ColdTimeoutError,
@@ -22,10 +21,11 @@ from langgraph_tiered_checkpoint.errors import (
     SchemaError,
     ThreadDeletedError,
 )
-from langgraph_tiered_checkpoint.postgres_ports import SyncPostgres
-from langgraph_tiered_checkpoint.runners import AsyncRunner, SyncRunner
+from langgraph_tiered_checkpoint.io.connections import Connections
+from langgraph_tiered_checkpoint.io.postgres_sync import SyncPostgres
+from langgraph_tiered_checkpoint.io.runners import AsyncRunner, SyncRunner
+from langgraph_tiered_checkpoint.io.targets import ColdTarget, HotTarget
 from langgraph_tiered_checkpoint.steps import Alone, Sql, Statements, Tx
-from langgraph_tiered_checkpoint.targets import ColdTarget, HotTarget
 
 
 def test_a_transaction_replies_with_what_its_body_returns(make: Make, redis_url: str, postgres_url: str) -> None:

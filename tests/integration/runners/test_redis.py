@@ -19,13 +19,13 @@ from integration.runners.driving import Make, ask, hot, lua
 from own_redis import OwnRedis
 from waiting import AT_ONCE_S, wait_until
 
-from langgraph_tiered_checkpoint.binding import Layout
-from langgraph_tiered_checkpoint.connections import Connections
 from langgraph_tiered_checkpoint.errors import ConfigurationError, HotTierError
-from langgraph_tiered_checkpoint.redis_ports import SyncRedis
-from langgraph_tiered_checkpoint.runners import AsyncRunner, SyncRunner
+from langgraph_tiered_checkpoint.io.connections import Connections
+from langgraph_tiered_checkpoint.io.redis_sync import SyncRedis
+from langgraph_tiered_checkpoint.io.runners import AsyncRunner, SyncRunner
+from langgraph_tiered_checkpoint.io.targets import HotTarget
+from langgraph_tiered_checkpoint.plans.binding import Layout
 from langgraph_tiered_checkpoint.steps import LuaBatch
-from langgraph_tiered_checkpoint.targets import HotTarget
 
 
 def test_replies_are_raw_bytes(make: Make, redis_url: str) -> None:

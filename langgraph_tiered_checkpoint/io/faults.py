@@ -38,10 +38,10 @@ from langgraph_tiered_checkpoint.errors import (
     UnreadableValueError,
     ValueTooLargeError,
 )
-from langgraph_tiered_checkpoint.quoting import words_of
+from langgraph_tiered_checkpoint.io.quoting import words_of
+from langgraph_tiered_checkpoint.io.targets import ColdTarget, HotTarget
 from langgraph_tiered_checkpoint.records import Unreadable, UnreadableValue
 from langgraph_tiered_checkpoint.steps import Alone, Behind, Lanes, Lua, LuaBatch, Pause, Step, Tx
-from langgraph_tiered_checkpoint.targets import ColdTarget, HotTarget
 
 DRIVER_ERRORS = (redis.RedisError, RedisClusterException, psycopg.Error, OSError)
 """What drivers raise. Everything else comes out of what is done with rows, or out of a client that fails."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from itertools import count
 
-from langgraph_tiered_checkpoint.cold import Cold
+from langgraph_tiered_checkpoint.cold.writes import Cold
 from langgraph_tiered_checkpoint.config import Settings
 from langgraph_tiered_checkpoint.errors import NotPromotableError
-from langgraph_tiered_checkpoint.hot import Hot
-from langgraph_tiered_checkpoint.inlined import Inlined
-from langgraph_tiered_checkpoint.predecessors import Predecessors
+from langgraph_tiered_checkpoint.hot.calls import Hot
+from langgraph_tiered_checkpoint.hot.inlined import Inlined
+from langgraph_tiered_checkpoint.hot.known_values import Predecessors
 
 _numbers = count(1)
 

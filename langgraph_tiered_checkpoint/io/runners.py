@@ -15,15 +15,16 @@ from typing import Any, TypeVar, cast
 
 from typing_extensions import assert_never
 
-from langgraph_tiered_checkpoint import cold_schema, scripts
-from langgraph_tiered_checkpoint.binding import Doubt, bind
-from langgraph_tiered_checkpoint.cold_schema import ColdSchema
-from langgraph_tiered_checkpoint.connections import AsyncPorts, Connections, SyncPorts
+from langgraph_tiered_checkpoint.cold import schema
+from langgraph_tiered_checkpoint.cold.preparing import INDEX_S, build_indexes, prepare, set_up
+from langgraph_tiered_checkpoint.cold.schema import ColdSchema
 from langgraph_tiered_checkpoint.errors import ConfigurationError, StoreChangedError, TieredCheckpointError
-from langgraph_tiered_checkpoint.faults import DRIVER_ERRORS, hot_fault, is_foreign, misread, translate
-from langgraph_tiered_checkpoint.lanes import arun_at_once, aside, run_at_once
-from langgraph_tiered_checkpoint.preparing import INDEX_S, build_indexes, prepare, set_up
-from langgraph_tiered_checkpoint.replies import check
+from langgraph_tiered_checkpoint.hot import scripts
+from langgraph_tiered_checkpoint.hot.replies import check
+from langgraph_tiered_checkpoint.io.connections import AsyncPorts, Connections, SyncPorts
+from langgraph_tiered_checkpoint.io.faults import DRIVER_ERRORS, hot_fault, is_foreign, misread, translate
+from langgraph_tiered_checkpoint.io.lanes import arun_at_once, aside, run_at_once
+from langgraph_tiered_checkpoint.plans.binding import Doubt, bind
 from langgraph_tiered_checkpoint.steps import Alone, Behind, Lanes, Lua, LuaBatch, Pause, Plan, Step, Tx
 
 T = TypeVar("T")
@@ -107,7 +108,7 @@ _files_read: list[bool] = []
 
 def _read_files() -> None:
     scripts.load()
-    cold_schema.load()
+    schema.load()
     _files_read.append(True)
 
 

@@ -6,15 +6,15 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
-from langgraph_tiered_checkpoint.cold import Cold
+from langgraph_tiered_checkpoint.cold.writes import Cold
 from langgraph_tiered_checkpoint.errors import ColdRefusedError, ColdTimeoutError, FlushError
-from langgraph_tiered_checkpoint.hot import BUCKETS, PAGE_BYTES
-from langgraph_tiered_checkpoint.lives import new_id
+from langgraph_tiered_checkpoint.hot.calls import BUCKETS, PAGE_BYTES
+from langgraph_tiered_checkpoint.hot.replies import Base, Peek, Rows, parse_changes, parse_peek, parse_scan
+from langgraph_tiered_checkpoint.incarnations import new_id
 from langgraph_tiered_checkpoint.plans.copying import NO_ROWS, Copy, batch_of, joined_base, size_of
 from langgraph_tiered_checkpoint.plans.flushing import acknowledged, concerns_all, flush, park
-from langgraph_tiered_checkpoint.plans.store import Store
+from langgraph_tiered_checkpoint.plans.tiers import Store
 from langgraph_tiered_checkpoint.records import ThreadBatch
-from langgraph_tiered_checkpoint.replies import Base, Peek, Rows, parse_changes, parse_peek, parse_scan
 from langgraph_tiered_checkpoint.steps import Lanes, LuaBatch, Plan
 
 BATCH = 32

@@ -19,7 +19,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import BusyLoadingError, NoPermissionError, NoScriptError, OutOfMemoryError, ReadOnlyError
 
-from langgraph_tiered_checkpoint.redis_ports import (
+from langgraph_tiered_checkpoint.io.redis_sync import (
     SMALLEST_LIMIT_BYTES,
     Conversation,
     ServerCheck,
@@ -35,8 +35,8 @@ from langgraph_tiered_checkpoint.redis_ports import (
     run_id_of,
     weight,
 )
+from langgraph_tiered_checkpoint.io.targets import HotTarget
 from langgraph_tiered_checkpoint.steps import Lua
-from langgraph_tiered_checkpoint.targets import HotTarget
 
 _MORE: Final = object()
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from langgraph_tiered_checkpoint.cold import Cold
-from langgraph_tiered_checkpoint.lives import new_id
-from langgraph_tiered_checkpoint.plans.store import Store
+from langgraph_tiered_checkpoint.cold.writes import Cold
+from langgraph_tiered_checkpoint.incarnations import new_id
+from langgraph_tiered_checkpoint.plans.tiers import Store
 from langgraph_tiered_checkpoint.records import Origin
 from langgraph_tiered_checkpoint.steps import Plan
 

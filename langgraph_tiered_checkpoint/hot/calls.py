@@ -10,9 +10,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from langgraph_tiered_checkpoint.config import Settings
-from langgraph_tiered_checkpoint.frames import pack_blob, pack_frame, pack_list, pack_writes
+from langgraph_tiered_checkpoint.hot.frames import pack_blob, pack_frame, pack_list, pack_writes
+from langgraph_tiered_checkpoint.hot.replies import Peek
 from langgraph_tiered_checkpoint.records import BlobRow, CheckpointRow, StoredCheckpoint, WriteRow
-from langgraph_tiered_checkpoint.replies import Peek
 from langgraph_tiered_checkpoint.steps import SERVER_RUN, Lua
 
 BUCKETS = 256

@@ -17,26 +17,24 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from langgraph_tiered_checkpoint import lives
+from langgraph_tiered_checkpoint import incarnations
 from langgraph_tiered_checkpoint.arguments import check_count, wrong
-from langgraph_tiered_checkpoint.codec import Codec, inline_versions, interrupts, matches
+from langgraph_tiered_checkpoint.codec import Codec, inline_versions, interrupts, matches, path_of
+from langgraph_tiered_checkpoint.config import Candidate
 from langgraph_tiered_checkpoint.errors import (
     ConfigurationError,
     ThreadBusyError,
     TieredCheckpointError,
     ValueTooLargeError,
 )
-from langgraph_tiered_checkpoint.faults import is_foreign
-from langgraph_tiered_checkpoint.ids import CheckpointKey, check_text, text_of
-from langgraph_tiered_checkpoint.jsonb import path_of
-from langgraph_tiered_checkpoint.plans import batches, flushing, inspection, reading, structure, writing
+from langgraph_tiered_checkpoint.ids import CheckpointKey, Scope, check_text, text_of
+from langgraph_tiered_checkpoint.io.faults import is_foreign
+from langgraph_tiered_checkpoint.plans import flushing, inspection, promoting, reading, reshaping, writing
 from langgraph_tiered_checkpoint.plans.listing import Listed, Query, ThreadIds, ThreadListing
-from langgraph_tiered_checkpoint.plans.store import Store
-from langgraph_tiered_checkpoint.policy import Candidate
+from langgraph_tiered_checkpoint.plans.restoring import pieces
+from langgraph_tiered_checkpoint.plans.tiers import Store
 from langgraph_tiered_checkpoint.records import BlobRow, CheckpointRow, Renaming, ThreadStatus, TierStats, WriteRow
-from langgraph_tiered_checkpoint.restoring import pieces
 from langgraph_tiered_checkpoint.steps import Plan
-from langgraph_tiered_checkpoint.tenancy import Scope
 
 
 class Target(NamedTuple):
@@ -98,7 +96,7 @@ class Requests(NamedTuple):
         at = self.target(config)
         answer = yield from reading.get(self.store, at.stored_id, at.ns, at.checkpoint_id, at.root_id)
         if at.ns == "":
-            lives.remember(self.store.number, at.stored_id, answer.incarnation, answer.absent_ms)
+            incarnations.remember(self.store.number, at.stored_id, answer.incarnation, answer.absent_ms)
         if answer.stored is None:
             return None
         self.store.predecessors.remember(at.stored_id, at.ns, answer.stored.blobs)
@@ -129,7 +127,7 @@ class Requests(NamedTuple):
             encoded.blobs,
             writing.put(
                 self.store,
-                lives.recall(self.store.number, at.stored_id),
+                incarnations.recall(self.store.number, at.stored_id),
                 at.stored_id,
                 encoded.row,
                 encoded.blobs,
@@ -193,7 +191,7 @@ class Requests(NamedTuple):
             rows,
             writing.put_writes(
                 self.store,
-                lives.recall(self.store.number, at.stored_id),
+                incarnations.recall(self.store.number, at.stored_id),
                 at.stored_id,
                 at.ns,
                 at.checkpoint_id,
@@ -232,8 +230,8 @@ class Requests(NamedTuple):
         yield from self._delete(self.scope.stored(thread_id))
 
     def _delete(self, stored_id: str) -> Plan[None]:
-        gone_ms = yield from structure.delete(self.store, stored_id)
-        lives.remember(self.store.number, stored_id, "", gone_ms, by_delete=True)
+        gone_ms = yield from reshaping.delete(self.store, stored_id)
+        incarnations.remember(self.store.number, stored_id, "", gone_ms, by_delete=True)
         self.store.predecessors.forget(stored_id)
 
     def delete_for_runs(self, run_ids: Sequence[str]) -> Plan[None]:
@@ -245,15 +243,15 @@ class Requests(NamedTuple):
                 raise ConfigurationError("a run id must not be empty")
             check_text(run_id, "a run id", run_id)
         if wanted:
-            for stored in (yield from structure.threads_of_runs(self.store, sorted(wanted), self.scope.prefix)):
-                yield from structure.delete_runs(self.store, stored, wanted)
+            for stored in (yield from reshaping.threads_of_runs(self.store, sorted(wanted), self.scope.prefix)):
+                yield from reshaping.delete_runs(self.store, stored, wanted)
                 self.store.predecessors.forget(stored)
 
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> Plan[None]:
         source, target = self.scope.stored(source_thread_id), self.scope.stored(target_thread_id)
         was, own = self.scope.plain(source), self.scope.plain(target)
         renaming = Renaming(was, own, partial(self.codec.rename, was, CheckpointKey(own, "", "", "")))
-        yield from structure.copy(self.store, source, target, renaming)
+        yield from reshaping.copy(self.store, source, target, renaming)
 
     def restore(self, thread_id: str, checkpoints: Iterable[CheckpointTuple]) -> Plan[None]:
         stored = self.scope.stored(thread_id)
@@ -264,7 +262,7 @@ class Requests(NamedTuple):
                 f"thread {thread_id!r} exists, so nothing can be restored to it. Choose an id that is not in use, or, "
                 "if what it holds is not needed any more, delete it first"
             )
-        life = lives.remember(self.store.number, stored, "", answer.absent_ms)
+        life = incarnations.remember(self.store.number, stored, "", answer.absent_ms)
         own = life.incarnation
         for piece in in_order:
             yield from self.put(piece.before, piece.checkpoint, piece.metadata, piece.new_versions)
@@ -283,7 +281,7 @@ class Requests(NamedTuple):
             raise ConfigurationError(f'unknown prune strategy {strategy!r}: choose "keep_latest" or "delete"')
         for stored in [self.scope.stored(thread_id) for thread_id in thread_ids]:
             if strategy == "keep_latest":
-                yield from structure.prune(self.store, stored)
+                yield from reshaping.prune(self.store, stored)
                 self.store.predecessors.forget(stored)
             else:
                 yield from self._delete(stored)
@@ -300,12 +298,12 @@ class Requests(NamedTuple):
         if self.store.cold is None:
             return
         if thread_id is None:
-            yield from batches.flush_all(self.store, self.scope.prefix)
+            yield from promoting.flush_all(self.store, self.scope.prefix)
         else:
             yield from flushing.flush(self.store, self.scope.stored(thread_id))
 
     def evict(self, thread_id: str) -> Plan[None]:
-        yield from structure.evict(self.store, self.scope.stored(thread_id))
+        yield from reshaping.evict(self.store, self.scope.stored(thread_id))
 
     def explain(self, thread_id: str) -> Plan[ThreadStatus]:
         stored = self.scope.stored(thread_id)

@@ -22,9 +22,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TypedDict
 
-from langgraph_tiered_checkpoint.account import Account
+from langgraph_tiered_checkpoint.embedded.account import Account
+from langgraph_tiered_checkpoint.embedded.servers import Postgres, Redis, Server, adopt_orphans, poll
 from langgraph_tiered_checkpoint.errors import ConfigurationError, TieredCheckpointError
-from langgraph_tiered_checkpoint.servers import Postgres, Redis, Server, adopt_orphans, poll
 
 LOCK_WAIT_S = 15.0
 """How long the servers of a parent that is gone may take to stop before their path counts as in use."""

@@ -12,7 +12,7 @@ import redis.asyncio as aio
 from psycopg import conninfo
 
 from langgraph_tiered_checkpoint.errors import ConfigurationError
-from langgraph_tiered_checkpoint.targets import ColdTarget, HotTarget
+from langgraph_tiered_checkpoint.io.targets import ColdTarget, HotTarget
 
 _CONNECTIONS: Final[dict[type, Callable[..., redis.connection.AbstractConnection]]] = {
     aio.Connection: redis.Connection,

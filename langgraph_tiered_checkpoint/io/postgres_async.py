@@ -1,4 +1,4 @@
-"""Transactions in Postgres for the tasks of one event loop: the async twin of what is in postgres_ports.py."""
+"""Transactions in Postgres for the tasks of one event loop: the async twin of postgres_sync.py."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from psycopg.abc import PQGen
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
-from langgraph_tiered_checkpoint.arrays import teach_arrays
-from langgraph_tiered_checkpoint.faults import StatementTimeoutError, is_transient, may_repeat
-from langgraph_tiered_checkpoint.postgres_ports import (
+from langgraph_tiered_checkpoint.cold.arrays import teach_arrays
+from langgraph_tiered_checkpoint.io.faults import StatementTimeoutError, is_transient, may_repeat
+from langgraph_tiered_checkpoint.io.postgres_sync import (
     CANCEL_S,
     HOLDING_IDLES,
     HOLDING_OPENS,
@@ -34,8 +34,8 @@ from langgraph_tiered_checkpoint.postgres_ports import (
     took_too_long,
     within,
 )
+from langgraph_tiered_checkpoint.io.targets import ColdTarget
 from langgraph_tiered_checkpoint.steps import Alone, Sql, Tx
-from langgraph_tiered_checkpoint.targets import ColdTarget
 
 T = TypeVar("T")
 

@@ -39,7 +39,7 @@ package = types.ModuleType(sys.argv[1])
 package.__path__ = [sys.argv[2]]
 sys.modules[sys.argv[1]] = package
 from importlib import import_module
-import_module(sys.argv[1] + ".supervisor").main(json.loads(sys.argv[3]))
+import_module(sys.argv[1] + ".embedded.supervisor").main(json.loads(sys.argv[3]))
 """
 
 _forking = threading.Lock()
@@ -84,8 +84,8 @@ class EmbeddedServers:
                 "redis_server": str(_redis_server()),
                 "postgres_bin": str(_postgres_bin()),
             }
-            package = __name__.rpartition(".")[0]
-            command = [sys.executable, "-I", "-S", "-c", BOOTSTRAP, package, str(Path(__file__).parent)]
+            package, folder = __name__.partition(".")[0], str(Path(__file__).parents[1])
+            command = [sys.executable, "-I", "-S", "-c", BOOTSTRAP, package, folder]
             with _forking:
                 self._process = subprocess.Popen(
                     [*command, json.dumps(settings)],

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import msgpack
 
-from langgraph_tiered_checkpoint.predecessors import Difference
+from langgraph_tiered_checkpoint.hot.known_values import Difference
 from langgraph_tiered_checkpoint.records import BlobRow, CheckpointRow, Renaming, Unreadable, WriteRow
 
 _HEAD = 17

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
-from langgraph_tiered_checkpoint.difference import Item, difference
+from langgraph_tiered_checkpoint.hot.difference import Item, difference
 from langgraph_tiered_checkpoint.records import BlobRow
 
 SMALLEST_BYTES = 2_048

@@ -1,4 +1,4 @@
-"""Makes sure of the tables, and builds their indexes. Plans over cold_schema.py; no I/O.
+"""Makes sure of the tables, and builds their indexes. Plans over schema.py; no I/O.
 
 A request needs the tables and columns, and waits for nothing else: without the indexes every answer is the same, only
 slower. They are built by one process of a fleet, in the background or by an explicit `setup()`.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final, TypeVar
 
-from langgraph_tiered_checkpoint.cold_schema import ColdSchema, Inventory
+from langgraph_tiered_checkpoint.cold.schema import ColdSchema, Inventory
 from langgraph_tiered_checkpoint.errors import ColdLockedError, ColdTimeoutError
 from langgraph_tiered_checkpoint.steps import Pause, Plan
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from langgraph.checkpoint.serde.types import TASKS
 
 from langgraph_tiered_checkpoint.codec import delta_depth, sends_at_parent
-from langgraph_tiered_checkpoint.cold_schema import ColdSchema
+from langgraph_tiered_checkpoint.cold.schema import ColdSchema
 from langgraph_tiered_checkpoint.records import (
     BlobRow,
     CheckpointRow,

@@ -11,8 +11,7 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any
 
-from langgraph_tiered_checkpoint import retention
-from langgraph_tiered_checkpoint.cold import Cold
+from langgraph_tiered_checkpoint.cold.writes import Cold
 from langgraph_tiered_checkpoint.errors import (
     ColdRefusedError,
     ConfigurationError,
@@ -20,18 +19,19 @@ from langgraph_tiered_checkpoint.errors import (
     ThreadBusyError,
     TieredCheckpointError,
 )
-from langgraph_tiered_checkpoint.frames import renamed
-from langgraph_tiered_checkpoint.hot import BUCKETS
-from langgraph_tiered_checkpoint.lives import new_id
-from langgraph_tiered_checkpoint.plans.comparing import change_number, compare
+from langgraph_tiered_checkpoint.hot.calls import BUCKETS
+from langgraph_tiered_checkpoint.hot.frames import renamed
+from langgraph_tiered_checkpoint.hot.replies import Peek, parse_outline, parse_peek
+from langgraph_tiered_checkpoint.incarnations import new_id
+from langgraph_tiered_checkpoint.plans import pruning
 from langgraph_tiered_checkpoint.plans.erasing import erase
+from langgraph_tiered_checkpoint.plans.failover import change_number, compare
 from langgraph_tiered_checkpoint.plans.flushing import ask, flush
-from langgraph_tiered_checkpoint.plans.store import Store
+from langgraph_tiered_checkpoint.plans.tiers import Store
 from langgraph_tiered_checkpoint.records import Outline, Renaming
-from langgraph_tiered_checkpoint.replies import Peek, parse_outline, parse_peek
 from langgraph_tiered_checkpoint.steps import LuaBatch, Pause, Plan
 
-Decide = Callable[[list[Outline]], set[retention.Place]]
+Decide = Callable[[list[Outline]], set[pruning.Place]]
 
 HOLD_MS = 30_000
 _TX_MS = 20_000
@@ -71,12 +71,12 @@ def delete(store: Store, thread_id: str) -> Plan[float]:
 
 def prune(store: Store, thread_id: str) -> Plan[None]:
     """Keep the latest checkpoint of each namespace and what it needs."""
-    yield from _restructure(store, thread_id, retention.all_but_latest)
+    yield from _restructure(store, thread_id, pruning.all_but_latest)
 
 
 def delete_runs(store: Store, thread_id: str, run_ids: frozenset[str]) -> Plan[None]:
     """Remove what some runs wrote to one thread. The head may move back."""
-    yield from _restructure(store, thread_id, lambda outlines: retention.of_runs(run_ids, outlines))
+    yield from _restructure(store, thread_id, lambda outlines: pruning.of_runs(run_ids, outlines))
 
 
 def threads_of_runs(store: Store, run_ids: Sequence[str], prefix: str) -> Plan[list[str]]:
@@ -121,7 +121,7 @@ def _drop_hot(store: Store, thread_id: str, incarnation: str, decide: Decide) ->
     if outlines is None:
         return False
     dropped = decide(outlines)
-    staying = retention.heads(outlines, dropped)
+    staying = pruning.heads(outlines, dropped)
     pending = deque(sorted(dropped, key=lambda place: place[1]))
     more = False
     while pending or more:
@@ -133,7 +133,7 @@ def _drop_hot(store: Store, thread_id: str, incarnation: str, decide: Decide) ->
             return bool(reply[0] == b"gone")
         for _ in range(reply[1] if more else len(page)):
             pending.popleft()
-    orphans = retention.orphaned(outlines, dropped)
+    orphans = pruning.orphaned(outlines, dropped)
     if orphans:
         yield store.hot.orphan(thread_id, incarnation, orphans)
     yield from erase(store, thread_id, incarnation)
@@ -238,7 +238,7 @@ def _copy_hot(store: Store, source: str, target: str, token: str, renaming: Rena
 
 
 def _renamed(fields: Sequence[bytes], renaming: Renaming) -> list[bytes]:
-    """Fields of a thread's hash, each before its value: see lua/common.lua."""
+    """Fields of a thread's hash, each before its value: see hot/lua/common.lua."""
     of_copy: list[bytes] = []
     for name, value in zip(fields[::2], fields[1::2], strict=True):
         of_copy += (name, renamed(value, renaming) if name.startswith(b"c") else value)

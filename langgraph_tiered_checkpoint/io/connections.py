@@ -14,16 +14,16 @@ import redis
 from redis.asyncio import Redis as AsyncRedisClient
 from redis.asyncio import RedisCluster as AsyncRedisCluster
 
-from langgraph_tiered_checkpoint.binding import Here
 from langgraph_tiered_checkpoint.config import Settings
-from langgraph_tiered_checkpoint.counterparts import sync_cold, sync_hot
 from langgraph_tiered_checkpoint.errors import ConfigurationError, TieredCheckpointError
-from langgraph_tiered_checkpoint.postgres_loop import AsyncPostgres
-from langgraph_tiered_checkpoint.postgres_ports import SyncPostgres
-from langgraph_tiered_checkpoint.redis_loop import AsyncCluster, AsyncRedis
-from langgraph_tiered_checkpoint.redis_ports import ServerCheck, SyncCluster, SyncRedis
-from langgraph_tiered_checkpoint.targets import ColdTarget, HotTarget
-from langgraph_tiered_checkpoint.unanswered import Unanswered
+from langgraph_tiered_checkpoint.io.counterparts import sync_cold, sync_hot
+from langgraph_tiered_checkpoint.io.postgres_async import AsyncPostgres
+from langgraph_tiered_checkpoint.io.postgres_sync import SyncPostgres
+from langgraph_tiered_checkpoint.io.redis_async import AsyncCluster, AsyncRedis
+from langgraph_tiered_checkpoint.io.redis_sync import ServerCheck, SyncCluster, SyncRedis
+from langgraph_tiered_checkpoint.io.targets import ColdTarget, HotTarget
+from langgraph_tiered_checkpoint.io.unanswered import Unanswered
+from langgraph_tiered_checkpoint.plans.binding import Here
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -14,7 +14,7 @@ from functools import cache, cached_property, partial
 from importlib.resources import files
 from typing import Any
 
-from langgraph_tiered_checkpoint.arrays import ARRAYS
+from langgraph_tiered_checkpoint.cold.arrays import ARRAYS
 from langgraph_tiered_checkpoint.errors import ConfigurationError, SchemaError, StoreChangedError
 from langgraph_tiered_checkpoint.records import Tables
 from langgraph_tiered_checkpoint.steps import Alone, Sql, Statements, Tx
@@ -71,7 +71,7 @@ def load() -> None:
 
 @cache
 def _read(file: str) -> Mapping[str, str]:
-    source = (files("langgraph_tiered_checkpoint") / "sql" / file).read_text(encoding="utf-8")
+    source = (files(__package__) / "sql" / file).read_text(encoding="utf-8")
     queries = {}
     for part in re.split(r"^-- name: ", source, flags=re.MULTILINE)[1:]:
         name, _, body = part.partition("\n")

@@ -20,12 +20,12 @@ from psycopg.pq import ExecStatus, TransactionStatus
 from psycopg.pq.abc import PGconn
 from psycopg.rows import tuple_row
 
-from langgraph_tiered_checkpoint.arrays import teach_arrays
+from langgraph_tiered_checkpoint.cold.arrays import teach_arrays
 from langgraph_tiered_checkpoint.errors import ConfigurationError, TieredCheckpointError
-from langgraph_tiered_checkpoint.faults import StatementTimeoutError, is_transient, may_repeat
-from langgraph_tiered_checkpoint.slots import Slots
+from langgraph_tiered_checkpoint.io.faults import StatementTimeoutError, is_transient, may_repeat
+from langgraph_tiered_checkpoint.io.slots import Slots
+from langgraph_tiered_checkpoint.io.targets import ColdTarget
 from langgraph_tiered_checkpoint.steps import Alone, Sql, Statements, Tx
-from langgraph_tiered_checkpoint.targets import ColdTarget
 
 T = TypeVar("T")
 

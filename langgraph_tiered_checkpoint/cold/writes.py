@@ -1,4 +1,4 @@
-"""Statements over the cold tables: what is written, added to what cold_read.py reads. No I/O.
+"""Statements over the cold tables: what is written, added to what reads.py reads. No I/O.
 
 Whoever changes rows of a thread locks its row in `tiered_threads` first, so flushes, structural operations and
 deletes of one thread exclude each other. Bodies are written for READ COMMITTED; under a stricter default they can
@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from typing import Any
 
-from langgraph_tiered_checkpoint.cold_read import (
+from langgraph_tiered_checkpoint.cold.reads import (
     ColdAnswer,
     ColdReader,
     ColdStatus,

@@ -18,16 +18,16 @@ from redis.backoff import NoBackoff
 from redis.client import NEVER_DECODE
 from redis.exceptions import NoScriptError, ReadOnlyError
 
-from langgraph_tiered_checkpoint.addresses import UNNAMED
-from langgraph_tiered_checkpoint.binding import Layout, needs_postgres, other_layout
-from langgraph_tiered_checkpoint.durability import ASKED, dangers, info_field
 from langgraph_tiered_checkpoint.errors import ConfigurationError, StoreChangedError
-from langgraph_tiered_checkpoint.faults import RequestTooLargeError
-from langgraph_tiered_checkpoint.lives import new_id
-from langgraph_tiered_checkpoint.scripts import script
-from langgraph_tiered_checkpoint.slots import Slots
+from langgraph_tiered_checkpoint.hot.durability import ASKED, dangers, info_field
+from langgraph_tiered_checkpoint.hot.scripts import script
+from langgraph_tiered_checkpoint.incarnations import new_id
+from langgraph_tiered_checkpoint.io.addresses import UNNAMED
+from langgraph_tiered_checkpoint.io.faults import RequestTooLargeError
+from langgraph_tiered_checkpoint.io.slots import Slots
+from langgraph_tiered_checkpoint.io.targets import HotTarget
+from langgraph_tiered_checkpoint.plans.binding import Layout, needs_postgres, other_layout
 from langgraph_tiered_checkpoint.steps import SERVER_RUN, Lua
-from langgraph_tiered_checkpoint.targets import HotTarget
 
 logger = logging.getLogger(__name__)
 

@@ -15,14 +15,14 @@ from redis.asyncio import ConnectionPool as AsyncRedisPool
 from redis.asyncio import Redis as AsyncRedisClient
 from redis.asyncio import RedisCluster as AsyncRedisCluster
 
-from langgraph_tiered_checkpoint.addresses import (
+from langgraph_tiered_checkpoint.errors import ConfigurationError
+from langgraph_tiered_checkpoint.io.addresses import (
     Address,
     postgres_address,
     postgres_address_of,
     redis_address,
     redis_address_of,
 )
-from langgraph_tiered_checkpoint.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from psycopg_pool import AsyncConnectionPool, ConnectionPool

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
 
-from langgraph_tiered_checkpoint.account import Account
+from langgraph_tiered_checkpoint.embedded.account import Account
 from langgraph_tiered_checkpoint.errors import ColdTierError, HotTierError, TieredCheckpointError
 
 START_S = 60.0

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from langgraph_tiered_checkpoint.frames import Parts
+from langgraph_tiered_checkpoint.hot.frames import Parts
 from langgraph_tiered_checkpoint.records import (
     BlobRow,
     CheckpointRow,

@@ -1,0 +1,1 @@
+"""A real Redis and a real Postgres from wheels, for demos and tests."""
