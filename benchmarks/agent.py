@@ -25,7 +25,7 @@ from benchmarks.profiles import Profile
 from benchmarks.world import World
 from langgraph_tiered_checkpoint import Promotion, TieredSaver
 from langgraph_tiered_checkpoint.hot.scripts import script
-from langgraph_tiered_checkpoint.io.redis_sync import addressed
+from langgraph_tiered_checkpoint.io.exchanges import addressed
 from langgraph_tiered_checkpoint.steps import Lua, Plan
 
 WORKLOAD = "agent"

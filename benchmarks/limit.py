@@ -21,7 +21,7 @@ from benchmarks.payloads import Superstep, at
 from benchmarks.world import World
 from langgraph_tiered_checkpoint import Promotion, TieredSaver
 from langgraph_tiered_checkpoint.hot.scripts import script
-from langgraph_tiered_checkpoint.io.redis_sync import addressed
+from langgraph_tiered_checkpoint.io.exchanges import addressed
 from langgraph_tiered_checkpoint.steps import Lua, Plan
 
 NOTHING = "return {'ok', ARGV[3], 'e'}"

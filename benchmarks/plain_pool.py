@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from redis.client import NEVER_DECODE
 
 from langgraph_tiered_checkpoint import TieredSaver
-from langgraph_tiered_checkpoint.io.redis_sync import addressed, invoke
+from langgraph_tiered_checkpoint.io.exchanges import addressed, invoke
 from langgraph_tiered_checkpoint.steps import Lua
 
 

@@ -11,7 +11,7 @@ import psycopg
 
 from langgraph_tiered_checkpoint.cold import preparing
 from langgraph_tiered_checkpoint.cold.writes import Cold, describe
-from langgraph_tiered_checkpoint.io.postgres_sync import HOLDING_IDLES, HOLDING_OPENS
+from langgraph_tiered_checkpoint.io.transactions import HOLDING_IDLES, HOLDING_OPENS
 from langgraph_tiered_checkpoint.records import BlobRow, CheckpointRow, StoredCheckpoint, ThreadBatch, Typed, WriteRow
 from langgraph_tiered_checkpoint.steps import Alone, Pause, Plan, Sql, Tx
 

@@ -17,10 +17,12 @@ from redis.asyncio import RedisCluster as AsyncRedisCluster
 from langgraph_tiered_checkpoint.config import Settings
 from langgraph_tiered_checkpoint.errors import ConfigurationError, TieredCheckpointError
 from langgraph_tiered_checkpoint.io.counterparts import sync_cold, sync_hot
+from langgraph_tiered_checkpoint.io.exchanges import ServerCheck
 from langgraph_tiered_checkpoint.io.postgres_async import AsyncPostgres
 from langgraph_tiered_checkpoint.io.postgres_sync import SyncPostgres
-from langgraph_tiered_checkpoint.io.redis_async import AsyncCluster, AsyncRedis
-from langgraph_tiered_checkpoint.io.redis_sync import ServerCheck, SyncCluster, SyncRedis
+from langgraph_tiered_checkpoint.io.redis_async import AsyncRedis
+from langgraph_tiered_checkpoint.io.redis_cluster import AsyncCluster, SyncCluster
+from langgraph_tiered_checkpoint.io.redis_sync import SyncRedis
 from langgraph_tiered_checkpoint.io.targets import ColdTarget, HotTarget
 from langgraph_tiered_checkpoint.io.unanswered import Unanswered
 from langgraph_tiered_checkpoint.plans.binding import Here

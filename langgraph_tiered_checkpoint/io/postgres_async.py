@@ -17,7 +17,8 @@ from psycopg.rows import tuple_row
 
 from langgraph_tiered_checkpoint.cold.arrays import teach_arrays
 from langgraph_tiered_checkpoint.io.faults import StatementTimeoutError, is_transient, may_repeat
-from langgraph_tiered_checkpoint.io.postgres_sync import (
+from langgraph_tiered_checkpoint.io.targets import ColdTarget
+from langgraph_tiered_checkpoint.io.transactions import (
     CANCEL_S,
     HOLDING_IDLES,
     HOLDING_OPENS,
@@ -34,7 +35,6 @@ from langgraph_tiered_checkpoint.io.postgres_sync import (
     took_too_long,
     within,
 )
-from langgraph_tiered_checkpoint.io.targets import ColdTarget
 from langgraph_tiered_checkpoint.steps import Alone, Sql, Tx
 
 T = TypeVar("T")

@@ -1,4 +1,4 @@
-"""Transactions in Postgres, connections, retries, deadlines. Sync, and what both kinds share.
+"""The sync connections to Postgres, and transactions on them.
 
 For a URL the connections are pooled here: bounded, made by whoever needs one (so that a failure to connect is
 that caller's error, with its reason), without threads or tasks in the background that would have to survive a fork or
@@ -9,56 +9,40 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import psycopg
-from psycopg import AsyncClientCursor, ClientCursor, capabilities, errors
+from psycopg import capabilities
 from psycopg.abc import PQGen
-from psycopg.pq import ExecStatus, TransactionStatus
-from psycopg.pq.abc import PGconn
+from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
 from langgraph_tiered_checkpoint.cold.arrays import teach_arrays
-from langgraph_tiered_checkpoint.errors import ConfigurationError, TieredCheckpointError
+from langgraph_tiered_checkpoint.errors import TieredCheckpointError
 from langgraph_tiered_checkpoint.io.faults import StatementTimeoutError, is_transient, may_repeat
 from langgraph_tiered_checkpoint.io.slots import Slots
 from langgraph_tiered_checkpoint.io.targets import ColdTarget
-from langgraph_tiered_checkpoint.steps import Alone, Sql, Statements, Tx
+from langgraph_tiered_checkpoint.io.transactions import (
+    CANCEL_S,
+    HOLDING_IDLES,
+    HOLDING_OPENS,
+    IDLE_S,
+    Repeat,
+    can_roll_back,
+    check_encodings,
+    dedicated_settings,
+    need,
+    next_statement,
+    opening_of,
+    outside_transactions,
+    speaks_binary,
+    took_too_long,
+    within,
+)
+from langgraph_tiered_checkpoint.steps import Alone, Sql, Tx
 
 T = TypeVar("T")
-
-IDLE_S: Final = 600.0
-"""Connections unused for so long are closed: something on the way may have forgotten them."""
-
-_POLL_S: Final = 0.05
-
-HOLDING_OPENS: Final = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"
-HOLDING_IDLES: Final = "SET LOCAL idle_in_transaction_session_timeout = 0"
-"""How a transaction comes to hold a lock and nothing else: `CREATE INDEX CONCURRENTLY` would wait for a snapshot,
-which lasts until another statement follows the last that needs one."""
-
-CANCEL_S: Final = 0.5
-"""How long the server has to hear that a statement is given up; it would go on there otherwise, and keep its locks."""
-
-
-def within(gen: PQGen[T], patience_s: float | None) -> PQGen[T]:
-    """`gen`, ended by an error when the server has sent nothing for too long."""
-    if patience_s is None:
-        return (yield from gen)
-    deadline = time.monotonic() + patience_s
-    try:
-        ready = yield next(gen)
-        while True:
-            if ready:
-                deadline = time.monotonic() + patience_s
-            elif time.monotonic() > deadline:
-                raise StatementTimeoutError(f"nothing received for {patience_s} s")
-            ready = yield gen.send(ready)
-    except StopIteration as done:
-        result: T = done.value
-        return result
 
 
 class _Connection(psycopg.Connection[Any]):
@@ -78,105 +62,6 @@ class _Connection(psycopg.Connection[Any]):
 
     def __del__(self, *_: Any) -> None:
         """Say nothing: it went with its saver, or its fork. libpq's part closes itself in the process that made it."""
-
-
-class Repeat(Exception):  # noqa: N818 - a signal, not an error
-    """The transaction is worth a second run."""
-
-    def __init__(self, error: psycopg.Error) -> None:
-        self.error = error
-        self.transient = is_transient(error)
-
-
-def opening_of(step: Tx[Any], *, begin: bool) -> list[str]:
-    """What goes before the first statement. `begin`: nobody else sends a BEGIN."""
-    statements = ["BEGIN"] if begin and (step.together or step.timeout_ms is not None) else []
-    if step.timeout_ms is not None:
-        statements.append(f"SET LOCAL statement_timeout = {int(step.timeout_ms)}")
-    return statements
-
-
-def speaks_binary(connection: Any) -> bool:
-    """Whether results can come in binary, which spares both sides to spell bytes in hex. Client-side cursors cannot."""
-    return not issubclass(connection.cursor_factory, ClientCursor | AsyncClientCursor)
-
-
-def next_statement(body: Statements[T], rows: list[tuple[Any, ...]] | None) -> tuple[Sql | None, Any]:
-    """The next statement, or None and the result."""
-    try:
-        return (next(body) if rows is None else body.send(rows)), None
-    except StopIteration as done:
-        return None, done.value
-
-
-def check_encodings(connection: Any) -> None:
-    """Make sure that all texts can be sent and stored. Asks nobody: the server has told when the connection was made.
-
-    Raises:
-        ConfigurationError: they can't.
-    """
-    stored = connection.info.parameter_status("server_encoding")
-    if stored not in (None, "UTF8", "SQL_ASCII"):
-        raise ConfigurationError(
-            f"the database {connection.info.dbname!r} in Postgres is encoded in {stored}, which cannot hold every "
-            "text. Use one in UTF8: CREATE DATABASE ... TEMPLATE template0 ENCODING 'UTF8'"
-        )
-    if connection.info.encoding != "utf-8":
-        raise ConfigurationError(
-            f"the given pool's connections have the client_encoding {connection.info.encoding}, which cannot carry "
-            "every text. Give the pool kwargs={'client_encoding': 'utf8'}"
-        )
-
-
-def can_roll_back(connection: Any, exc: Exception) -> bool:
-    """Whether the connection that failed with `exc` still listens."""
-    return not (connection.closed or isinstance(exc, StatementTimeoutError))
-
-
-def outside_transactions(pgconn: PGconn, statement: str, patience_s: float) -> Iterator[float]:
-    """Run a statement whatever class the connection is of; yields for how many seconds to pause.
-
-    Raises:
-        psycopg.Error: it failed.
-        StatementTimeoutError: it takes too long. The server goes on with it.
-    """
-    pgconn.send_query(statement.encode())
-    waited_s = 0.0
-    while pgconn.flush() or pgconn.is_busy():
-        if waited_s >= patience_s:
-            raise StatementTimeoutError(f"not done after {patience_s:g} s")
-        yield _POLL_S
-        waited_s += _POLL_S
-        pgconn.consume_input()
-    while (result := pgconn.get_result()) is not None:
-        if result.status == ExecStatus.FATAL_ERROR:
-            raise errors.error_from_result(result)
-
-
-def took_too_long(target: ColdTarget) -> psycopg.OperationalError:
-    """No connection became free, in the words of psycopg_pool."""
-    from psycopg_pool import PoolTimeout  # our own connections need nothing else of it
-
-    return PoolTimeout(f"all {target.max_size} were in use for {target.timeout_s} s")
-
-
-def need(pool: object, given: str, methods: str) -> Any:
-    """The pool for these methods.
-
-    Raises:
-        ConfigurationError: only the `given` kind is there.
-    """
-    if pool is None:
-        raise ConfigurationError(
-            f"postgres: only {given} pool was given, so the {methods} methods cannot be used; pass a URL, or a pair of "
-            "a ConnectionPool and an AsyncConnectionPool"
-        )
-    return pool
-
-
-def dedicated_settings(settings: dict[str, Any] | None) -> dict[str, Any]:
-    """A pool's settings, for a connection of our own outside of it."""
-    return {**(settings or {}), "autocommit": True, "row_factory": tuple_row}
 
 
 def _worth_repeating(connection: Any, exc: Exception) -> Repeat | None:

@@ -9,29 +9,25 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, Protocol, cast
 
 import hiredis
 import redis
-from redis.asyncio import RedisCluster as AsyncRedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import BusyLoadingError, NoPermissionError, NoScriptError, OutOfMemoryError, ReadOnlyError
 
-from langgraph_tiered_checkpoint.io.redis_sync import (
+from langgraph_tiered_checkpoint.io.exchanges import (
     SMALLEST_LIMIT_BYTES,
-    Conversation,
+    Command,
     ServerCheck,
-    Words,
-    addressed,
     check_server,
     connection_settings,
     invoke,
     is_stale,
     lost_on,
     packed,
-    raw,
     run_id_of,
     weight,
 )
@@ -40,8 +36,6 @@ from langgraph_tiered_checkpoint.steps import Lua
 
 _MORE: Final = object()
 
-_CLUSTER_PAUSES_S: Final = (0.0, 0.01, 0.05, 0.25, 0.5)
-"""Between attempts to reach a cluster whose nodes are being looked up anew."""
 
 _REFUSALS: Final[dict[str, type[redis.RedisError]]] = {
     "AUTH": redis.AuthenticationError,
@@ -218,11 +212,11 @@ class AsyncRedis:
         Raises:
             redis.RedisError: the server did not answer, or with an error.
         """
-        conversation = invoke(calls)
-        commands = next(conversation)
+        exchange = invoke(calls)
+        commands = next(exchange)
         try:
             while True:
-                commands = conversation.send(await self._exchange(commands))
+                commands = exchange.send(await self._exchange(commands))
         except StopIteration as done:
             return cast("list[Any]", done.value)
 
@@ -253,7 +247,7 @@ class AsyncRedis:
         if link is not None and not link.closed:
             link.abort(redis.ConnectionError("the saver was closed"))
 
-    async def _exchange(self, commands: Sequence[Words]) -> list[Any]:
+    async def _exchange(self, commands: Sequence[Command]) -> list[Any]:
         link = self._link
         if link is None or link.closed:
             link = await self._connected()
@@ -271,7 +265,7 @@ class AsyncRedis:
         link = await self._connected()
         return await link.request(packed(commands, link.run_id))
 
-    async def _apart(self, commands: Sequence[Words]) -> list[Any]:
+    async def _apart(self, commands: Sequence[Command]) -> list[Any]:
         link = await self._connect()
         try:
             return await link.request(packed(commands, link.run_id))
@@ -304,69 +298,12 @@ class AsyncRedis:
         connection: _Connection = pool.connection_class(**settings)
         await connection.connect()
         link = _Link(connection, self._target.timeout_s)
-        conversation = check_server(self._target, self._check)
+        exchange = check_server(self._target, self._check)
         try:
-            conversation.send(await link.request(packed(next(conversation))))
+            exchange.send(await link.request(packed(next(exchange))))
         except StopIteration as done:
             link.run_id = run_id_of(done.value[0])
         except BaseException:
             link.abort(redis.ConnectionError("the server failed the check"))
             raise
         return link
-
-
-class AsyncCluster:
-    """A given `redis.asyncio.RedisCluster`, which has its own connections and retries."""
-
-    def __init__(self, client: AsyncRedisCluster, target: HotTarget, check: ServerCheck) -> None:
-        self._client: Any = client
-        self._target = target
-        self._check = check
-
-    async def run(self, calls: Sequence[Lua]) -> list[Any]:
-        """Run scripts at the same time, each on its node; their replies."""
-        if not self._check.passed:
-            await self.check()
-        return await self._carry(invoke(calls, one_server=False), self._at_once)
-
-    def send(self, call: Lua, run_id: str | None) -> None:
-        """Nothing can be sent in order: the client has several connections."""
-
-    async def check(self) -> None:
-        """Make sure that the cluster is there and can be used."""
-        await self._carry(check_server(self._target, self._check), self._in_order)
-
-    def close(self) -> None:
-        """The client is the caller's."""
-
-    @staticmethod
-    async def _carry(
-        conversation: Conversation, execute: Callable[[Sequence[Words]], Awaitable[list[Any]]]
-    ) -> list[Any]:
-        try:
-            commands = next(conversation)
-            while True:
-                commands = conversation.send(await execute(commands))
-        except StopIteration as done:
-            return cast("list[Any]", done.value)
-
-    async def _at_once(self, commands: Sequence[Words]) -> list[Any]:
-        return await asyncio.gather(*(self._execute(words) for words in commands))
-
-    async def _in_order(self, commands: Sequence[Words]) -> list[Any]:
-        return [await self._execute(words) for words in commands]
-
-    async def _execute(self, words: Words) -> Any:
-        """A reply. Asked for again where another task, which found the cluster changed, has closed the connection."""
-        for pause_s in _CLUSTER_PAUSES_S:
-            try:
-                return await self._attempt(words)
-            except (AttributeError, redis.ConnectionError):  # the first: of what it has just closed itself
-                await asyncio.sleep(pause_s)
-        return await self._attempt(words)
-
-    async def _attempt(self, words: Words) -> Any:
-        try:
-            return await self._client.execute_command(*addressed(words, ""), **raw(words))
-        except redis.ResponseError as refusal:
-            return refusal

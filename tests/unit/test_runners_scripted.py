@@ -18,8 +18,8 @@ from psycopg import errors as pg
 from langgraph_tiered_checkpoint import errors
 from langgraph_tiered_checkpoint.hot.scripts import script
 from langgraph_tiered_checkpoint.io.connections import Connections
+from langgraph_tiered_checkpoint.io.exchanges import ServerCheck, check_server, invoke
 from langgraph_tiered_checkpoint.io.faults import translate
-from langgraph_tiered_checkpoint.io.redis_sync import ServerCheck, check_server, invoke
 from langgraph_tiered_checkpoint.io.runners import AsyncRunner, SyncRunner
 from langgraph_tiered_checkpoint.io.targets import ColdTarget, HotTarget
 from langgraph_tiered_checkpoint.plans.binding import Layout

@@ -11,7 +11,7 @@ from integration.runners.driving import Make, Runners
 from own_redis import OwnRedis
 
 from langgraph_tiered_checkpoint.hot.scripts import Script
-from langgraph_tiered_checkpoint.io import redis_sync
+from langgraph_tiered_checkpoint.io import exchanges
 from langgraph_tiered_checkpoint.io.connections import Connections
 
 SCRIPTS = {
@@ -27,7 +27,7 @@ def scripts(monkeypatch: pytest.MonkeyPatch) -> None:
     def script(name: str) -> Script:
         return Script(SCRIPTS[name], hashlib.sha1(SCRIPTS[name]).hexdigest())
 
-    monkeypatch.setattr(redis_sync, "script", script)
+    monkeypatch.setattr(exchanges, "script", script)
 
 
 @pytest.fixture(params=["sync", "async"])

@@ -66,7 +66,7 @@ def test_loops_that_end_without_closing_leave_no_warning(redis_url: str, postgre
 
 FORK = """
 import asyncio, gc, hashlib, os, sys
-from langgraph_tiered_checkpoint.io import redis_sync
+from langgraph_tiered_checkpoint.io import exchanges
 from langgraph_tiered_checkpoint.io.connections import Connections
 from langgraph_tiered_checkpoint.io.runners import AsyncRunner, SyncRunner
 from langgraph_tiered_checkpoint.steps import Lua, Sql, Tx
@@ -74,7 +74,7 @@ from langgraph_tiered_checkpoint.hot.scripts import Script
 from langgraph_tiered_checkpoint.io.targets import ColdTarget, HotTarget
 
 TEXT = b"return redis.call('INCR', KEYS[1])"
-redis_sync.script = lambda name: Script(TEXT, hashlib.sha1(TEXT).hexdigest())
+exchanges.script = lambda name: Script(TEXT, hashlib.sha1(TEXT).hexdigest())
 
 def body():
     rows = yield Sql("SELECT pg_backend_pid()")
