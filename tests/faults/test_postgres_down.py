@@ -29,7 +29,7 @@ from langgraph_tiered_checkpoint.hot import calls
 from langgraph_tiered_checkpoint.plans import flushing
 
 NO_ANSWER = (ColdTierError, ColdTimeoutError)
-REMEDY = r"Check that it runs, and its log|It may be overloaded; see timeouts\.cold"
+REMEDY = r"Check that it runs, and its log|[Ii]t may be overloaded; see timeouts\.cold"
 CONNECT_S = 2.0
 """The shortest time that libpq gives a connection."""
 NEEDS_POSTGRES: dict[str, tuple[Any, ...]] = {
