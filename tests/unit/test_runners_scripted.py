@@ -197,16 +197,18 @@ def test_a_transaction_without_a_cold_tier_is_a_configuration_error(run: Run) ->
 
 
 async def test_a_cancelled_plan_is_closed() -> None:
+    begun = asyncio.Event()
     closed = []
 
     def plan() -> Plan[None]:
+        begun.set()
         try:
             yield Pause(60)
         finally:
             closed.append(True)
 
     task = asyncio.create_task(AsyncRunner(Connections(HOT, None)).run(plan()))
-    await asyncio.sleep(0)
+    await begun.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
