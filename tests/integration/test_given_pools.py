@@ -51,15 +51,6 @@ def test_a_pool_is_used_as_it_is(redis_url: str, postgres_url: str, settings: di
         goes_in_and_comes_out(redis_url, pool)
 
 
-def test_text_is_sent_in_the_encoding_of_the_connection(redis_url: str, postgres_url: str) -> None:
-    with psycopg.connect(postgres_url, autocommit=True) as admin:
-        admin.execute("CREATE DATABASE in_latin1 ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
-        try:
-            goes_in_and_comes_out(redis_url, postgres_url.replace(f"/{admin.info.dbname}?", "/in_latin1?"))
-        finally:
-            admin.execute("DROP DATABASE in_latin1 WITH (FORCE)")
-
-
 @pytest.mark.parametrize("given", ["client", "pool", "both"])
 async def test_promoter_flushes_by_the_settings_of_an_async_client_or_pool(
     redis_url: str, postgres_url: str, given: str
