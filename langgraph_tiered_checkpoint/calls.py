@@ -22,13 +22,13 @@ from langgraph_tiered_checkpoint.arguments import check_count, wrong
 from langgraph_tiered_checkpoint.codec import Codec, inline_versions, interrupts, matches, path_of
 from langgraph_tiered_checkpoint.config import Candidate
 from langgraph_tiered_checkpoint.errors import (
+    DEFECTS,
     ConfigurationError,
     ThreadBusyError,
     TieredCheckpointError,
     ValueTooLargeError,
 )
 from langgraph_tiered_checkpoint.ids import CheckpointKey, Scope, check_text, text_of
-from langgraph_tiered_checkpoint.io.faults import is_foreign
 from langgraph_tiered_checkpoint.plans import flushing, inspection, promoting, reading, reshaping, writing
 from langgraph_tiered_checkpoint.plans.listing import Listed, Query, ThreadIds, ThreadListing
 from langgraph_tiered_checkpoint.plans.restoring import pieces
@@ -172,9 +172,7 @@ class Requests(NamedTuple):
         when = self.store.settings.promotion.when
         try:
             return when is not None and bool(when(candidate))
-        except Exception as exc:
-            if is_foreign(exc):
-                raise
+        except DEFECTS as exc:  # what else it raises is its own caller's, or a driver's
             raise ConfigurationError(
                 f"thread {candidate.thread_id!r}: promotion.when raised {type(exc).__name__}: {exc}. Nothing was stored"
             ) from exc

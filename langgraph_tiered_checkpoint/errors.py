@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+from typing import Final
+
 
 class TieredCheckpointError(RuntimeError):
     """Root of everything that this package raises on purpose.
@@ -91,3 +94,16 @@ class ThreadDeletedError(TieredCheckpointError):
 
 class ThreadBusyError(TieredCheckpointError):
     """Others held the thread, or changed it under us, for longer than we wait: the message says who. Try again."""
+
+
+DEFECTS: Final = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
+"""What code raises that does not understand what it was given: ours, a client's, or the caller's."""

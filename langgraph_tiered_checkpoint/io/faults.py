@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import struct
 
 import psycopg
 import redis
@@ -23,6 +22,7 @@ from redis.exceptions import (
 from typing_extensions import assert_never
 
 from langgraph_tiered_checkpoint.errors import (
+    DEFECTS,
     ColdLockedError,
     ColdRefusedError,
     ColdTierError,
@@ -45,19 +45,6 @@ from langgraph_tiered_checkpoint.steps import Alone, Behind, Lanes, Lua, LuaBatc
 
 DRIVER_ERRORS = (redis.RedisError, RedisClusterException, psycopg.Error, OSError)
 """What drivers raise. Everything else comes out of what is done with rows, or out of a client that fails."""
-
-_DEFECTS = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    struct.error,
-    RedisClusterException,
-)
-"""What code raises that does not understand what it was given: ours, or a client's."""
 
 GRANTS = "on the keys of the prefix, +@all -@dangerous +info is enough"
 
@@ -113,7 +100,7 @@ class StatementTimeoutError(psycopg.OperationalError):
 
 def is_foreign(exc: BaseException) -> bool:
     """Whether `exc` has come from elsewhere, as a soft time limit does out of a signal handler: it is its caller's."""
-    return not isinstance(exc, (TieredCheckpointError, Unreadable, *DRIVER_ERRORS, *_DEFECTS))
+    return not isinstance(exc, (TieredCheckpointError, Unreadable, *DRIVER_ERRORS, RedisClusterException, *DEFECTS))
 
 
 def translate(exc: Exception, step: Step, hot: HotTarget, cold: ColdTarget | None) -> Exception:
