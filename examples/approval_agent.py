@@ -34,7 +34,7 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
 from langgraph.types import Command, interrupt
 from model import chat_model
-from story import another_process, check, own_servers
+from story import another_process, check, expect_warnings, own_servers
 
 from langgraph_tiered_checkpoint import TieredSaver
 
@@ -140,6 +140,7 @@ def main() -> None:
 
 if __name__ == "__main__":
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # acts print into one pipe, in order
+    expect_warnings("ttl=", "held nothing of the store")  # days are played in seconds, and Redis is wiped
     if len(sys.argv) == 1:
         main()
     else:

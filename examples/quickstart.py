@@ -29,7 +29,7 @@ from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
 from model import chat_model
-from story import another_process, check, eventually, own_servers
+from story import another_process, check, eventually, expect_warnings, own_servers
 
 from langgraph_tiered_checkpoint import Promotion, TieredSaver
 
@@ -203,6 +203,7 @@ def main() -> None:
 
 if __name__ == "__main__":
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # acts print into one pipe, in order
+    expect_warnings("ttl=", "held nothing of the store")  # days are played in seconds, and Redis is wiped
     if len(sys.argv) == 1:
         main()
     else:
