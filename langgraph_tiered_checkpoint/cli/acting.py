@@ -15,12 +15,17 @@ from langgraph_tiered_checkpoint.errors import ColdTierError, ConfigurationError
 from langgraph_tiered_checkpoint.saver import TieredSaver
 
 Threads = Annotated[list[str], typer.Argument(help="Ids of threads.", show_default=False)]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
 def setup(
     ctx: typer.Context,
     print_ddl: Annotated[bool, typer.Option("--print-ddl", help="Print the SQL for a DBA; do nothing.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Only say whether both servers are fit for use.")] = False,
+    take_over: Annotated[
+        bool, typer.Option("--take-over", help="Bind the two to each other, after a move or a restore.")
+    ] = False,
+    yes: Yes = False,
 ) -> None:
     """Create or migrate the tables in Postgres, and check both servers."""
     access = access_of(ctx)
@@ -35,7 +40,11 @@ def setup(
         if check:
             saver.explain("lgt-setup-check")  # a thread of which nothing is known asks both servers
         else:
-            saver.setup()
+            if take_over and not yes:
+                typer.confirm(
+                    "Savers that use either with another counterpart will be refused. Go on?", abort=True, err=True
+                )
+            saver.setup(take_over=take_over)
     typer.echo("both servers are fit for use", err=True)
 
 
@@ -123,7 +132,7 @@ def prune(ctx: typer.Context, threads: Threads) -> None:
 def delete(
     ctx: typer.Context,
     threads: Threads,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Yes = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
 ) -> None:
     """Delete threads from both tiers, for good. Asks first; exit status 1 if one is not there."""

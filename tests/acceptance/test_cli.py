@@ -219,6 +219,22 @@ def test_setup_makes_the_tables_and_check_does_not(lgt: Lgt, postgres_url: str) 
         assert connection.execute("SELECT count(*) FROM checkpoints").fetchone() == (0,)
 
 
+def test_setup_binds_a_redis_to_a_postgres_of_another_store_only_when_told_to(
+    lgt: Lgt, saver: TieredSaver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    talk(saver, "1")
+    saver.promote("1")
+    saver.close()
+    refused = lgt("--key-prefix", "another", "setup")
+    assert refused.status == USAGE
+    assert "take_over" in refused.err
+    monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
+    assert lgt("--key-prefix", "another", "setup", "--take-over").status == FAILED
+    assert lgt("--key-prefix", "another", "setup", "--take-over", "--yes").status == 0
+    assert lgt("--key-prefix", "another", "explain", "1").status == 0
+    assert lgt("explain", "1").status == USAGE
+
+
 def test_ddl_is_what_a_dba_can_run(lgt: Lgt, postgres_url: str) -> None:
     ddl = lgt("--schema", "agents", "setup", "--print-ddl").out
     with psycopg.connect(postgres_url) as connection:
