@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any, NamedTuple, Protocol
 
 import psycopg
@@ -263,8 +264,10 @@ def test_outage_has_a_status_of_its_own_and_no_password(lgt: Lgt) -> None:
 def test_worker_flushes_what_others_left_and_drains_on_sigterm(
     servers_of_the_environment: None, redis_url: str, postgres_url: str
 ) -> None:
-    always = Promotion(checkpoints=1)
-    with TieredSaver.from_urls(redis_url, postgres_url, promoter="external", promotion=always) as saver:
+    always, at_once = Promotion(checkpoints=1), timedelta(milliseconds=1)
+    with TieredSaver.from_urls(
+        redis_url, postgres_url, promoter="external", promotion=always, flush_interval=at_once
+    ) as saver:
         talk(saver, "1")
         worker = subprocess.Popen(
             [sys.executable, "-m", "langgraph_tiered_checkpoint", "worker"], stderr=subprocess.PIPE
