@@ -25,3 +25,9 @@ def test_every_promise_names_a_test() -> None:
     text = GUARANTEES.read_text(encoding="utf-8")
     promises = text[text.index("## Promises") : text.index("## What the caller sees")].split("\n- **")[1:]
     assert [promise[:60] for promise in promises if "::test_" not in promise] == []
+
+
+def test_the_index_of_the_tests_names_each_file_once() -> None:
+    table = (TESTS / "README.md").read_text(encoding="utf-8").partition("| subject |")[2]
+    there = [path.relative_to(TESTS).with_suffix("").as_posix() for path in TESTS.rglob("test_*.py")]
+    assert sorted(re.findall(r"`(\w+/[\w/]+)`", table)) == sorted(there)
