@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import sys
 
-from langgraph_tiered_checkpoint.errors import ColdTierError, ConfigurationError, HotTierError, TieredCheckpointError
+from langgraph_tiered_checkpoint.errors import (
+    ColdTierError,
+    ConfigurationError,
+    HotTierError,
+    NotPromotableError,
+    TieredCheckpointError,
+)
 
 FAILED, USAGE, UNAVAILABLE = 1, 2, 3
 """Exit status: it was not done, or there is no such thread; a mistake in what was asked; a server did not answer."""
@@ -21,6 +27,8 @@ def main() -> None:
 
     try:
         app()
+    except NotPromotableError as exc:  # the thread does not allow it, or is not there
+        _fail(str(exc), FAILED)
     except ConfigurationError as exc:
         _fail(str(exc), USAGE)
     except (HotTierError, ColdTierError) as exc:
