@@ -127,11 +127,14 @@ class Promoter:
             self.finish(thread)
 
     def finish(self, thread: threading.Thread | None) -> None:
-        """Wait for what was stopped; flush what it was not there for."""
-        if thread is not None and thread.is_alive():
-            thread.join(self.drain_left_s)
-        else:
-            self._drain()
+        """Wait for what was stopped; flush what it was not there for, as long as a tier may take to answer that."""
+        if thread is None or not thread.is_alive():
+            thread = threading.Thread(target=self._drain, name="lgt-drain", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # the interpreter is shutting down
+                return self._drain()
+        return thread.join(self.drain_left_s)
 
     def stop(self, drain_s: float) -> threading.Thread | None:
         """Have the thread, if there is one, flush for at most `drain_s` and end."""

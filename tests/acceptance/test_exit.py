@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from faults.outages import frozen
-from homes import at, values_of
-from waiting import HANGS_S
+from homes import at, put, values_of
+from waiting import AT_ONCE_S, HANGS_S
 
-from langgraph_tiered_checkpoint import EmbeddedServers, TieredSaver
+from langgraph_tiered_checkpoint import EmbeddedServers, Promotion, TieredSaver, Timeouts
 
 ROOT = Path(__file__).parents[2]
 
@@ -99,6 +102,27 @@ def test_end_does_not_wait_for_a_postgres_that_says_nothing_for_longer_than_drai
         assert own.explain("first").state == "dirty"
         own.flush()
         assert values_of(own, at("first")) == {"a": ["b"]}
+
+
+def test_close_does_not_wait_longer_when_the_promoter_has_not_begun_yet(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with EmbeddedServers() as servers:
+        limits = Timeouts(cold=timedelta(seconds=HANGS_S), drain=timedelta(seconds=1))
+        own = TieredSaver.from_urls(
+            redis_url, servers.postgres_url, promotion=Promotion(checkpoints=1), timeouts=limits
+        )
+        own.setup()
+        with monkeypatch.context() as patch:
+            patch.setattr(_thread, "start_new_thread", lambda *_: None)  # it has not come to run
+            put(own, at("first"), {"a": ["b"]})
+        with frozen(servers.postgres_pid):
+            closing = threading.Thread(target=own.close, daemon=True)
+            closing.start()
+            closing.join(AT_ONCE_S)
+            assert not closing.is_alive()
+        assert own.explain("first").state == "dirty"
+        own.close()
 
 
 def test_setup_may_be_awaited_as_that_of_other_savers(redis_url: str, postgres_url: str) -> None:
