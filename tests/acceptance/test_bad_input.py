@@ -350,7 +350,7 @@ def test_what_the_error_asks_for_is_all_that_a_redis_user_needs(
         assert administrator.execute_command("ACL", "SETUSER", "app", *rules)
 
     administrator: Any = redis_client
-    allow("on", ">secret", "~lgt:*", "+@all", "-@scripting")
+    allow("reset", "on", ">secret", "~lgt:*", "+@all", "-@scripting")
     own_url = re.sub("//.*@", "//app:secret@", redis_url)
     with TieredSaver.from_urls(own_url, postgres_url, promoter="external") as saver:
         with pytest.raises(HotTierError, match=r"thread 't'.*\+@all -@dangerous \+info is") as caught:
