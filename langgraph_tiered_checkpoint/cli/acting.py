@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import typer
@@ -81,32 +82,30 @@ def flush(
         saver.flush(thread or None)
 
 
+def _each(ctx: typer.Context, what: str, threads: Sequence[str], act: Callable[[TieredSaver, str], None]) -> None:
+    with access_of(ctx).saver() as saver:
+        for thread in progress(what, threads):
+            act(saver, thread)
+
+
 def promote(ctx: typer.Context, threads: Threads) -> None:
     """Promote threads now, whatever the policy says: Postgres holds them when it returns."""
-    with access_of(ctx).saver() as saver:
-        for thread in progress("promoting", threads):
-            saver.promote(thread)
+    _each(ctx, "promoting", threads, TieredSaver.promote)
 
 
 def pin(ctx: typer.Context, threads: Threads) -> None:
     """Promote threads, and mark them as ones to keep."""
-    with access_of(ctx).saver() as saver:
-        for thread in progress("pinning", threads):
-            saver.pin(thread)
+    _each(ctx, "pinning", threads, TieredSaver.pin)
 
 
 def unpin(ctx: typer.Context, threads: Threads) -> None:
     """Take back the marks of `pin`. The threads stay promoted."""
-    with access_of(ctx).saver() as saver:
-        for thread in progress("unpinning", threads):
-            saver.unpin(thread)
+    _each(ctx, "unpinning", threads, TieredSaver.unpin)
 
 
 def evict(ctx: typer.Context, threads: Threads) -> None:
     """Take promoted threads out of Redis, flushing them first. The next read brings them back."""
-    with access_of(ctx).saver() as saver:
-        for thread in progress("evicting", threads):
-            saver.evict(thread)
+    _each(ctx, "evicting", threads, TieredSaver.evict)
 
 
 def copy(
