@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 from collections.abc import Iterator
@@ -65,3 +66,15 @@ def postgres_url(servers: EmbeddedServers) -> Iterator[str]:
     yield servers.postgres_url.replace("/app?", f"/{database}?")
     with psycopg.connect(servers.postgres_url, autocommit=True) as admin:
         admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(database)))
+
+
+@pytest.fixture(params=["sync", "async"])
+def loop(request: pytest.FixtureRequest) -> Iterator[asyncio.AbstractEventLoop | None]:
+    """The loop to call async methods in, or None to call the sync ones. Idle while no call is under way."""
+    if request.param == "sync":
+        yield None
+        return
+    made = asyncio.new_event_loop()
+    yield made
+    made.run_until_complete(made.shutdown_asyncgens())
+    made.close()

@@ -131,18 +131,6 @@ def saver(redis_url: str, postgres_url: str, make_saver: MakeSaver) -> TieredSav
     return make_saver(redis_url, postgres_url)
 
 
-@pytest.fixture(params=["sync", "async"])
-def loop(request: pytest.FixtureRequest) -> Iterator[asyncio.AbstractEventLoop | None]:
-    """The loop to call async methods in, or None to call the sync ones. Idle while no call is under way."""
-    if request.param == "sync":
-        yield None
-        return
-    made = asyncio.new_event_loop()
-    yield made
-    made.run_until_complete(made.shutdown_asyncgens())
-    made.close()
-
-
 @pytest.fixture
 def call(saver: TieredSaver, loop: asyncio.AbstractEventLoop | None) -> Caller:
     return Caller(saver, loop)

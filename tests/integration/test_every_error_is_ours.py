@@ -29,17 +29,6 @@ from langgraph_tiered_checkpoint import (
 )
 
 
-@pytest.fixture(params=["sync", "async"])
-def loop(request: pytest.FixtureRequest) -> Iterator[asyncio.AbstractEventLoop | None]:
-    if request.param == "sync":
-        yield None
-        return
-    made = asyncio.new_event_loop()
-    yield made
-    made.run_until_complete(made.shutdown_asyncgens())
-    made.close()
-
-
 @pytest.fixture(autouse=True)
 def emptied(redis_client: redis.Redis) -> Iterator[None]:
     """What is damaged keeps no rule for keys."""

@@ -60,17 +60,6 @@ def client(server: OwnRedis) -> Iterator[redis.Redis]:
             made.config_set(name, value)
 
 
-@pytest.fixture(params=["sync", "async"])
-def loop(request: pytest.FixtureRequest) -> Iterator[asyncio.AbstractEventLoop | None]:
-    if request.param == "sync":
-        yield None
-        return
-    made = asyncio.new_event_loop()
-    yield made
-    made.run_until_complete(made.shutdown_asyncgens())
-    made.close()
-
-
 def saver_on(url: str, postgres_url: str | None = None) -> TieredSaver:
     return TieredSaver.from_urls(
         url,
