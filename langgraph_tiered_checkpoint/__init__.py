@@ -2,6 +2,14 @@
 
 from typing import TYPE_CHECKING, Any
 
+try:
+    import psycopg as _  # noqa: F401 - for what it says without libpq
+except ImportError as exc:
+    raise ImportError(
+        "psycopg finds no libpq, the client library of Postgres: pip install 'langgraph-tiered-checkpoint[binary]' "
+        f"brings one, or install your system's (on Debian, libpq5). psycopg says: {exc}"
+    ) from None
+
 from langgraph_tiered_checkpoint.config import Candidate, Promotion, Timeouts
 from langgraph_tiered_checkpoint.errors import (
     ColdLockedError,

@@ -16,10 +16,10 @@ _MILLISECOND: Final = timedelta(milliseconds=1)
 
 
 def wrong(
-    name: str, value: object, wanted: str, error: type[ConfigurationError] = ConfigurationError
+    name: str, value: object, wanted: str, error: type[ConfigurationError] = ConfigurationError, none: str = ""
 ) -> ConfigurationError:
-    """`value` is not what `name` takes."""
-    return error(f"{name}={reprlib.repr(value)} must be {wanted}, not {type(value).__name__}")
+    """`value` is not what `name` takes; `none` says what None means, where it may be passed."""
+    return error(f"{name}={reprlib.repr(value)} must be {wanted}, not {type(value).__name__}{_instead(none)}")
 
 
 def check_duration(name: str, value: object, *, none: str = "", least: timedelta = _MILLISECOND) -> None:
@@ -31,7 +31,8 @@ def check_duration(name: str, value: object, *, none: str = "", least: timedelta
     if value is None and none:
         return
     if not isinstance(value, timedelta):
-        raise wrong(name, value, f"a datetime.timedelta{f'; None {none}' if none else ''}")
+        such = f", such as timedelta(seconds={value})" if type(value) in {int, float} else ""
+        raise wrong(name, value, f"a datetime.timedelta{such}", none=none)
     if value < least:
         bound = "be at least a millisecond" if least else "not be negative"
         raise ConfigurationError(f"{name}={value!r} must {bound}{_instead(none)}")
@@ -48,7 +49,7 @@ def check_count(name: str, value: object, *, none: str = "", least: int = 1) -> 
     if value is None and none:
         return
     if not isinstance(value, int) or isinstance(value, bool):
-        raise wrong(name, value, f"an int{f'; None {none}' if none else ''}")
+        raise wrong(name, value, "an int", none=none)
     if value < least:
         raise ConfigurationError(f"{name}={value!r} must be at least {least}{_instead(none)}")
 

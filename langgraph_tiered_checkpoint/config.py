@@ -67,7 +67,7 @@ class Promotion:
         when: object = self.when
         # What an async function returns is always true.
         if when is not None and (not callable(when) or iscoroutinefunction(when)):
-            raise wrong("Promotion.when", when, "a callable that is not async; None asks nobody")
+            raise wrong("Promotion.when", when, "a callable that is not async", none="asks nobody")
 
     @classmethod
     def never(cls) -> Promotion:

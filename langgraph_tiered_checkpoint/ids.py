@@ -167,6 +167,11 @@ class Scope:
         check_text(tenant, "the tenant", tenant)
         return cls(f"{RESERVED}{len(tenant)}:{tenant}:")
 
+    @property
+    def tenant(self) -> str:
+        """The tenant's name; empty without one."""
+        return self.prefix.removeprefix(RESERVED)[:-1].partition(":")[2]
+
     def stored(self, thread_id: object) -> str:
         """The stored id of a thread.
 

@@ -1,9 +1,9 @@
-"""What the two tiers exchange: rows in wire form and the public status records. No behaviour, no I/O."""
+"""What the two tiers exchange: rows in wire form and the public status records. No I/O."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Literal, NamedTuple
 
@@ -161,8 +161,37 @@ class DeltaAncestor(NamedTuple):
     writes: list[WriteRow]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ThreadStatus:
+class Sheet:
+    """Records that people read: they print as a small table, without what is not known or does not apply."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        told = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]  # dataclasses
+        shown = {
+            name: value for name, value in told.items() if not (value is None or value is False or value in {(), ""})
+        }
+        width = max(map(len, shown), default=0)
+        lines = [f"  {name:<{width}}  {_cell(value)}" for name, value in shown.items()]
+        return "\n".join([type(self).__name__, *lines])
+
+
+def _cell(value: object) -> str:
+    match value:
+        case bool():
+            return "yes"
+        case datetime():
+            return value.isoformat(" ", "seconds")
+        case int():
+            return f"{value:,}"
+        case tuple():
+            return ", ".join(map(str, value))
+        case _:
+            return str(value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class ThreadStatus(Sheet):
     """What `TieredSaver.explain` says of one thread."""
 
     thread_id: str
@@ -195,8 +224,8 @@ class ThreadStatus:
     """As in `TierStats`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TierStats:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class TierStats(Sheet):
     """What `TieredSaver.stats` says of the whole store. A saver with a scope says which threads are parked, no more."""
 
     hot_threads: int | None = None

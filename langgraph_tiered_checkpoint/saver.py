@@ -198,6 +198,10 @@ class TieredSaver(BaseCheckpointSaver[str]):
         saver._servers = servers
         return saver
 
+    def __repr__(self) -> str:
+        scope = f", scoped({self._scope.tenant!r})" if self._scope.prefix else ""
+        return f"<{type(self).__name__} {self._sync.places}, key_prefix={self._store.settings.key_prefix!r}{scope}>"
+
     @property
     def _requests(self) -> Requests:
         return Requests(self._store, self.serde, self._scope, self._promoter.notice)
@@ -259,7 +263,7 @@ class TieredSaver(BaseCheckpointSaver[str]):
             self._servers.close()
 
     async def aclose(self) -> None:
-        """`close`, with the connections of the running event loop."""
+        """Async `close`: flush what this process dirtied, and close the connections of the running event loop too."""
         import asyncio
 
         await self._async.aclose()
@@ -299,7 +303,7 @@ class TieredSaver(BaseCheckpointSaver[str]):
         return self._store.cold.ddl()
 
     async def asetup(self, *, timeout: timedelta = timedelta(minutes=10), take_over: bool = False) -> None:
-        """`setup`."""
+        """Async `setup`: create or migrate the tables, build their indexes, and check both servers."""
         await self._async.setup(timeout.total_seconds(), take_over=take_over)
 
     # The checkpointer contract, sync
@@ -384,7 +388,7 @@ class TieredSaver(BaseCheckpointSaver[str]):
     # The checkpointer contract, async
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        """`get_tuple`."""
+        """Async `get_tuple`: the checkpoint that the config names, or the latest of its namespace."""
         return await self._async.run(self._requests.get_tuple(config))
 
     async def alist(
@@ -395,7 +399,7 @@ class TieredSaver(BaseCheckpointSaver[str]):
         before: RunnableConfig | None = None,
         limit: int | None = None,
     ) -> AsyncIterator[CheckpointTuple]:
-        """`list`."""
+        """Async `list`: the checkpoints, newest first, page by page."""
         pages = self._requests.listing(config, filter, before, limit)
         while not pages.done:
             for item in await self._async.run(pages.next_page()):
@@ -408,7 +412,7 @@ class TieredSaver(BaseCheckpointSaver[str]):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
-        """`put`."""
+        """Async `put`: store a checkpoint, atomically, in one round trip to Redis."""
         return await self._async.run(self._requests.put(config, checkpoint, metadata, new_versions))
 
     async def aput_writes(
@@ -418,33 +422,33 @@ class TieredSaver(BaseCheckpointSaver[str]):
         task_id: str,
         task_path: str = "",
     ) -> None:
-        """`put_writes`."""
+        """Async `put_writes`: store pending writes, any number of them, atomically, in one round trip to Redis."""
         await self._async.run(self._requests.put_writes(config, writes, task_id, task_path))
 
     async def adelete_thread(self, thread_id: str) -> None:
-        """`delete_thread`."""
+        """Async `delete_thread`: remove a thread from both tiers for good. If it is cancelled, repeat it."""
         await self._async.run(self._requests.delete_thread(thread_id))
 
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
-        """`delete_for_runs`."""
+        """Async `delete_for_runs`: remove what some runs wrote from all threads and both tiers."""
         await self._async.run(self._requests.delete_for_runs(run_ids))
 
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
-        """`copy_thread`."""
+        """Async `copy_thread`: copy a thread with its history to an id that is not in use."""
         await self._async.run(self._requests.copy_thread(source_thread_id, target_thread_id))
 
     async def arestore(self, thread_id: str, checkpoints: Iterable[CheckpointTuple]) -> None:
-        """`restore`."""
+        """Async `restore`: put back what was read before, as by `alist`, under an id that is not in use."""
         await self._async.run(self._requests.restore(thread_id, checkpoints))
 
     async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
-        """`prune`."""
+        """Async `prune`: keep only the latest checkpoint of each namespace, or remove the threads."""
         await self._async.run(self._requests.prune(thread_ids, strategy))
 
     async def aget_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
-        """`get_delta_channel_history`."""
+        """Async `get_delta_channel_history`: what the ancestors of a checkpoint hold of some delta channels."""
         return await self._async.run(self._requests.get_delta_channel_history(config, channels))
 
     # Tier operations, sync
@@ -498,35 +502,35 @@ class TieredSaver(BaseCheckpointSaver[str]):
     # Tier operations, async
 
     async def apromote(self, thread_id: str) -> None:
-        """`promote`."""
+        """Async `promote`: promote a thread now. When this returns, Postgres holds it."""
         await self._async.run(self._requests.promote(thread_id))
 
     async def apin(self, thread_id: str) -> None:
-        """`pin`."""
+        """Async `pin`: promote a thread and exempt it from retention."""
         await self._async.run(self._requests.pin(thread_id, pinned=True))
 
     async def aunpin(self, thread_id: str) -> None:
-        """`unpin`."""
+        """Async `unpin`: take back a pin; the thread stays promoted."""
         await self._async.run(self._requests.pin(thread_id, pinned=False))
 
     async def aflush(self, thread_id: str | None = None) -> None:
-        """`flush`."""
+        """Async `flush`: a barrier. Postgres then holds everything promoted that was written before the call."""
         await self._async.run(self._requests.flush(thread_id))
 
     async def aevict(self, thread_id: str) -> None:
-        """`evict`."""
+        """Async `evict`: drop the hot copy of a promoted thread, flushing it first."""
         await self._async.run(self._requests.evict(thread_id))
 
     async def aexplain(self, thread_id: str) -> ThreadStatus:
-        """`explain`."""
+        """Async `explain`: in which tier a thread is, in which state, and why. Does not prolong its life."""
         return await self._async.run(self._requests.explain(thread_id))
 
     async def astats(self) -> TierStats:
-        """`stats`."""
+        """Async `stats`: figures of the whole store; with a scope, the tenant's parked threads alone."""
         return await self._async.run(self._requests.stats())
 
     async def athread_ids(self, prefix: str = "") -> AsyncIterator[str]:
-        """`thread_ids`."""
+        """Async `thread_ids`: all thread ids that begin with exactly this prefix, in order, page by page."""
         pages = self._requests.thread_ids(prefix)
         while not pages.done:
             for thread_id in await self._async.run(pages.next_page()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import TypeVar
 
 import psycopg
 import redis
@@ -42,6 +43,8 @@ from langgraph_tiered_checkpoint.io.quoting import words_of
 from langgraph_tiered_checkpoint.io.targets import ColdTarget, HotTarget
 from langgraph_tiered_checkpoint.records import Unreadable, UnreadableValue
 from langgraph_tiered_checkpoint.steps import Alone, Behind, Lanes, Lua, LuaBatch, Pause, Step, Tx
+
+ErrorT = TypeVar("ErrorT", bound=Exception)
 
 DRIVER_ERRORS = (redis.RedisError, RedisClusterException, psycopg.Error, OSError)
 """What drivers raise. Everything else comes out of what is done with rows, or out of a client that fails."""
@@ -122,6 +125,18 @@ def translate(exc: Exception, step: Step, hot: HotTarget, cold: ColdTarget | Non
             assert_never(step)
 
 
+def caused_by(fault: Exception, error: ErrorT) -> ErrorT:
+    """`error`, which says what `fault` means, with `fault` behind it, and behind that nothing.
+
+    What a driver's error came out of is in its text; its own chain would only be more to scroll past.
+    """
+    if error is not fault:
+        error.__cause__ = fault
+        if isinstance(fault, DRIVER_ERRORS):
+            fault.__cause__, fault.__suppress_context__ = None, True
+    return error
+
+
 def said_of(step: Step) -> str:
     """How messages call a step."""
     match step:
@@ -181,8 +196,9 @@ def hot_fault(  # noqa: PLR0911 - a table
         case redis.AuthenticationError():
             return ConfigurationError(f"{at} refused the user or password ({text}). Correct the URL or the client")
         case redis.TimeoutError() | TimeoutError():
+            tls = "that port may be without TLS: then write redis://. Or it" if place.startswith("rediss:") else "It"
             return HotTierError(
-                f"{at} did not answer in time ({text}). It may be overloaded or unreachable; see timeouts.hot"
+                f"{at} did not answer in time ({text}). {tls} may be overloaded or unreachable; see timeouts.hot"
             )
         case redis.BusyLoadingError():
             return HotTierError(f"{at} is still loading its data. Try again when it is up")

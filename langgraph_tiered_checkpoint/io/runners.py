@@ -22,7 +22,7 @@ from langgraph_tiered_checkpoint.errors import ConfigurationError, StoreChangedE
 from langgraph_tiered_checkpoint.hot import scripts
 from langgraph_tiered_checkpoint.hot.replies import check
 from langgraph_tiered_checkpoint.io.connections import AsyncPorts, Connections, SyncPorts
-from langgraph_tiered_checkpoint.io.faults import DRIVER_ERRORS, hot_fault, is_foreign, misread, translate
+from langgraph_tiered_checkpoint.io.faults import DRIVER_ERRORS, caused_by, hot_fault, is_foreign, misread, translate
 from langgraph_tiered_checkpoint.io.lanes import arun_at_once, aside, run_at_once
 from langgraph_tiered_checkpoint.plans.binding import Doubt, bind
 from langgraph_tiered_checkpoint.steps import Alone, Behind, Lanes, Lua, LuaBatch, Pause, Plan, Step, Tx
@@ -42,6 +42,12 @@ class _Runner:
         self._connections = connections
         self._schema = schema
 
+    @property
+    def places(self) -> str:
+        """Where the servers are, for messages; no password in it."""
+        cold = self._connections.cold
+        return f"{self._connections.hot.place} {'without a cold tier' if cold is None else cold.place}"
+
     def _next(
         self, plan: Plan[Any], asked: Step | None, reply: object, fault: Exception | None, server: Step | None = None
     ) -> Step:
@@ -59,9 +65,7 @@ class _Runner:
             if fault is None or asked is None:
                 return plan.send(reply)
             error = translate(fault, asked, self._connections.hot, self._connections.cold)
-            if error is not fault:
-                error.__cause__ = fault
-            return plan.throw(error)
+            return plan.throw(caused_by(fault, error))
         except (StopIteration, TieredCheckpointError):
             raise
         except Exception as exc:
@@ -174,7 +178,7 @@ class SyncRunner(_Runner):
             with suppress(StoreChangedError):  # which Postgres has to be asked about
                 ports.hot.check()
         except DRIVER_ERRORS as exc:
-            raise hot_fault(exc, "setup", self._connections.hot.place) from exc
+            raise caused_by(exc, hot_fault(exc, "setup", self._connections.hot.place)) from exc
         if ports.cold is None or self._schema is None or self._connections.cold is None:
             return
         plan = set_up(self._schema, self._connections.cold.timeout_s, index_s)
@@ -297,7 +301,7 @@ class AsyncRunner(_Runner):
             with suppress(StoreChangedError):  # which Postgres has to be asked about
                 await ports.hot.check()
         except DRIVER_ERRORS as exc:
-            raise hot_fault(exc, "setup", self._connections.hot.place) from exc
+            raise caused_by(exc, hot_fault(exc, "setup", self._connections.hot.place)) from exc
         if ports.cold is None or self._schema is None or self._connections.cold is None:
             return
         plan = set_up(self._schema, self._connections.cold.timeout_s, index_s)

@@ -70,7 +70,7 @@ class HotTarget:
             raise ConfigurationError("redis: pass a URL or a client")
         if not isinstance(self.sync_client, redis.Redis | redis.RedisCluster | None):
             raise ConfigurationError(
-                f"redis: {type(self.sync_client).__qualname__} is not a redis.Redis or RedisCluster"
+                f"redis: {type(self.sync_client).__qualname__} is not a redis.Redis or RedisCluster, nor a URL (a str)"
             )
         if not isinstance(self.async_client, AsyncRedisClient | AsyncRedisCluster | None):
             raise ConfigurationError(
@@ -200,7 +200,7 @@ class ColdTarget:
 
         if not isinstance(self.sync_pool, ConnectionPool | None):
             raise ConfigurationError(
-                f"postgres: {type(self.sync_pool).__qualname__} is not a psycopg_pool.ConnectionPool"
+                f"postgres: {type(self.sync_pool).__qualname__} is not a psycopg_pool.ConnectionPool, nor a URL (a str)"
             )
         if not isinstance(self.async_pool, AsyncConnectionPool | None):
             raise ConfigurationError(

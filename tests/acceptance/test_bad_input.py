@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
+import subprocess
+import sys
+import traceback
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -32,6 +35,7 @@ from langgraph_tiered_checkpoint import (
     Timeouts,
     UnserializableError,
 )
+from langgraph_tiered_checkpoint.config import SaverSettings
 
 QUICK = Timeouts(hot=timedelta(seconds=1), cold=timedelta(seconds=2))
 
@@ -261,6 +265,16 @@ def test_setting_that_makes_no_sense_is_refused(redis_url: str, name: str, value
     assert repr(value)[:9] in str(caught.value), "says what was passed"
 
 
+def test_every_setting_is_among_those_that_are_tried() -> None:
+    assert set(WRONG) == set(SaverSettings.__annotations__)
+
+
+def test_number_where_a_duration_is_wanted_is_told_how_to_become_one(redis_url: str) -> None:
+    wanted = r"^ttl=3600 must be a datetime\.timedelta, such as timedelta\(seconds=3600\), not int; None means never$"
+    with pytest.raises(ConfigurationError, match=wanted):
+        TieredSaver.from_urls(redis_url, ttl=3600)  # type: ignore[arg-type]  # as somebody without mypy
+
+
 async def agree(candidate: object) -> bool:
     return True
 
@@ -394,3 +408,38 @@ def test_redis_that_is_too_old_is_refused(redis_url: str, redis_client: redis.Re
         with pytest.raises(ConfigurationError, match=r"5\..*6\.2"):
             saver.get_tuple(config("t"))
         saver.close()
+
+
+def test_tls_at_a_port_without_it_is_told_what_to_write(redis_url: str) -> None:
+    with TieredSaver.from_urls(redis_url.replace("redis://", "rediss://"), timeouts=QUICK) as saver:
+        with pytest.raises(HotTierError, match=r"without TLS: then write redis://"):
+            saver.get_tuple(config("t"))
+        with pytest.raises(HotTierError, match=r"without TLS: then write redis://"):
+            asyncio.run(saver.aget_tuple(config("t")))
+
+
+@pytest.mark.parametrize("down", ["redis", "postgres"])
+@pytest.mark.parametrize("call", [TieredSaver.get_tuple, lambda saver, at: asyncio.run(saver.aget_tuple(at))])
+def test_outage_is_one_error_of_ours_and_one_of_the_driver(
+    redis_url: str, down: str, call: Callable[[TieredSaver, Any], object]
+) -> None:
+    nowhere = "redis://127.0.0.1:1/0" if down == "redis" else redis_url
+    saver = TieredSaver.from_urls(nowhere, "postgresql://127.0.0.1:2/app", timeouts=QUICK, promoter="external")
+    with saver, pytest.raises((HotTierError, ColdTierError)) as caught:
+        call(saver, config("t"))
+    told = "".join(traceback.format_exception(caught.value))
+    assert told.count("Traceback (most recent call last)") == 2
+    assert re.search(r"127\.0\.0\.1:[12]", str(caught.value))
+
+
+def test_missing_libpq_is_told_with_the_extra_that_brings_it() -> None:
+    without = """
+        import ctypes.util, sys
+        ctypes.util.find_library = lambda name: None
+        sys.modules |= {"psycopg_c": None, "psycopg_binary": None}
+        import langgraph_tiered_checkpoint
+    """
+    script = "\n".join(line.strip() for line in without.splitlines())
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.stderr.count("Traceback (most recent call last)") == 1, done.stderr
+    assert "pip install 'langgraph-tiered-checkpoint[binary]'" in done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from datetime import timedelta
 from typing import get_type_hints
 
@@ -87,3 +88,37 @@ def test_ddl_needs_no_server_and_makes_what_setup_makes(redis_url: str, postgres
         saver.promote("1")
     with pytest.raises(ConfigurationError, match="postgres_url"):
         TieredSaver.from_urls(redis_url).ddl()
+
+
+def test_every_async_method_says_what_it_does_and_of_which_it_is_the_twin() -> None:
+    twins = {
+        name: inspect.getdoc(method) or ""
+        for name, method in vars(TieredSaver).items()
+        if name.startswith("a") and callable(getattr(TieredSaver, name[1:], None))
+    }
+    assert {"aget_tuple", "aput", "astats", "aclose"} <= set(twins)
+    assert [name for name, doc in twins.items() if not re.match(rf"Async `{name[1:]}`: \w+ \w+", doc)] == []
+
+
+def test_saver_says_where_it_is_without_its_passwords(redis_url: str, postgres_url: str) -> None:
+    saver = TieredSaver.from_urls("redis://u:secret@h:1/2", "postgresql://u:secret@g/d", key_prefix="agents")
+    assert repr(saver) == "<TieredSaver redis://h:1/2 postgresql://g/d, key_prefix='agents'>"
+    assert (
+        repr(saver.scoped("a:b")) == "<TieredSaver redis://h:1/2 postgresql://g/d, key_prefix='agents', scoped('a:b')>"
+    )
+    assert "without a cold tier" in repr(TieredSaver.from_urls("redis://h"))
+
+
+def test_status_and_stats_print_as_tables(redis_url: str, postgres_url: str) -> None:
+    with TieredSaver.from_urls(redis_url, postgres_url) as saver:
+        talk(saver)
+        saver.pin("1")
+        status, stats = repr(saver.explain("1")), repr(saver.stats())
+    lines = dict(line.split(None, 1) for line in status.splitlines()[1:])
+    assert status.startswith("ThreadStatus\n  thread_id         1\n")
+    assert lines["state"] == "clean"
+    assert lines["pinned"] == "yes"
+    assert re.fullmatch(r"[\d-]{10} [\d:]{8}\+00:00", lines["expires_at"])
+    assert not {"last_error", "lease", "warnings"} & set(lines), "what does not apply is left out"
+    assert stats.splitlines()[:2] == ["TierStats", "  hot_threads      1"]
+    assert "overdue_threads  0" in stats, "none is a figure too"
