@@ -8,6 +8,7 @@ WHEEL_VENV := .venv-wheel
 BENCH_VENV := .venv-bench
 BENCH_READY := $(BENCH_VENV)/.ready
 WORKERS ?= 2
+USED := documents entrances examples fidelity promotion pruning copying tenants postgres
 
 .DEFAULT_GOAL := check
 .DELETE_ON_ERROR:
@@ -36,8 +37,8 @@ test-nightly: $(READY)
 # The faults again, on the newest Redis and Valkey: `make test` runs them on Redis 6.2.
 test-servers: $(READY)
 	for server in "redis 8" "valkey 9"; do \
-		LGT_REDIS_SERVER="$$(PYTHONPATH=tests $(BIN)/python -c "import own_redis; print(own_redis.binaries()['$$server'])")" \
-			$(BIN)/pytest -n $(WORKERS) tests/faults || exit 1; \
+		LGT_REDIS_SERVER="$$(PYTHONPATH=tests/support $(BIN)/python -c "import own_redis; print(own_redis.binaries()['$$server'])")" \
+			$(BIN)/pytest -n $(WORKERS) tests/*/faults || exit 1; \
 	done
 
 # Makes some sixty faults on purpose, one at a time, each of which a test has to notice. Some only: make mutants MUTANTS="fill ack.lua"
@@ -50,7 +51,7 @@ bench: $(BENCH_READY)
 
 # Needs a Chromium. What is in the pictures is what the test of the page has seen.
 pictures: $(READY)
-	CHAT_PICTURES=docs/images $(BIN)/pytest -n 0 tests/acceptance/test_chat_page.py -k pictures -rs
+	CHAT_PICTURES=docs/images $(BIN)/pytest -n 0 tests/examples/test_chat_page.py -k pictures -rs
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -76,8 +77,8 @@ wheel-test: $(READY)
 	bin="$$PWD/$(WHEEL_VENV)/bin" && away="$$(mktemp -d)" && trap 'rm -rf "$$away"' EXIT && \
 	cp -R README.md pyproject.toml docs tests examples "$$away" && cd "$$away" && \
 	"$$bin/python" -c 'import pathlib, sysconfig, langgraph_tiered_checkpoint as p; f = pathlib.Path(p.__file__); print(f); assert f.is_relative_to(sysconfig.get_path("purelib"))' && \
-	"$$bin/pytest" -n $(WORKERS) -p no:cacheprovider tests/unit tests/contract tests/acceptance \
-		--ignore-glob '*/test_chat_*' --ignore-glob '*/test_agent_server.py'
+	"$$bin/pytest" -n $(WORKERS) -p no:cacheprovider tests/*/unit tests/contract $(patsubst %,tests/%,$(USED)) \
+		--ignore-glob '*/test_embedded.py' --ignore-glob '*/examples/test_chat_*' --ignore-glob '*/test_agent_server.py'
 
 check: lint types contract test wheel-test
 

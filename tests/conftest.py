@@ -1,4 +1,7 @@
-"""Real servers for every test: one Redis and one Postgres per session (per xdist worker), empty for each test."""
+"""Real servers for every test: one Redis and one Postgres per session (per xdist worker), empty for each test.
+
+Tests in folders called `faults` get a pair per module instead, which they may break: `support/faults/fixtures.py`.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,8 @@ from psycopg import sql
 
 from langgraph_tiered_checkpoint.embedded.client import EmbeddedServers
 
+pytest_plugins = ["databases", "faults.fixtures"]
+
 # What their asserts compared is worth seeing, as in the tests themselves.
 pytest.register_assert_rewrite("model.pair", "model.usage", "statements")
 
@@ -33,21 +38,41 @@ settings.register_profile("nightly", max_examples=2_000, deadline=None, suppress
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
+def _breaks_servers(request: pytest.FixtureRequest) -> bool:
+    return request.path.parent.name == "faults"
+
+
 @pytest.fixture(scope="session")
-def servers() -> Iterator[EmbeddedServers]:
-    """The session's servers. A test that kills or fills servers starts its own."""
+def shared_servers() -> Iterator[EmbeddedServers]:
+    """The session's servers."""
     with EmbeddedServers() as running:
         yield running
 
 
+@pytest.fixture(scope="module")
+def servers(request: pytest.FixtureRequest) -> EmbeddedServers:
+    """The servers that the module's tests run on."""
+    made: EmbeddedServers = request.getfixturevalue(
+        "servers_to_break" if _breaks_servers(request) else "shared_servers"
+    )
+    return made
+
+
 @pytest.fixture
-def redis_url(servers: EmbeddedServers) -> Iterator[str]:
+def shared_redis(servers: EmbeddedServers) -> Iterator[str]:
     """The URL of an empty Redis. What the test leaves in it must keep the rules for keys."""
     with redis.Redis.from_url(servers.redis_url) as client:
         client.flushall()
         client.script_flush()
         yield servers.redis_url
         assert broken_rules(client) == []
+
+
+@pytest.fixture
+def redis_url(request: pytest.FixtureRequest) -> str:
+    """The URL of an empty Redis."""
+    url: str = request.getfixturevalue("redis_to_break" if _breaks_servers(request) else "shared_redis")
+    return url
 
 
 @pytest.fixture
@@ -58,7 +83,7 @@ def redis_client(redis_url: str) -> Iterator[redis.Redis]:
 
 
 @pytest.fixture
-def postgres_url(servers: EmbeddedServers) -> Iterator[str]:
+def own_database(servers: EmbeddedServers) -> Iterator[str]:
     """The URL of an empty database of the test's own."""
     database = f"t_{next(_database_numbers)}"
     with psycopg.connect(servers.postgres_url, autocommit=True) as admin:
@@ -66,6 +91,13 @@ def postgres_url(servers: EmbeddedServers) -> Iterator[str]:
     yield servers.postgres_url.replace("/app?", f"/{database}?")
     with psycopg.connect(servers.postgres_url, autocommit=True) as admin:
         admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(database)))
+
+
+@pytest.fixture
+def postgres_url(request: pytest.FixtureRequest) -> str:
+    """The URL of an empty database."""
+    url: str = request.getfixturevalue("postgres_to_break" if _breaks_servers(request) else "own_database")
+    return url
 
 
 @pytest.fixture(params=["sync", "async"])

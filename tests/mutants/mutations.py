@@ -39,17 +39,17 @@ class Mutation(NamedTuple):
         return text.replace(self.old, self.new)
 
 
-LATE = "integration/test_late_callers.py::"
-BETWEEN = "integration/test_interleavings.py::"
-RACES = "integration/test_flush_races.py::"
-UNIT_FLUSHING = "unit/test_plans_flushing.py::"
-UNIT_WRITING = "unit/test_plans_reading_and_writing.py::"
-TTL = "integration/test_ttl.py::"
-COMMITS = "integration/cold_statements/test_claiming_and_committing.py::"
-GONE = "integration/test_removed_is_gone.py::"
-BOUNDS = "integration/test_bounded_scripts.py::"
-PLANTED = "faults/test_planted_bytes.py::"
-DELETES = "integration/cold_statements/test_deleting_and_copying.py::"
+LATE = "writing/races/test_late_callers.py::"
+BETWEEN = "deletion/races/test_interleavings.py::"
+RACES = "flushing/races/test_flush_races.py::"
+UNIT_FLUSHING = "flushing/unit/test_plans_flushing.py::"
+UNIT_WRITING = "writing/unit/test_plans_reading_and_writing.py::"
+TTL = "ttl/test_ttl.py::"
+COMMITS = "flushing/test_statements.py::"
+GONE = "deletion/test_removed_is_gone.py::"
+BOUNDS = "costs/test_bounded_scripts.py::"
+PLANTED = "errors/faults/test_planted_bytes.py::"
+DELETES = "deletion/test_statements.py::"
 
 WRITING = (
     Mutation(
@@ -122,16 +122,14 @@ WRITING = (
         "hot/lua/put.lua",
         "if fresh and head[3] ~= '' then",
         "if false then",
-        ("integration/test_removed_is_gone.py::test_what_a_run_wrote_is_gone_when_it_is_rolled_back",),
+        ("deletion/test_removed_is_gone.py::test_what_a_run_wrote_is_gone_when_it_is_rolled_back",),
     ),
     Mutation(
         "a checkpoint is stored without values that are not here",
         "hot/lua/put.lua",
         "if #absent > 0 then return",
         "if false then return",
-        (
-            "acceptance/test_trimmed_history.py::test_fork_of_trimmed_history_takes_values_along_that_redis_no_longer_has",
-        ),
+        ("eviction/test_trimmed_history.py::test_fork_of_trimmed_history_takes_values_along_that_redis_no_longer_has",),
     ),
     Mutation(
         "a checkpoint put again keeps the values that it no longer uses",
@@ -284,7 +282,7 @@ FLUSHING = (
         "hot/lua/trimming.lua",
         "if less(n[5], id_of(newer)) then n[5] = id_of(newer) end",
         "",
-        ("acceptance/test_trimmed_history.py::test_trimmed_history_is_listed_and_read_whole",),
+        ("eviction/test_trimmed_history.py::test_trimmed_history_is_listed_and_read_whole",),
     ),
     Mutation(
         "a trim leaves the horizon where it was",
@@ -336,7 +334,7 @@ RESHAPING = (
         "hot/lua/removing.lua",
         "if tally(bk)[1] > 0 then use(bk, -1) end",
         "",
-        ("integration/test_removed_is_gone.py::test_message_that_was_removed_is_gone_with_the_prune",),
+        ("deletion/test_removed_is_gone.py::test_message_that_was_removed_is_gone_with_the_prune",),
     ),
     Mutation(
         "a delete leaves no tombstone of the life",
@@ -378,7 +376,7 @@ RESHAPING = (
         "hot/lua/sweep.lua",
         "meta.s == 'd'",
         "meta.s == 'x'",
-        ("integration/test_sweeps.py::test_dirty_thread_that_has_fallen_out_of_the_schedule_is_due_again",),
+        ("ttl/test_sweeps.py::test_dirty_thread_that_has_fallen_out_of_the_schedule_is_due_again",),
     ),
     Mutation(
         "a prune in Postgres forgets to flush",
@@ -430,7 +428,7 @@ STATEMENTS = (
         "cold/sql/write.sql",
         "SELECT * FROM known\nUNION ALL\n",
         "",
-        ("integration/cold_statements/test_official_saver.py::test_official_threads_are_read_adopted_and_deleted",),
+        ("postgres/test_official_rows.py::test_official_threads_are_read_adopted_and_deleted",),
     ),
     Mutation(
         "a claim is taken back although something was flushed",
@@ -445,7 +443,7 @@ STATEMENTS = (
         "WHERE c.thread_id = w.thread_id AND",
         "WHERE true OR c.thread_id = w.thread_id AND",
         (
-            "integration/test_early_writes_of_other_runs.py::test_early_writes_of_a_call_find_their_checkpoint_after_its_others_were_pruned",
+            "writing/test_early_writes_of_other_runs.py::test_early_writes_of_a_call_find_their_checkpoint_after_its_others_were_pruned",
         ),
     ),
     Mutation(
@@ -512,14 +510,14 @@ VALUES = (
         "calls.py",
         "        if not silent or not at.checkpoint_id:",
         "        if True:",
-        ("acceptance/test_rolling_deploy.py::test_version_without_its_value_stands_for_the_parent_s",),
+        ("writing/test_rolling_deploy.py::test_version_without_its_value_stands_for_the_parent_s",),
     ),
     Mutation(
         "who deletes a thread may not put it back",
         "calls.py",
         '        incarnations.remember(self.store.number, stored_id, "", gone_ms, by_delete=True)\n',
         "",
-        ("acceptance/test_restoring.py::test_who_deletes_a_thread_may_put_back_what_it_has_read",),
+        ("deletion/test_restoring.py::test_who_deletes_a_thread_may_put_back_what_it_has_read",),
     ),
 )
 

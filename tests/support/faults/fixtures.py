@@ -1,0 +1,144 @@
+"""Servers that tests may kill, fill and freeze: a pair per module, mended and emptied after each test.
+
+The fixtures `servers`, `redis_url` and `postgres_url` are those of this file for the tests in folders called `faults`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import tempfile
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import redis
+from faults.ledger import Caller
+from faults.outages import MakeSaver, postgres_socket, redis_port
+from faults.proxy import Proxy
+from key_rules import broken_rules
+
+from langgraph_tiered_checkpoint import EmbeddedServers, Promotion, TieredSaver, Timeouts
+
+
+@pytest.fixture(scope="module")
+def path() -> Iterator[Path]:
+    """Where the servers keep their data; pytest's own directories are out of reach for those that are not root."""
+    with tempfile.TemporaryDirectory(prefix="lgt-faults-") as directory:
+        Path(directory).chmod(0o755)
+        yield Path(directory)
+
+
+@pytest.fixture(scope="module")
+def servers_to_break(path: Path) -> Iterator[EmbeddedServers]:
+    """A pair for one module."""
+    with EmbeddedServers(path / "state") as running:
+        yield running
+
+
+@pytest.fixture
+def redis_to_break(servers_to_break: EmbeddedServers) -> Iterator[str]:
+    """The URL of an empty Redis. Whatever was done to it, what is left in it must keep the rules for keys."""
+    with redis.Redis.from_url(servers_to_break.redis_url) as client:
+        client.flushall()
+        client.script_flush()
+        before = {
+            name: client.config_get(name)[name] for name in ("maxmemory", "maxmemory-policy", "min-replicas-to-write")
+        }
+        yield servers_to_break.redis_url
+        _revive_redis(servers_to_break)
+        client.replicaof("NO", "ONE")
+        for name, value in before.items():
+            client.config_set(name, value)
+        assert broken_rules(client) == []
+
+
+def _revive_redis(servers: EmbeddedServers) -> None:
+    if servers.redis_pid is None:
+        servers.restart_redis()
+    else:
+        os.kill(servers.redis_pid, signal.SIGCONT)
+
+
+@pytest.fixture
+def postgres_to_break(servers_to_break: EmbeddedServers) -> Iterator[str]:
+    """The URL of an empty database."""
+    yield servers_to_break.postgres_url
+    if servers_to_break.postgres_pid is None:
+        servers_to_break.restart_postgres()
+    with psycopg.connect(
+        servers_to_break.postgres_url, autocommit=True, options="-c default_transaction_read_only=off"
+    ) as admin:
+        admin.execute("ALTER DATABASE app RESET ALL")
+        admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+        admin.execute("DROP SCHEMA public CASCADE")
+        admin.execute("CREATE SCHEMA public")
+
+
+@pytest.fixture
+def redis_proxy(servers: EmbeddedServers) -> Iterator[Proxy]:
+    with Proxy(redis_port(servers)) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def postgres_proxy(servers: EmbeddedServers) -> Iterator[Proxy]:
+    with Proxy(postgres_socket(servers)) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def proxied_redis_url(redis_url: str, redis_proxy: Proxy, servers: EmbeddedServers) -> str:
+    return redis_url.replace(f":{redis_port(servers)}/", f":{redis_proxy.port}/")
+
+
+@pytest.fixture
+def proxied_postgres_url(postgres_url: str, postgres_proxy: Proxy) -> str:
+    database = psycopg.conninfo.conninfo_to_dict(postgres_url)["dbname"]
+    return f"postgresql://postgres@127.0.0.1:{postgres_proxy.port}/{database}?sslmode=disable&gssencmode=disable"
+
+
+@pytest.fixture
+def make_saver() -> Iterator[MakeSaver]:
+    """Makes savers that are impatient, promote nothing by themselves, and are closed after the test."""
+    made: list[TieredSaver] = []
+
+    def make(redis_url: str, postgres_url: str | None, **settings: Any) -> TieredSaver:
+        limit = timedelta(seconds=0.5)
+        defaults: dict[str, Any] = {
+            "promoter": "external",
+            "promotion": Promotion.never(),
+            "flush_interval": timedelta(seconds=0.1),
+            "timeouts": Timeouts(hot=limit, cold=limit, busy=limit, drain=limit),
+        }
+        made.append(TieredSaver.from_urls(redis_url, postgres_url, **(defaults | settings)))
+        return made[-1]
+
+    yield make
+    for saver in made:
+        saver.close()
+
+
+@pytest.fixture
+def saver(redis_url: str, postgres_url: str, make_saver: MakeSaver) -> TieredSaver:
+    return make_saver(redis_url, postgres_url)
+
+
+@pytest.fixture
+def call(saver: TieredSaver, loop: asyncio.AbstractEventLoop | None) -> Caller:
+    return Caller(saver, loop)
+
+
+@pytest.fixture
+def proxied(
+    proxied_redis_url: str,
+    proxied_postgres_url: str,
+    make_saver: MakeSaver,
+    loop: asyncio.AbstractEventLoop | None,
+) -> Caller:
+    """A saver that reaches both servers through proxies."""
+    return Caller(make_saver(proxied_redis_url, proxied_postgres_url), loop)
