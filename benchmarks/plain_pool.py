@@ -21,7 +21,7 @@ class PlainPool:
         self._client: Any = Redis.from_url(url, max_connections=size)
         self._port = port
 
-    async def run(self, calls: Sequence[Lua]) -> list[Any]:
+    async def run(self, calls: Sequence[Lua[Any]]) -> list[Any]:
         """Run scripts; their replies."""
         conversation = invoke(calls)
         commands = next(conversation)
@@ -32,7 +32,7 @@ class PlainPool:
             replies: list[Any] = done.value
             return replies
 
-    def send(self, call: Lua, run_id: str | None) -> None:
+    def send(self, call: Lua[Any], run_id: str | None) -> None:
         """Nothing can be sent in order, on several connections."""
 
     def close(self) -> None:

@@ -28,6 +28,7 @@ from langgraph_tiered_checkpoint.errors import (
     TieredCheckpointError,
     ValueTooLargeError,
 )
+from langgraph_tiered_checkpoint.hot.replies import State
 from langgraph_tiered_checkpoint.ids import CheckpointKey, Scope, check_text, text_of
 from langgraph_tiered_checkpoint.plans import flushing, inspection, promoting, reading, reshaping, writing
 from langgraph_tiered_checkpoint.plans.listing import Listed, Query, ThreadIds, ThreadListing
@@ -203,8 +204,8 @@ class Requests(NamedTuple):
 
     def _settle(self, stored_id: str, written: writing.Written) -> Plan[None]:
         behind = self.store.settings.cold_writes == "behind"
-        self.on_write(stored_id, due=behind and written.state == "d")
-        if behind or written.state != "d":
+        self.on_write(stored_id, due=behind and written.state is State.DIRTY)
+        if behind or written.state is not State.DIRTY:
             return
         left_dirty = partial(self.on_write, stored_id, due=True)
         try:

@@ -6,14 +6,34 @@ The layout of a thread's hash is described in lua/common.lua; what each script p
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeVar
 
 from langgraph_tiered_checkpoint.config import Settings
 from langgraph_tiered_checkpoint.hot.frames import pack_blob, pack_frame, pack_list, pack_writes
-from langgraph_tiered_checkpoint.hot.replies import Peek
+from langgraph_tiered_checkpoint.hot.replies import (
+    CopiedPage,
+    Found,
+    Guarded,
+    Moved,
+    Page,
+    Peek,
+    Records,
+    Walk,
+    WriteReply,
+    parse_copied,
+    parse_delta,
+    parse_get,
+    parse_list,
+    parse_records,
+    parse_write,
+)
 from langgraph_tiered_checkpoint.records import BlobRow, CheckpointRow, StoredCheckpoint, WriteRow
 from langgraph_tiered_checkpoint.steps import SERVER_RUN, Lua
+
+R = TypeVar("R")
 
 BUCKETS = 256
 LEASE_MS = 30_000
@@ -26,6 +46,10 @@ LIST_STEPS = 2_000
 """How many checkpoints one script goes through: a page of a list that begins above what is wanted, or of ancestors."""
 SCAN_FIELDS = 1_000
 """How many fields one page of a first copy reads at most, about: some milliseconds of the server's time."""
+
+
+def _raw(reply: Any) -> Any:
+    return reply
 
 
 class Writer(NamedTuple):
@@ -95,8 +119,20 @@ class Hot:
         bucket = self._buckets[bucket_of(thread_id)]
         return (f"{bucket}t:{thread_id}", *[bucket + name for name in lists])
 
-    def _call(self, script: str, thread_id: str, lists: Sequence[str], *args: bytes | str) -> Lua:
-        return Lua(script, self._keys(thread_id, *lists), args, thread_id)
+    def _call(
+        self, script: str, thread_id: str, lists: Sequence[str], *args: bytes | str, parse: Callable[[Any], Any] = _raw
+    ) -> Lua[Any]:
+        return Lua(script, self._keys(thread_id, *lists), args, thread_id, parse)
+
+    def _guarded(
+        self,
+        script: str,
+        thread_id: str,
+        lists: Sequence[str],
+        *args: bytes | str,
+        parse: Callable[[Any], R | Moved],
+    ) -> Guarded[R]:
+        return Guarded(script, self._keys(thread_id, *lists), (*args, self._run), thread_id, parse)
 
     # Writing
 
@@ -107,7 +143,7 @@ class Hot:
         values: Iterable[tuple[str, str, bytes]],
         expected: Sequence[int],
         origin: FoundOrigin = UNKNOWN_ORIGIN,
-    ) -> Lua:
+    ) -> Guarded[WriteReply]:
         """Store a checkpoint, and values as (channel, version, packed). One round trip."""
         return self._write(
             "put",
@@ -133,14 +169,16 @@ class Hot:
         *,
         interrupt: bool,
         origin: FoundOrigin = UNKNOWN_ORIGIN,
-    ) -> Lua:
+    ) -> Guarded[WriteReply]:
         """Store pending writes of one task, any number of them. One round trip."""
         args: list[bytes | str] = [ns, checkpoint_id, task_id, "1" if interrupt else "0"]
         for idx, frame in pack_writes(writes):
             args += (str(idx), frame)
         return self._write("put_writes", writer, origin, args)
 
-    def _write(self, script: str, writer: Writer, origin: FoundOrigin, args: Iterable[bytes | str]) -> Lua:
+    def _write(
+        self, script: str, writer: Writer, origin: FoundOrigin, args: Iterable[bytes | str]
+    ) -> Guarded[WriteReply]:
         head: tuple[bytes | str, ...] = (
             writer.thread_id,
             writer.op,
@@ -156,9 +194,8 @@ class Hot:
             writer.promote,
             self._interval_ms,
         )
-        return self._call(
-            script, writer.thread_id, ("due", "threads", "runs", "gone", "lapses"), *head, *args, self._run
-        )
+        lists = ("due", "threads", "runs", "gone", "lapses")
+        return self._guarded(script, writer.thread_id, lists, *head, *args, parse=parse_write)
 
     # Reading
 
@@ -170,12 +207,12 @@ class Hot:
         *,
         root_id: str,
         token: str,
-        known: Iterable[BlobRow] = (),
-    ) -> Lua:
+        known: Mapping[str, BlobRow] = MappingProxyType({}),
+    ) -> Guarded[Found]:
         """One checkpoint, or the latest of a namespace, without the values that are known. One round trip."""
-        have = pack_list([part for blob in known for part in (blob.channel, blob.version, blob.tag)])
-        args = (ns, checkpoint_id, self._refresh, root_id, self._cold, token, have, self._run)
-        return self._call("get", thread_id, (), *args)
+        have = pack_list([part for blob in known.values() for part in (blob.channel, blob.version, blob.tag)])
+        args = (ns, checkpoint_id, self._refresh, root_id, self._cold, token, have)
+        return self._guarded("get", thread_id, (), *args, parse=partial(parse_get, ns, checkpoint_id, known))
 
     def list(
         self,
@@ -187,23 +224,24 @@ class Hot:
         limit: int,
         value_bytes: int = PAGE_BYTES,
         only: str = "",
-    ) -> Lua:
+    ) -> Guarded[Page]:
         """One page, newest first; with `only`, all checkpoints of that id. One round trip."""
         at_id, at_ns = cursor or ("", "")
         one = "0" if ns is None else "1"
         most = (str(limit), only, str(PAGE_BYTES), str(value_bytes), str(LIST_STEPS))
-        return self._call("list", thread_id, (), one, ns or "", below, at_id, at_ns, *most, self._run)
+        args = (one, ns or "", below, at_id, at_ns, *most)
+        return self._guarded("list", thread_id, (), *args, parse=parse_list)
 
-    def records(self, thread_id: str, places: Iterable[tuple[str, str]]) -> Lua:
+    def records(self, thread_id: str, places: Iterable[tuple[str, str]]) -> Guarded[Records]:
         """Checkpoints by id and namespace. One round trip."""
-        return self._call(
-            "records", thread_id, (), str(PAGE_BYTES), *(part for id_, ns in places for part in (ns, id_)), self._run
-        )
+        names = (part for id_, ns in places for part in (ns, id_))
+        return self._guarded("records", thread_id, (), str(PAGE_BYTES), *names, parse=parse_records)
 
-    def delta(self, thread_id: str, ns: str, checkpoint_id: str, channels: Sequence[str]) -> Lua:
+    def delta(self, thread_id: str, ns: str, checkpoint_id: str, channels: Sequence[str]) -> Guarded[Walk]:
         """What the ancestors of a checkpoint hold of some channels, or the first of them. One round trip."""
         most = (str(PAGE_BYTES), str(LIST_STEPS))
-        return self._call("delta", thread_id, (), ns, checkpoint_id, *most, *channels, self._run)
+        args = (ns, checkpoint_id, *most, *channels)
+        return self._guarded("delta", thread_id, (), *args, parse=partial(parse_delta, ns))
 
     def fill(
         self,
@@ -218,7 +256,7 @@ class Hot:
         *,
         tag: str,
         pinned: bool = False,
-    ) -> Lua:
+    ) -> Lua[Any]:
         """Make a checkpoint that Postgres holds resident, or note that there is none.
 
         `early` are pending writes of other checkpoints: with those of this one, all from the id `since` on. `tag` is
@@ -252,72 +290,74 @@ class Hot:
 
     # Promoting
 
-    def claim(self, bucket: int, limit: int) -> Lua:
+    def claim(self, bucket: int, limit: int) -> Lua[Any]:
         return self._of_bucket("claim", bucket, ("due",), str(limit), str(LEASE_MS))
 
-    def due(self, bucket: int, cursor: str) -> Lua:
+    def due(self, bucket: int, cursor: str) -> Lua[Any]:
         return self._of_bucket("due", bucket, ("due",), cursor, str(DUE_PAGE), self._run)
 
-    def peek(self, thread_id: str) -> Lua:
+    def peek(self, thread_id: str) -> Lua[Any]:
         return self._call("peek", thread_id, ("due",), thread_id, str(LEASE_MS), self._run)
 
-    def changes(self, thread_id: str, peek: Peek, after: int, most_bytes: int = PAGE_BYTES) -> Lua:
+    def changes(self, thread_id: str, peek: Peek, after: int, most_bytes: int = PAGE_BYTES) -> Lua[Any]:
         return self._call(
             "changes", thread_id, (), peek.incarnation, peek.flushed, str(after), str(most_bytes), self._run
         )
 
-    def scan(self, thread_id: str, peek: Peek, cursor: str, most_bytes: int = PAGE_BYTES) -> Lua:
+    def scan(self, thread_id: str, peek: Peek, cursor: str, most_bytes: int = PAGE_BYTES) -> Lua[Any]:
         return self._call(
             "scan", thread_id, (), peek.incarnation, peek.flushed, cursor, str(SCAN_FIELDS), str(most_bytes), self._run
         )
 
-    def ack(self, thread_id: str, incarnation: str, through: str) -> Lua:
+    def ack(self, thread_id: str, incarnation: str, through: str) -> Lua[Any]:
         keep = str(self._settings.hot_checkpoints or 0)
         return self._call("ack", thread_id, ("due", "parked"), thread_id, incarnation, through, self._interval_ms, keep)
 
-    def trim(self, thread_id: str, incarnation: str) -> Lua:
+    def trim(self, thread_id: str, incarnation: str) -> Lua[Any]:
         return self._call("trim", thread_id, (), incarnation, str(self._settings.hot_checkpoints or 0))
 
-    def park(self, thread_id: str, incarnation: str, error: str) -> Lua:
+    def park(self, thread_id: str, incarnation: str, error: str) -> Lua[Any]:
         return self._call("park", thread_id, ("due", "parked"), thread_id, incarnation, error, "1000", "600000")
 
-    def rebase(self, thread_id: str, incarnation: str, flushed: str, op: str, *, whole: bool, seen: str = "any") -> Lua:
+    def rebase(
+        self, thread_id: str, incarnation: str, flushed: str, op: str, *, whole: bool, seen: str = "any"
+    ) -> Lua[Any]:
         args = (thread_id, incarnation, flushed, op, self._interval_ms, "1" if whole else "0", seen)
         return self._call("rebase", thread_id, ("due",), *args)
 
-    def forget(self, thread_id: str, incarnation: str, flushed: str) -> Lua:
+    def forget(self, thread_id: str, incarnation: str, flushed: str) -> Lua[Any]:
         return self._call("forget", thread_id, ("due", "threads", "lapses"), thread_id, incarnation, flushed)
 
-    def vouch(self, thread_id: str, incarnation: str, flushed: str) -> Lua:
+    def vouch(self, thread_id: str, incarnation: str, flushed: str) -> Lua[Any]:
         return self._call("vouch", thread_id, (), incarnation, flushed, self._run)
 
-    def promote(self, thread_id: str, reason: str, op: str, *, pin: bool | None = None) -> Lua:
+    def promote(self, thread_id: str, reason: str, op: str, *, pin: bool | None = None) -> Lua[Any]:
         return self._call("promote", thread_id, ("due",), thread_id, reason, "" if pin is None else str(int(pin)), op)
 
     # Structural
 
-    def evict(self, thread_id: str, incarnation: str, flushed: str, *, token: str = "", hold_ms: int = 0) -> Lua:
+    def evict(self, thread_id: str, incarnation: str, flushed: str, *, token: str = "", hold_ms: int = 0) -> Lua[Any]:
         lists = ("due", "threads", "lapses")
         return self._call("evict", thread_id, lists, thread_id, incarnation, flushed, token, str(hold_ms))
 
-    def reopen(self, thread_id: str, token: str) -> Lua:
+    def reopen(self, thread_id: str, token: str) -> Lua[Any]:
         return self._call("reopen", thread_id, (), token)
 
-    def outline(self, thread_id: str, cursor: str) -> Lua:
+    def outline(self, thread_id: str, cursor: str) -> Lua[Any]:
         return self._call("outline", thread_id, (), cursor, "500")
 
     def drop(
         self, thread_id: str, incarnation: str, which: Iterable[tuple[str, str]], staying: Iterable[tuple[str, str]]
-    ) -> Lua:
+    ) -> Lua[Any]:
         kept = pack_list([part for pair in staying for part in pair])
         dropped = (part for pair in which for part in pair)
         lists = ("due", "threads", "runs", "lapses")
         return self._call("drop", thread_id, lists, thread_id, incarnation, kept, *dropped)
 
-    def orphan(self, thread_id: str, incarnation: str, which: Iterable[tuple[str, str]]) -> Lua:
+    def orphan(self, thread_id: str, incarnation: str, which: Iterable[tuple[str, str]]) -> Lua[Any]:
         return self._call("orphan", thread_id, (), incarnation, *(part for pair in which for part in pair))
 
-    def made_of(self, thread_id: str, incarnation: str, cursor: str) -> Lua:
+    def made_of(self, thread_id: str, incarnation: str, cursor: str) -> Lua[Any]:
         return self._call("made_of", thread_id, (), incarnation, cursor, "2000")
 
     def erase(
@@ -331,20 +371,20 @@ class Hot:
         needed: Iterable[tuple[int, int]],
         *,
         complete: bool,
-    ) -> Lua:
+    ) -> Lua[Any]:
         figures = map(str, (change, arena, first, last))
         stretches = pack_list([figure for stretch in needed for figure in stretch])
         return self._call("erase", thread_id, (), incarnation, *figures, stretches, "1" if complete else "0")
 
-    def delete(self, thread_id: str, op: str, only: Iterable[str] = ()) -> Lua:
+    def delete(self, thread_id: str, op: str, only: Iterable[str] = ()) -> Lua[Any]:
         return self._call(
             "delete", thread_id, ("due", "threads", "gone", "parked", "runs", "lapses"), thread_id, op, *only, self._run
         )
 
-    def copy_out(self, thread_id: str, cursor: str, most_bytes: int = PAGE_BYTES) -> Lua:
-        return self._call("copy_out", thread_id, (), cursor, "5000", str(most_bytes), self._run)
+    def copy_out(self, thread_id: str, cursor: str, most_bytes: int = PAGE_BYTES) -> Guarded[CopiedPage | None]:
+        return self._guarded("copy_out", thread_id, (), cursor, "5000", str(most_bytes), parse=parse_copied)
 
-    def stage(self, thread_id: str, token: str, hold_ms: int, fields: Iterable[bytes]) -> Lua:
+    def stage(self, thread_id: str, token: str, hold_ms: int, fields: Iterable[bytes]) -> Lua[Any]:
         return self._call("stage", thread_id, (), token, str(hold_ms), *fields)
 
     def land(
@@ -354,44 +394,46 @@ class Hot:
         incarnation: str,
         meta: bytes,
         fields: Iterable[bytes],
-    ) -> Lua:
+    ) -> Lua[Any]:
         args: list[bytes | str] = [thread_id, token, incarnation, *self._policy[:2], meta, *fields]
         return self._call("land", thread_id, ("threads", "lapses"), *args)
 
     # Upkeep
 
-    def turn(self, for_ms: int) -> Lua:
+    def turn(self, for_ms: int) -> Lua[Any]:
         """Not of one bucket: the store's own."""
-        return Lua("turn", (f"{self._prefix}:turn",), (str(for_ms),), "*")
+        return Lua("turn", (f"{self._prefix}:turn",), (str(for_ms),), "*", _raw)
 
-    def lapses(self, bucket: int, limit: int) -> Lua:
+    def lapses(self, bucket: int, limit: int) -> Lua[Any]:
         return self._of_bucket("lapses", bucket, ("lapses", "gone"), str(limit), str(TOMBSTONE_MS))
 
-    def sweep(self, bucket: int, thread_ids: Sequence[str], most_runs: int) -> Lua:
+    def sweep(self, bucket: int, thread_ids: Sequence[str], most_runs: int) -> Lua[Any]:
         lists = ("lapses", "threads", "due", "parked", "runs")
         keys = (*(self.bucket_key(bucket, name) for name in lists), *map(self.thread_key, thread_ids))
-        return Lua("sweep", keys, (str(most_runs), *thread_ids), f"bucket {bucket:02x}")
+        return Lua("sweep", keys, (str(most_runs), *thread_ids), f"bucket {bucket:02x}", _raw)
 
     # Looking
 
-    def status(self, thread_id: str) -> Lua:
+    def status(self, thread_id: str) -> Lua[Any]:
         return self._call("status", thread_id, ("due",), thread_id)
 
-    def bucket(self, bucket: int) -> Lua:
+    def bucket(self, bucket: int) -> Lua[Any]:
         return self._of_bucket("bucket", bucket, ("threads", "due", "parked"))
 
-    def threads(self, bucket: int, prefix: str, after: str, limit: int) -> Lua:
+    def threads(self, bucket: int, prefix: str, after: str, limit: int) -> Lua[Any]:
         return self._of_bucket("names", bucket, ("threads",), prefix, after, str(limit))
 
-    def present(self, thread_ids: Sequence[str]) -> Lua:
+    def present(self, thread_ids: Sequence[str]) -> Lua[Any]:
         """Of threads of one bucket."""
-        return Lua("present", tuple(map(self.thread_key, thread_ids)), (), f"bucket {bucket_of(thread_ids[0]):02x}")
+        return Lua(
+            "present", tuple(map(self.thread_key, thread_ids)), (), f"bucket {bucket_of(thread_ids[0]):02x}", _raw
+        )
 
-    def threads_of_run(self, bucket: int, run_id: str, after: str, limit: int) -> Lua:
+    def threads_of_run(self, bucket: int, run_id: str, after: str, limit: int) -> Lua[Any]:
         return self._of_bucket("names", bucket, ("runs",), f"{run_id}\0", after, str(limit))
 
-    def _of_bucket(self, script: str, bucket: int, lists: Sequence[str], *args: bytes | str) -> Lua:
-        return Lua(script, tuple(self.bucket_key(bucket, name) for name in lists), args, f"bucket {bucket:02x}")
+    def _of_bucket(self, script: str, bucket: int, lists: Sequence[str], *args: bytes | str) -> Lua[Any]:
+        return Lua(script, tuple(self.bucket_key(bucket, name) for name in lists), args, f"bucket {bucket:02x}", _raw)
 
 
 def bucket_of(thread_id: str) -> int:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, NamedTuple, TypeVar
 
 from langgraph_tiered_checkpoint.hot.frames import Parts
 from langgraph_tiered_checkpoint.records import (
@@ -16,48 +18,108 @@ from langgraph_tiered_checkpoint.records import (
     Typed,
     WriteRow,
 )
+from langgraph_tiered_checkpoint.steps import Lua
 
-_KINDS = {
-    script: frozenset(kinds.encode().split())
-    for script, kinds in {
-        "ack": "clean dirty diverged stale gone",
-        "changes": "changes gone",
-        "copy_out": "thread absent moved",
-        "delete": "ok more",
-        "delta": "walk none miss absent unsure moved",
-        "drop": "ok more changed gone",
-        "erase": "ok changed gone",
-        "evict": "ok dirty absent",
-        "fill": "ok skip",
-        "forget": "ok gone changed dirty",
-        "get": "hit unsure none miss absent busy moved",
-        "land": "ok taken",
-        "stage": "ok taken",
-        "list": "page none absent moved",
-        "made_of": "made_of none changed gone",
-        "orphan": "ok gone",
-        "outline": "outline absent",
-        "park": "parked gone",
-        "peek": "thread absent",
-        "promote": "ok absent",
-        "put": "ok left missing origin closed pressed moved deleted",
-        "put_writes": "ok origin closed pressed moved deleted",
-        "rebase": "ok gone changed",
-        "reopen": "ok",
-        "scan": "scan gone",
-        "status": "thread damaged marker absent",
-        "trim": "ok",
-        "vouch": "ok gone changed",
-    }.items()
-}
-"""How the replies of each script may begin. Scripts that reply otherwise are not among them."""
+R_co = TypeVar("R_co", covariant=True)
+Records = list[StoredCheckpoint | None]
+"""None for each that is not in the hot tier (any more)."""
+
+
+class State(Enum):
+    """Of a thread in the hot tier."""
+
+    EPHEMERAL = "e"
+    DIRTY = "d"
+    CLEAN = "c"
+    WAITING = "w"
+    """Dirty, to be flushed when it would expire: what a write says of it."""
+
+
+class Moved(NamedTuple):
+    """Of scripts that read or write a thread: Postgres has to be asked first. See lua/run.lua."""
+
+    incarnation: str
+    flushed: str
+    upload: bool
+    """Whether it was compared already, and is to be uploaded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Guarded(Lua[R_co | Moved]):
+    """A script that does not trust what an older Redis may have brought back. See `ask` in plans/flushing.py."""
+
+
+class Unflushed(NamedTuple):
+    """A write that is all that Postgres lacks of the thread."""
+
+    expected: str
+    """The change id that Postgres has."""
+    flushed: str
+    """The id of this change."""
+    last_write_ms: int
+    reason: str
+
+
+class Stored(NamedTuple):
+    """A write has been stored."""
+
+    incarnation: str
+    state: State
+    server_run: str
+    change: Unflushed | None
+    left: bool
+    """Whether some arenas hold what is to be erased."""
+
+
+class Missing(NamedTuple):
+    """Nothing was stored: some values are not here, or their predecessors are not."""
+
+    refs: list[int]
+    """By position in the refs of the checkpoint."""
+
+
+class OriginWanted(NamedTuple):
+    """Nothing was stored: Postgres has to be asked for the thread."""
+
+    token: str
+    """For the write that has asked."""
+
+
+class Refusal(Enum):
+    """Nothing was stored."""
+
+    CLOSED = "closed"
+    """A structural operation holds the thread."""
+    PRESSED = "pressed"
+    """Redis is almost full of what Postgres does not take."""
+    DELETED = "deleted"
+    """The life that the caller knows is over."""
+
+
+WriteReply = Stored | Missing | OriginWanted | Refusal
+
+
+class Known(Enum):
+    """Whether the hot tier has the answer to a question. See the scripts for when it says what."""
+
+    HIT = "hit"
+    """It has, here: one checkpoint, a page, a walk."""
+    UNSURE = "unsure"
+    """Here is what it has, and Postgres may have more."""
+    NONE = "none"
+    """There is nothing in either tier."""
+    MISS = "miss"
+    """The thread is here, but not what was asked for: Postgres may have that."""
+    ABSENT = "absent"
+    """The thread is not here, and nothing is known of it."""
+    BUSY = "busy"
+    """Likewise, and others are at it: Postgres is to be read, and nothing to be filled."""
 
 
 class Found(NamedTuple):
     """What the hot tier knows of one checkpoint."""
 
-    kind: str
-    """hit, unsure, none, miss, absent or busy: see get.lua."""
+    kind: Known
     incarnation: str
     stored: StoredCheckpoint | None
     writes: list[WriteRow]
@@ -73,8 +135,8 @@ class Found(NamedTuple):
 class Page(NamedTuple):
     """One page of a list."""
 
-    kind: str
-    """page, none or absent: see list.lua."""
+    kind: Known
+    """HIT, NONE or ABSENT."""
     incarnation: str
     whole: bool
     floor: str
@@ -90,8 +152,8 @@ class Page(NamedTuple):
 class Walk(NamedTuple):
     """A stretch of a parent chain."""
 
-    kind: str
-    """walk, none, miss, unsure or absent: see delta.lua."""
+    kind: Known
+    """All but BUSY."""
     incarnation: str
     ancestors: list[DeltaAncestor]
     cursor: str
@@ -162,15 +224,16 @@ class Base(NamedTuple):
         return self.runs == {changes.run} and (changes.more or changes.number >= self.number)
 
 
-def check(script: str, reply: Any) -> None:
-    """Make sure that the plans know what a script has replied: each takes what it does not look for for the rest.
+class CopiedPage(NamedTuple):
+    """One page of all that a thread holds, field by field; no fields if it is not ephemeral."""
 
-    Raises:
-        LookupError: they do not.
-    """
-    known = _KINDS.get(script)
-    if known and not (isinstance(reply, list) and reply and reply[0] in known):
-        raise LookupError(f"{script} replied {reply[0] if isinstance(reply, list) and reply else reply!r}")
+    state: State
+    meta: bytes
+    """Pages fit together while it is the same."""
+    cursor: str
+    """Of the next page; "0" at the end."""
+    fields: list[bytes]
+    """Each before its value: see lua/common.lua."""
 
 
 class MadeOf(NamedTuple):
@@ -187,6 +250,49 @@ class MadeOf(NamedTuple):
     """Number of the arena, offset, length."""
 
 
+def parse_moved(reply: Sequence[Any]) -> Moved:
+    """The reply of last resort.
+
+    Raises:
+        LookupError: it is another one, which nobody knows.
+    """
+    match reply:
+        case [b"moved", incarnation, flushed, upload]:
+            return Moved(incarnation.decode(), flushed.decode(), bool(upload))
+        case _:
+            raise unknown(reply)
+
+
+def unknown(reply: Any) -> LookupError:
+    """No script is known to reply so."""
+    return LookupError(f"it replied {reply[0] if isinstance(reply, list) and reply else reply!r}")
+
+
+def parse_write(reply: Sequence[Any]) -> WriteReply | Moved:
+    match reply:
+        case [b"ok" | b"left" as kind, incarnation, state, server_run, *change]:
+            left = kind == b"left"
+            return Stored(incarnation.decode(), State(state.decode()), server_run.decode(), _unflushed(change), left)
+        case [b"missing", refs]:
+            return Missing(refs)
+        case [b"origin", token]:
+            return OriginWanted(token.decode())
+        case [b"closed" | b"pressed" | b"deleted" as kind, *_]:
+            return Refusal(kind.decode())
+        case _:
+            return parse_moved(reply)
+
+
+def _unflushed(change: Sequence[Any]) -> Unflushed | None:
+    match change:
+        case []:
+            return None
+        case [expected, flushed, last_write_ms, reason]:
+            return Unflushed(expected.decode(), flushed.decode(), last_write_ms, reason.decode())
+        case _:
+            raise unknown(change)
+
+
 def _record(reply: Sequence[Any], given: Parts) -> StoredCheckpoint:
     ns, checkpoint_id, parent, frame, values, writes, sends = reply
     row = given.checkpoint(ns, checkpoint_id, parent, frame)
@@ -199,47 +305,61 @@ def _record(reply: Sequence[Any], given: Parts) -> StoredCheckpoint:
     return StoredCheckpoint(row, blobs, given.writes(row.ns, row.checkpoint_id, writes), of_parent)
 
 
-def parse_get(ns: str, checkpoint_id: str, reply: Sequence[Any], known: Mapping[str, BlobRow] | None = None) -> Found:
-    kind = reply[0].decode()
-    match kind:
-        case "hit" | "unsure":
-            oldest = reply[3].decode() if kind == "unsure" else None
-            return Found(kind, reply[1].decode(), _record(reply[2], Parts(known)), [], "", "", 0, oldest)
-        case "miss":
-            given = Parts()
-            writes = given.writes(ns, checkpoint_id, reply[2])
-            return Found(kind, reply[1].decode(), None, writes, reply[3].decode(), "", 0)
-        case "none":
-            return Found(kind, reply[1].decode(), None, [], "", "", float(reply[2]) if len(reply) > 2 else 0)
+def parse_get(ns: str, checkpoint_id: str, known: Mapping[str, BlobRow], reply: Sequence[Any]) -> Found | Moved:
+    """What get.lua replies, when it was told of the values that are `known`, by channel."""
+    match reply:
+        case [b"hit" | b"unsure" as kind, incarnation, record, *more]:
+            oldest = more[0].decode() if kind == b"unsure" else None
+            found = _record(record, Parts(known))
+            return Found(Known(kind.decode()), incarnation.decode(), found, [], "", "", 0, oldest)
+        case [b"miss", incarnation, writes, flushed]:
+            early = Parts().writes(ns, checkpoint_id, writes)
+            return Found(Known.MISS, incarnation.decode(), None, early, flushed.decode(), "", 0)
+        case [b"none", incarnation, *ms]:
+            return Found(Known.NONE, incarnation.decode(), None, [], "", "", float(ms[0]) if ms else 0)
+        case [b"absent" | b"busy" as kind, token, ms]:
+            return Found(Known(kind.decode()), "", None, [], "", token.decode(), float(ms))
         case _:
-            return Found(kind, "", None, [], "", reply[1].decode(), float(reply[2]))
+            return parse_moved(reply)
 
 
-def parse_list(reply: Sequence[Any]) -> Page:
-    kind = reply[0].decode()
-    if kind != "page":
-        return Page(kind, "", kind == "none", "", [], set(), set(), None)
-    _, incarnation, whole, floor, records, *cursor = reply
-    given = Parts()
-    found = [_record(r[:7], given) for r in records]
-    places = [(stored.row.checkpoint_id, stored.row.ns) for stored in found]
-    unsure = {place for place, r in zip(places, records, strict=True) if r[7] != b"1"}
-    bare = {place for place, r in zip(places, records, strict=True) if r[8] != b"1"}
-    at = (cursor[0].decode(), cursor[1].decode()) if cursor else None
-    return Page(kind, incarnation.decode(), whole == b"1", floor.decode(), found, unsure, bare, at)
+def parse_list(reply: Sequence[Any]) -> Page | Moved:
+    match reply:
+        case [b"page", incarnation, whole, floor, records, *cursor]:
+            given = Parts()
+            found = [_record(r[:7], given) for r in records]
+            places = [(stored.row.checkpoint_id, stored.row.ns) for stored in found]
+            unsure = {place for place, r in zip(places, records, strict=True) if r[7] != b"1"}
+            bare = {place for place, r in zip(places, records, strict=True) if r[8] != b"1"}
+            at = (cursor[0].decode(), cursor[1].decode()) if cursor else None
+            return Page(Known.HIT, incarnation.decode(), whole == b"1", floor.decode(), found, unsure, bare, at)
+        case [b"none" | b"absent" as kind, *_]:
+            return Page(Known(kind.decode()), "", kind == b"none", "", [], set(), set(), None)
+        case _:
+            return parse_moved(reply)
 
 
-def parse_records(reply: Sequence[Any]) -> list[StoredCheckpoint | None]:
-    """None of one that is not in the hot tier (any more)."""
-    given = Parts()
-    return [None if r is None else _record(r, given) for r in reply[1]]
+def parse_records(reply: Sequence[Any]) -> Records | Moved:
+    match reply:
+        case [b"records", records]:
+            given = Parts()
+            return [None if r is None else _record(r, given) for r in records]
+        case _:
+            return parse_moved(reply)
 
 
-def parse_delta(ns: str, reply: Sequence[Any]) -> Walk:
-    kind = reply[0].decode()
-    if kind != "walk":
-        return Walk(kind, reply[1].decode() if len(reply) > 1 else "", [], "", [], [])
-    _, incarnation, ancestors, cursor, cursor_writes, still, more = reply
+def parse_delta(ns: str, reply: Sequence[Any]) -> Walk | Moved:
+    match reply:
+        case [b"walk", *walk]:
+            return _walk(ns, walk)
+        case [b"none" | b"miss" | b"unsure" | b"absent" as kind, *more]:
+            return Walk(Known(kind.decode()), more[0].decode() if more else "", [], "", [], [])
+        case _:
+            return parse_moved(reply)
+
+
+def _walk(ns: str, walk: Sequence[Any]) -> Walk:
+    incarnation, ancestors, cursor, cursor_writes, still, more = walk
     found = []
     given = Parts()
     for checkpoint_id, seeds, writes, frame in ancestors:
@@ -255,7 +375,7 @@ def parse_delta(ns: str, reply: Sequence[Any]) -> Walk:
         found.append(DeltaAncestor(name, values, given.writes(ns, name, writes)))
     at = cursor.decode()
     return Walk(
-        kind,
+        Known.HIT,
         incarnation.decode(),
         found,
         at,
@@ -314,6 +434,17 @@ def parse_scan(reply: Sequence[Any]) -> tuple[str, Base] | None:
     _, cursor, rows, number, _, run = reply
     in_order = sorted(rows, key=lambda row: row[4] if row[0] == b"w" else 0)  # bundles have the first write win
     return cursor.decode(), Base(parse_rows(in_order), number, frozenset([run.decode()]))
+
+
+def parse_copied(reply: Sequence[Any]) -> CopiedPage | Moved | None:
+    """None: there is no such thread."""
+    match reply:
+        case [b"thread", state, meta, cursor, *fields]:
+            return CopiedPage(State(state.decode()), meta, cursor.decode(), fields)
+        case [b"absent"]:
+            return None
+        case _:
+            return parse_moved(reply)
 
 
 def parse_made_of(reply: Sequence[Any]) -> MadeOf | None:

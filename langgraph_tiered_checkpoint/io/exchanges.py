@@ -44,7 +44,7 @@ Exchange = Generator[Sequence[Command], list[Any], list[Any]]
 """Yields commands to send together, is sent their replies; an error reply is an exception among them."""
 
 
-def invoke(calls: Sequence[Lua], *, one_server: bool = True) -> Exchange:
+def invoke(calls: Sequence[Lua[Any]], *, one_server: bool = True) -> Exchange:
     """Run scripts; those that the server does not know yet are sent again with their text, which loads them.
 
     Args:
@@ -65,7 +65,7 @@ def invoke(calls: Sequence[Lua], *, one_server: bool = True) -> Exchange:
     return replies
 
 
-def _with_text(calls: Sequence[Lua], one_server: bool) -> Iterator[Command]:  # noqa: FBT001 - private
+def _with_text(calls: Sequence[Lua[Any]], one_server: bool) -> Iterator[Command]:  # noqa: FBT001 - private
     loaded = set()
     for c in calls:
         text, sha = script(c.script)

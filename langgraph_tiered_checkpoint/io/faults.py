@@ -35,14 +35,12 @@ from langgraph_tiered_checkpoint.errors import (
     HotTierError,
     SchemaError,
     TieredCheckpointError,
-    UnexpectedError,
-    UnreadableValueError,
     ValueTooLargeError,
 )
 from langgraph_tiered_checkpoint.io.quoting import words_of
 from langgraph_tiered_checkpoint.io.targets import ColdTarget, HotTarget
-from langgraph_tiered_checkpoint.records import Unreadable, UnreadableValue
-from langgraph_tiered_checkpoint.steps import Alone, Behind, Lanes, Lua, LuaBatch, Pause, Step, Tx
+from langgraph_tiered_checkpoint.records import Unreadable
+from langgraph_tiered_checkpoint.steps import Alone, Behind, Lanes, Lua, LuaBatch, Pause, Step, Tx, misread, said_of
 
 ErrorT = TypeVar("ErrorT", bound=Exception)
 
@@ -135,43 +133,6 @@ def caused_by(fault: Exception, error: ErrorT) -> ErrorT:
         if isinstance(fault, DRIVER_ERRORS):
             fault.__cause__, fault.__suppress_context__ = None, True
     return error
-
-
-def said_of(step: Step) -> str:
-    """How messages call a step."""
-    match step:
-        case Lua():
-            return f"{step.script} of thread {step.thread!r}"
-        case LuaBatch():
-            first = step.calls[0]
-            return f"{first.script} of thread {first.thread!r} and {len(step.calls) - 1} more"
-        case Tx() | Alone():
-            return step.name if step.thread == "*" else f"{step.name} of thread {step.thread!r}"
-        case _:
-            return type(step).__name__
-
-
-def misread(exc: Exception, step: Step | None) -> TieredCheckpointError:
-    """What a plan made of the reply to `step` failed; without a step, what it made of its arguments."""
-    if step is None:
-        return ConfigurationError(f"the arguments cannot be used: {type(exc).__name__}: {exc}")
-    at = said_of(step)
-    match exc:
-        case UnreadableValue():
-            return UnreadableValueError(
-                f"{at}: the serde cannot read {exc} ({type(exc.__cause__).__name__}). It was written with another "
-                "serde or key, or its bytes are damaged. Read it with the serde that wrote it; nothing was changed"
-            )
-        case Unreadable():
-            return DamagedThreadError(
-                f"{at}: {exc} cannot be read ({type(exc.__cause__).__name__}): its bytes are damaged. explain() says "
-                "which tiers hold the thread; its other checkpoints can be read by their ids"
-            )
-        case _:
-            return UnexpectedError(
-                f"{at}: the reply makes no sense ({type(exc).__name__}: {exc}). Please report it, with what explain() "
-                "says of the thread; nothing is known to be lost"
-            )
 
 
 def code_of(exc: Exception) -> tuple[str, str]:

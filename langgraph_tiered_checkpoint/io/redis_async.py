@@ -206,7 +206,7 @@ class AsyncRedis:
         self._link: _Link | None = None
         self._connecting: asyncio.Task[_Link] | None = None
 
-    async def run(self, calls: Sequence[Lua]) -> list[Any]:
+    async def run(self, calls: Sequence[Lua[Any]]) -> list[Any]:
         """Run scripts, pipelined; their replies.
 
         Raises:
@@ -220,7 +220,7 @@ class AsyncRedis:
         except StopIteration as done:
             return cast("list[Any]", done.value)
 
-    def send(self, call: Lua, run_id: str | None) -> asyncio.Future[list[Any]] | None:
+    def send(self, call: Lua[Any], run_id: str | None) -> asyncio.Future[list[Any]] | None:
         """Send a script before whatever is asked next. The reply, a list of one, can be an error.
 
         None, and nothing is sent, without a connection that is writable, or if the server does not run as `run_id`.

@@ -26,7 +26,7 @@ class SyncCluster:
         self._target = target
         self._check = check
 
-    def run(self, calls: Sequence[Lua]) -> list[Any]:
+    def run(self, calls: Sequence[Lua[Any]]) -> list[Any]:
         """Run scripts one by one, each on its node; their replies."""
         if not self._check.passed:
             self.check()
@@ -62,13 +62,13 @@ class AsyncCluster:
         self._target = target
         self._check = check
 
-    async def run(self, calls: Sequence[Lua]) -> list[Any]:
+    async def run(self, calls: Sequence[Lua[Any]]) -> list[Any]:
         """Run scripts at the same time, each on its node; their replies."""
         if not self._check.passed:
             await self.check()
         return await self._carry(invoke(calls, one_server=False), self._at_once)
 
-    def send(self, call: Lua, run_id: str | None) -> None:
+    def send(self, call: Lua[Any], run_id: str | None) -> None:
         """Nothing can be sent in order: the client has several connections."""
 
     async def check(self) -> None:

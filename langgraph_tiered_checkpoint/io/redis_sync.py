@@ -53,7 +53,7 @@ class SyncRedis:
         self._idle: list[_Line] = []
         self._slots = Slots(target.max_connections, target.timeout_s, self._late)
 
-    def run(self, calls: Sequence[Lua]) -> list[Any]:
+    def run(self, calls: Sequence[Lua[Any]]) -> list[Any]:
         """Run scripts, pipelined; their replies.
 
         Raises:

@@ -20,12 +20,11 @@ from langgraph_tiered_checkpoint.cold.preparing import INDEX_S, build_indexes, p
 from langgraph_tiered_checkpoint.cold.schema import ColdSchema
 from langgraph_tiered_checkpoint.errors import ConfigurationError, StoreChangedError, TieredCheckpointError
 from langgraph_tiered_checkpoint.hot import scripts
-from langgraph_tiered_checkpoint.hot.replies import check
 from langgraph_tiered_checkpoint.io.connections import AsyncPorts, Connections, SyncPorts
-from langgraph_tiered_checkpoint.io.faults import DRIVER_ERRORS, caused_by, hot_fault, is_foreign, misread, translate
+from langgraph_tiered_checkpoint.io.faults import DRIVER_ERRORS, caused_by, hot_fault, is_foreign, translate
 from langgraph_tiered_checkpoint.io.lanes import arun_at_once, aside, run_at_once
 from langgraph_tiered_checkpoint.plans.binding import Doubt, bind
-from langgraph_tiered_checkpoint.steps import Alone, Behind, Lanes, Lua, LuaBatch, Pause, Plan, Step, Tx
+from langgraph_tiered_checkpoint.steps import Alone, Behind, Lanes, Lua, LuaBatch, Pause, Plan, Step, Tx, misread
 
 T = TypeVar("T")
 
@@ -61,7 +60,6 @@ class _Runner:
             StopIteration: the plan has returned.
         """
         try:
-            fault = fault or _unknown(asked, reply)
             if fault is None or asked is None:
                 return plan.send(reply)
             error = translate(fault, asked, self._connections.hot, self._connections.cold)
@@ -114,20 +112,6 @@ def _read_files() -> None:
     scripts.load()
     schema.load()
     _files_read.append(True)
-
-
-def _unknown(asked: Step | None, reply: Any) -> Exception | None:
-    """What is wrong with a reply that no plan knows, as an error of this package."""
-    try:
-        match asked:
-            case Lua():
-                check(asked.script, reply)
-            case LuaBatch():
-                for call, one in zip(asked.calls, reply, strict=True):
-                    check(call.script, one)
-    except LookupError as exc:
-        return misread(exc, asked)
-    return None
 
 
 class SyncRunner(_Runner):

@@ -13,7 +13,7 @@ from langgraph_tiered_checkpoint.steps import Behind, Lua, Plan
 class Port(Protocol):
     """What can send without waiting."""
 
-    def send(self, call: Lua, run_id: str | None) -> asyncio.Future[list[Any]] | None:
+    def send(self, call: Lua[Any], run_id: str | None) -> asyncio.Future[list[Any]] | None:
         """The reply to come, or None if nothing was sent."""
 
 

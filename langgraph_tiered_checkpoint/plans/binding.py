@@ -95,7 +95,7 @@ def bind(schema: ColdSchema, here: Here, doubt: Doubt) -> Plan[str]:
         layout = Layout.parse(text)
         if layout is None:
             raise other_layout(text, here.prefix, here.redis_place)
-        tables: Tables = yield schema.belonging()
+        tables = yield from schema.belonging()
         if layout.store and layout.store == tables.store:
             text = yield from _say(key, text, Layout("bound", layout.store, here.postgres).text)
             return layout.store
@@ -107,7 +107,7 @@ def bind(schema: ColdSchema, here: Here, doubt: Doubt) -> Plan[str]:
         own = tables.store == doubt.known or bool(here.redis and tables.redis == described(here))
         if tables.store and not (own or doubt.take_over):
             raise _not_of_one_store(here, layout, tables)
-        if (yield schema.belong(tables.store, layout.store, described(here))) and tables.store:
+        if (yield from schema.belong(tables.store, layout.store, described(here))) and tables.store:
             logger.warning(
                 "Redis at %s (key_prefix %r) held nothing of the store of Postgres at %s, and was bound to it anew. "
                 "What Postgres holds goes on; ephemeral threads and changes not flushed yet are lost with Redis's data",
@@ -122,8 +122,7 @@ def bind(schema: ColdSchema, here: Here, doubt: Doubt) -> Plan[str]:
 
 
 def _say(key: str, seen: str, text: str) -> Plan[str]:
-    now: bytes = yield Lua("bind", (key,), (seen, text), "*")
-    return now.decode()
+    return (yield from Lua("bind", (key,), (seen, text), "*", bytes.decode))
 
 
 def described(here: Here) -> str:

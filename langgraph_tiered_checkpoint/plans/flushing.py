@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import TypeVar
 
 from langgraph_tiered_checkpoint.cold.writes import Cold
 from langgraph_tiered_checkpoint.errors import (
@@ -26,13 +26,24 @@ from langgraph_tiered_checkpoint.errors import (
     UnreadableValueError,
 )
 from langgraph_tiered_checkpoint.hot.calls import PAGE_BYTES
-from langgraph_tiered_checkpoint.hot.replies import Base, Changes, Peek, parse_changes, parse_peek, parse_scan
+from langgraph_tiered_checkpoint.hot.replies import (
+    Base,
+    Changes,
+    Guarded,
+    Moved,
+    Peek,
+    parse_changes,
+    parse_peek,
+    parse_scan,
+)
 from langgraph_tiered_checkpoint.incarnations import new_id
 from langgraph_tiered_checkpoint.plans.copying import NO_ROWS, Copy, batch_of, joined_base, size_of
 from langgraph_tiered_checkpoint.plans.failover import compare
 from langgraph_tiered_checkpoint.plans.tiers import Store
 from langgraph_tiered_checkpoint.records import Origin, ThreadBatch
-from langgraph_tiered_checkpoint.steps import Behind, Lua, Plan
+from langgraph_tiered_checkpoint.steps import Behind, Plan
+
+R = TypeVar("R")
 
 _ROUNDS = 10
 
@@ -293,21 +304,20 @@ def _settle_without_row(store: Store, cold: Cold, thread_id: str, peek: Peek, or
         )
 
 
-def ask(store: Store, thread_id: str, call: Lua) -> Plan[list[Any]]:
+def ask(store: Store, thread_id: str, call: Guarded[R]) -> Plan[R]:
     """The reply of a script that notices when an older Redis has brought the thread back: Postgres is asked first then.
 
     Raises:
         ColdTierError: Postgres did not answer, so nobody knows whether the hot copy is the latest.
     """
     for _ in range(_ROUNDS):
-        reply: list[Any] = yield call
-        if reply[0] != b"moved":
+        reply = yield from call
+        if not isinstance(reply, Moved):
             return reply
-        _, incarnation, flushed, to_upload = reply
-        if to_upload:
+        if reply.upload:
             yield from flush(store, thread_id)
         else:
-            yield from compare(store, thread_id, incarnation.decode(), flushed.decode())
+            yield from compare(store, thread_id, reply.incarnation, reply.flushed)
     raise ThreadBusyError(f"thread {thread_id!r} is being compared with Postgres by others; try again")
 
 

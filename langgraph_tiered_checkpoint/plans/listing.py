@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from langgraph_tiered_checkpoint.cold.writes import sends_among
 from langgraph_tiered_checkpoint.hot.calls import BUCKETS, NOWHERE, PAGE_BYTES
-from langgraph_tiered_checkpoint.hot.replies import parse_get, parse_list, parse_records
+from langgraph_tiered_checkpoint.hot.replies import Known, Moved
 from langgraph_tiered_checkpoint.plans.flushing import ask
 from langgraph_tiered_checkpoint.plans.reading import merge_writes
 from langgraph_tiered_checkpoint.plans.tiers import Store
@@ -161,12 +161,11 @@ class ThreadListing:
             only=query.only,
         )
         self._hot_page = min(2 * self._hot_page, self._longest)
-        reply = yield from ask(self._store, self._thread_id, call)
-        page = parse_list(reply)
+        page = yield from ask(self._store, self._thread_id, call)
         self._listed = [self._of_hot(record) for record in page.records]
         self._hot_cursor = page.cursor
         self._whole = page.whole
-        self._resident = self._resident or page.kind == "page"
+        self._resident = self._resident or page.kind is Known.HIT
         self._floor = page.floor
         self._unsure = page.unsure
         self._bare = page.bare
@@ -184,7 +183,7 @@ class ThreadListing:
         most = PAGE if self._left is None else min(PAGE, max(1, self._left))
         bare = [i for i, item in enumerate(self._listed) if item.place in self._bare][:most]
         call = self._store.hot.records(self._thread_id, [self._listed[i].place for i in bare])
-        records = parse_records((yield from ask(self._store, self._thread_id, call)))
+        records = yield from ask(self._store, self._thread_id, call)
         gone = []
         for i, record in zip(bare, records, strict=False):
             self._bare.discard(self._listed[i].place)
@@ -204,7 +203,7 @@ class ThreadListing:
         if cold is not None:
             for i in positions:
                 id_, ns = self._listed[i].place
-                answer = yield cold.fetch(self._thread_id, ns, id_)
+                answer = yield from cold.fetch(self._thread_id, ns, id_)
                 if answer.stored is not None:
                     self._listed[i] = Listed(self._thread_id, answer.stored, answer.sends)
                     found.append(i)
@@ -216,7 +215,7 @@ class ThreadListing:
         if self._store.cold is None:
             return
         query = self._query
-        page = yield self._store.cold.page(
+        page = yield from self._store.cold.page(
             self._thread_id,
             query.ns,
             before=self._cold_cursor,
@@ -240,9 +239,10 @@ class ThreadListing:
         calls = tuple(
             hot.get(self._thread_id, page[i].place[1], page[i].place[0], root_id="", token="") for i in positions
         )
-        replies = yield LuaBatch(calls)
-        for i, reply in zip(positions, replies, strict=True):
-            found = parse_get(page[i].place[1], page[i].place[0], reply)
+        replies = yield from LuaBatch(calls)
+        for i, call, found in zip(positions, calls, replies, strict=True):
+            if isinstance(found, Moved):
+                found = yield from ask(self._store, self._thread_id, call)  # noqa: PLW2901 - once Postgres was asked
             if found.writes:
                 stored = page[i].stored
                 merged = stored._replace(writes=merge_writes(stored.writes, found.writes))
@@ -259,7 +259,7 @@ class ThreadListing:
         rows = [page[i].stored.row for i in positions]
         keys = [(row.ns, row.checkpoint_id) for row in rows]
         parents = [(row.ns, row.parent_id) for row in rows if row.sends_at_parent and row.parent_id]
-        found = yield self._store.cold.writes_of(self._thread_id, [*keys, *parents])
+        found = yield from self._store.cold.writes_of(self._thread_id, [*keys, *parents])
         for i, row in zip(positions, rows, strict=True):
             stored = page[i].stored
             merged = merge_writes(found.get((row.ns, row.checkpoint_id), []), stored.writes)
@@ -292,7 +292,7 @@ class ThreadIds:
         known = min(self._read.values(), default=None)
         cold: list[str] = []
         if self._store.cold is not None:
-            cold = yield self._store.cold.thread_ids(self._after, self._prefix, THREAD_PAGE, upto=known)
+            cold = yield from self._store.cold.thread_ids(self._after, self._prefix, THREAD_PAGE, upto=known)
             if len(cold) == THREAD_PAGE:
                 known = cold[-1]
         page = set(cold)
@@ -311,7 +311,7 @@ class ThreadIds:
         if not buckets:
             return
         calls = (hot.threads(bucket, self._prefix, self._read[bucket], BUCKET_PAGE) for bucket in buckets)
-        replies = yield LuaBatch(tuple(calls))
+        replies = yield from LuaBatch(tuple(calls))
         pages = {b: [name.decode() for name in names] for b, names in zip(buckets, replies, strict=True)}
         for bucket, names in pages.items():
             if len(names) == BUCKET_PAGE:
@@ -320,6 +320,6 @@ class ThreadIds:
                 del self._read[bucket]
         pages = {bucket: names for bucket, names in pages.items() if names}
         if pages:
-            replies = yield LuaBatch(tuple(hot.present(names) for names in pages.values()))
+            replies = yield from LuaBatch(tuple(hot.present(names) for names in pages.values()))
             for (bucket, names), there in zip(pages.items(), replies, strict=True):
                 self._waiting[bucket] += [name for name, is_there in zip(names, there, strict=True) if is_there == b"1"]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from langgraph_tiered_checkpoint.cold.writes import Cold, ColdAnswer, sends_among
 from langgraph_tiered_checkpoint.errors import HotFullError, TieredCheckpointError
-from langgraph_tiered_checkpoint.hot.replies import Found, Walk, parse_delta, parse_get
+from langgraph_tiered_checkpoint.hot.replies import Found, Known, Walk
 from langgraph_tiered_checkpoint.incarnations import new_id
 from langgraph_tiered_checkpoint.plans.flushing import ask
 from langgraph_tiered_checkpoint.plans.tiers import Store
@@ -38,10 +38,9 @@ def get(store: Store, thread_id: str, ns: str, checkpoint_id: str, root_id: str 
     for attempt in range(ROUNDS):
         token = "" if checkpoint_id else new_id()
         known = store.predecessors.known(thread_id, ns)
-        call = store.hot.get(thread_id, ns, checkpoint_id, root_id=root_id, token=token, known=known.values())
-        reply = yield from ask(store, thread_id, call)
-        found = parse_get(ns, checkpoint_id, reply, known)
-        if found.kind in ("hit", "none") or store.cold is None:
+        call = store.hot.get(thread_id, ns, checkpoint_id, root_id=root_id, token=token, known=known)
+        found = yield from ask(store, thread_id, call)
+        if found.kind in (Known.HIT, Known.NONE) or store.cold is None:
             sends = sends_among(found.stored.sends) if found.stored else []
             return Answer(found.stored, sends, found.incarnation, found.absent_ms)
         answer, again = yield from _consult(store, store.cold, thread_id, ns, checkpoint_id, found)
@@ -56,15 +55,15 @@ def _consult(
     store: Store, cold: Cold, thread_id: str, ns: str, checkpoint_id: str, found: Found
 ) -> Plan[tuple[Answer, bool]]:
     """Ask Postgres for what the hot tier does not answer for. True: it should now, ask it again."""
-    answer = yield cold.fetch(thread_id, ns, checkpoint_id or None, found.oldest)
+    answer = yield from cold.fetch(thread_id, ns, checkpoint_id or None, found.oldest)
     origin = answer.origin
     claimed = origin is not None and not origin.flushed
     if claimed or (origin is None and answer.heads_exist):
-        origin = yield cold.adopt(thread_id, new_id())
+        origin = yield from cold.adopt(thread_id, new_id())
     if claimed and origin is not None and origin.flushed:  # committed meanwhile
         return (yield from _consult(store, cold, thread_id, ns, checkpoint_id, found))
     filled = False
-    if not checkpoint_id and not answer.sends and found.kind != "busy":
+    if not checkpoint_id and not answer.sends and found.kind is not Known.BUSY:
         filled = yield from _fill(store, thread_id, ns, found, answer, origin)
     stored, sends, hot_writes = answer.stored, answer.sends, found.writes
     if found.stored and (stored is None or stored.row.checkpoint_id <= found.stored.row.checkpoint_id):
@@ -83,7 +82,7 @@ def _all_sends(cold: Cold, thread_id: str, stored: StoredCheckpoint) -> Plan[lis
     if not stored.row.sends_at_parent:
         return []
     parent = stored.row.ns, stored.row.parent_id
-    found = yield cold.writes_of(thread_id, [parent])
+    found = yield from cold.writes_of(thread_id, [parent])
     return sends_among(merge_writes(found.get(parent, []), stored.sends))
 
 
@@ -92,7 +91,7 @@ def _fill(store: Store, thread_id: str, ns: str, found: Found, answer: ColdAnswe
 
     A Redis that is full leaves the answer as it stands.
     """
-    resident = found.kind in ("miss", "unsure")
+    resident = found.kind in (Known.MISS, Known.UNSURE)
     if not found.token and not resident:
         return False
     incarnation, flushed, pinned, _ = origin or ("", "", False, "")
@@ -105,10 +104,10 @@ def _fill(store: Store, thread_id: str, ns: str, found: Found, answer: ColdAnswe
     if answer.stored:  # which it will be; if not, that is found out
         store.predecessors.remember(thread_id, ns, answer.stored.blobs, tag)
     if not resident:
-        yield Behind(partial(_attempt, fill))
+        yield from Behind(partial(_attempt, fill))
         return False
     try:
-        yield fill
+        yield from fill
     except HotFullError:
         return False
     return True
@@ -125,10 +124,10 @@ def _each_once(ancestors: Iterable[DeltaAncestor], visited: set[str]) -> list[De
     return found
 
 
-def _attempt(fill: Lua) -> Plan[None]:
+def _attempt(fill: Lua[object]) -> Plan[None]:
     """If it fails, a marker is left for some seconds, and the next read but these fills."""
     with suppress(TieredCheckpointError):
-        yield fill
+        yield from fill
 
 
 def merge_writes(cold: Iterable[WriteRow], hot: Iterable[WriteRow]) -> list[WriteRow]:
@@ -154,24 +153,24 @@ def delta_history(
             return []
         checkpoint_id = latest.stored.row.checkpoint_id
     call = store.hot.delta(thread_id, ns, checkpoint_id, channels)
-    walk = parse_delta(ns, (yield from ask(store, thread_id, call)))
-    if walk.kind == "unsure":  # a read of the latest settles what is unsure
+    walk = yield from ask(store, thread_id, call)
+    if walk.kind is Known.UNSURE:  # a read of the latest settles what is unsure
         yield from get(store, thread_id, ns, "")
-        walk = parse_delta(ns, (yield from ask(store, thread_id, call)))
+        walk = yield from ask(store, thread_id, call)
     while walk.more:
         walk = yield from _walk_on(store, thread_id, ns, checkpoint_id, walk)
-    if walk.kind == "none" or (walk.kind == "walk" and not walk.cursor) or store.cold is None:
+    if walk.kind is Known.NONE or (walk.kind is Known.HIT and not walk.cursor) or store.cold is None:
         return walk.ancestors
-    if walk.kind == "walk":
+    if walk.kind is Known.HIT:
         cursor, still = walk.cursor, walk.open_channels
     else:
-        answer = yield store.cold.fetch(thread_id, ns, checkpoint_id)
+        answer = yield from store.cold.fetch(thread_id, ns, checkpoint_id)
         if answer.stored is None:
             return []
         cursor, still = answer.stored.row.parent_id, list(channels)
         if not cursor:
             return []
-    page = yield store.cold.delta_history(thread_id, ns, cursor, still)
+    page = yield from store.cold.delta_history(thread_id, ns, cursor, still)
     ancestors = _each_once(page.ancestors, {checkpoint_id, *(ancestor.checkpoint_id for ancestor in walk.ancestors)})
     if ancestors and walk.cursor_writes:
         wanted = [w for w in walk.cursor_writes if w.channel in still]
@@ -182,8 +181,8 @@ def delta_history(
 def _walk_on(store: Store, thread_id: str, ns: str, checkpoint_id: str, walk: Walk) -> Plan[Walk]:
     """A walk with its next page. If that has left the hot tier meanwhile, the rest is in Postgres, or deleted."""
     call = store.hot.delta(thread_id, ns, walk.ancestors[-1].checkpoint_id, walk.open_channels)
-    following = parse_delta(ns, (yield from ask(store, thread_id, call)))
-    if following.kind != "walk":
+    following = yield from ask(store, thread_id, call)
+    if following.kind is not Known.HIT:
         return walk._replace(more=False)
     seen = {checkpoint_id, *(ancestor.checkpoint_id for ancestor in walk.ancestors)}
     fresh = _each_once(following.ancestors, seen)

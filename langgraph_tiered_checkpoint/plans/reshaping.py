@@ -21,7 +21,7 @@ from langgraph_tiered_checkpoint.errors import (
 )
 from langgraph_tiered_checkpoint.hot.calls import BUCKETS
 from langgraph_tiered_checkpoint.hot.frames import renamed
-from langgraph_tiered_checkpoint.hot.replies import Peek, parse_outline, parse_peek
+from langgraph_tiered_checkpoint.hot.replies import CopiedPage, Peek, State, parse_outline, parse_peek
 from langgraph_tiered_checkpoint.incarnations import new_id
 from langgraph_tiered_checkpoint.plans import pruning
 from langgraph_tiered_checkpoint.plans.erasing import erase
@@ -213,27 +213,26 @@ def copy(store: Store, source: str, target: str, renaming: Renaming) -> Plan[Non
 
 
 def _copy_to(store: Store, source: str, target: str, token: str, renaming: Renaming) -> Plan[bool]:
-    reply = yield from ask(store, source, store.hot.copy_out(source, "0"))
-    if reply[0] == b"thread" and reply[1] == b"e":
-        return (yield from _copy_hot(store, source, target, token, renaming, reply))
+    page = yield from ask(store, source, store.hot.copy_out(source, "0"))
+    if page is not None and page.state is State.EPHEMERAL:
+        return (yield from _copy_hot(store, source, target, token, renaming, page))
     if store.cold is None:
         return True
-    if reply[0] == b"thread":
+    if page is not None:
         yield from flush(store, source)
     yield store.cold.copy(source, target, new_id(), f"1.{new_id()}", renaming)
     return True
 
 
-def _copy_hot(store: Store, source: str, target: str, token: str, renaming: Renaming, first: list[Any]) -> Plan[bool]:
+def _copy_hot(store: Store, source: str, target: str, token: str, renaming: Renaming, page: CopiedPage) -> Plan[bool]:
     """Copy an ephemeral thread, page by page, of which this is the first. False: it has changed meanwhile."""
-    _, _, meta, cursor, *fields = first
-    while cursor != b"0":
-        [staged] = yield store.hot.stage(target, token, HOLD_MS, _renamed(fields, renaming))
-        reply = yield from ask(store, source, store.hot.copy_out(source, cursor.decode()))
-        if staged != b"ok" or reply[:1] != [b"thread"] or reply[2] != meta:
+    while page.cursor != "0":
+        [staged] = yield store.hot.stage(target, token, HOLD_MS, _renamed(page.fields, renaming))
+        following = yield from ask(store, source, store.hot.copy_out(source, page.cursor))
+        if staged != b"ok" or following is None or following.meta != page.meta:
             return False
-        cursor, *fields = reply[3:]
-    landed = yield store.hot.land(target, token, new_id(), meta, _renamed(fields, renaming))
+        page = following
+    landed = yield store.hot.land(target, token, new_id(), page.meta, _renamed(page.fields, renaming))
     return bool(landed[0] == b"ok")
 
 

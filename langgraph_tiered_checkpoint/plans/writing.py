@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from typing_extensions import assert_never
 
 from langgraph_tiered_checkpoint.errors import HotFullError, ThreadBusyError, ThreadDeletedError
 from langgraph_tiered_checkpoint.hot.calls import UNKNOWN_ORIGIN, FoundOrigin, Writer
 from langgraph_tiered_checkpoint.hot.frames import pack_blob, pack_difference
+from langgraph_tiered_checkpoint.hot.replies import Guarded, Missing, OriginWanted, Refusal, State, Stored, WriteReply
 from langgraph_tiered_checkpoint.ids import uuid6_time_ms
 from langgraph_tiered_checkpoint.incarnations import Life, new_id
 from langgraph_tiered_checkpoint.plans.erasing import erase
 from langgraph_tiered_checkpoint.plans.flushing import ask
 from langgraph_tiered_checkpoint.plans.tiers import Store
 from langgraph_tiered_checkpoint.records import BlobRow, CheckpointRow, ThreadBatch, WriteRow
-from langgraph_tiered_checkpoint.steps import Lua, Pause, Plan
+from langgraph_tiered_checkpoint.steps import Pause, Plan
 
 _DIFFERENCES = 200
 """Values of one put that may travel as differences, the largest: each costs the script some steps to put together."""
@@ -27,8 +30,7 @@ _PAUSE_S = 0.02
 class Written(NamedTuple):
     """What a write has made of the thread."""
 
-    state: str
-    """e, d or c, as in hot/lua/common.lua; "w" for a thread that is to be flushed when it would expire."""
+    state: State
     unflushed: ThreadBatch | None
     """All that Postgres lacks of the thread, where that is this very write."""
     server_run: str
@@ -66,7 +68,7 @@ def put(
     packed |= {ref: pack_blob(whole[ref], op) for ref in largest[_DIFFERENCES:]}
     awaited = list(expected)
 
-    def build(writer: Writer, origin: FoundOrigin) -> Lua:
+    def build(writer: Writer, origin: FoundOrigin) -> Guarded[WriteReply]:
         return store.hot.put(writer, row, [(*ref, value) for ref, value in packed.items()], awaited, origin)
 
     def resend(absent: Sequence[int]) -> None:
@@ -78,7 +80,7 @@ def put(
 
     reply = yield from _write(store, life, thread_id, op, named, promote, build, resend)
     store.predecessors.remember(thread_id, row.ns, list(whole.values()), op)
-    if reply[0] == b"left":
+    if reply.left:
         with suppress(ThreadBusyError):  # who is faster is told the same
             yield from erase(store, thread_id, life.incarnation)
     return _written(thread_id, reply, [row], list(whole.values()), [])
@@ -107,7 +109,7 @@ def put_writes(
         ThreadDeletedError, ThreadBusyError: as for `put`.
     """
 
-    def build(writer: Writer, origin: FoundOrigin) -> Lua:
+    def build(writer: Writer, origin: FoundOrigin) -> Guarded[WriteReply]:
         return store.hot.put_writes(writer, ns, checkpoint_id, task_id, writes, interrupt=interrupt, origin=origin)
 
     reply = yield from _write(store, life, thread_id, new_id(), named, "", build, lambda _: None)
@@ -116,20 +118,17 @@ def put_writes(
 
 def _written(
     thread_id: str,
-    reply: Sequence[Any],
+    stored: Stored,
     checkpoints: list[CheckpointRow],
     blobs: list[BlobRow],
     writes: list[WriteRow],
 ) -> Written:
-    incarnation, state, server_run, *change = reply[1:]
-    if not change:
-        return Written(state.decode(), None, server_run.decode())
-    expected, flushed, last_write_ms, reason = change
-    rows = (checkpoints, blobs, writes)
-    batch = ThreadBatch(
-        thread_id, incarnation.decode(), expected.decode(), flushed.decode(), *rows, last_write_ms, reason.decode()
-    )
-    return Written(state.decode(), batch, server_run.decode())
+    change, batch = stored.change, None
+    if change is not None:
+        rows = (checkpoints, blobs, writes)
+        fence = (stored.incarnation, change.expected, change.flushed)
+        batch = ThreadBatch(thread_id, *fence, *rows, change.last_write_ms, change.reason)
+    return Written(stored.state, batch, stored.server_run)
 
 
 def _write(
@@ -139,45 +138,49 @@ def _write(
     op: str,
     named: str,
     promote: str,
-    build: Callable[[Writer, FoundOrigin], Lua],
+    build: Callable[[Writer, FoundOrigin], Guarded[WriteReply]],
     resend: Callable[[Sequence[int]], None],
-) -> Plan[Sequence[Any]]:
-    """Send the call until it is stored; the reply is that of `finish` in hot/lua/write.lua."""
+) -> Plan[Stored]:
+    """Send the call until it is stored."""
     origin, incarnation = UNKNOWN_ORIGIN, ""
     waited_s, asked = 0.0, False
     while True:
-        since_ms = life.absent_ms
-        if since_ms is None:  # without a known life, the time inside the id has to tell a late write from a new one
-            since_ms = 0 if life.confirmed else uuid6_time_ms(named)
-        elif life.by_delete:
-            since_ms = max(since_ms, uuid6_time_ms(named))
-        writer = Writer(thread_id, op, incarnation or life.incarnation, life.confirmed, since_ms, promote)
+        writer = Writer(thread_id, op, incarnation or life.incarnation, life.confirmed, _since_ms(life, named), promote)
         reply = yield from ask(store, thread_id, build(writer, origin))
-        match reply[0]:
-            case b"ok" | b"left":
-                life.confirm(reply[1].decode())
+        match reply:
+            case Stored():
+                life.confirm(reply.incarnation)
                 return reply
-            case b"missing":
-                resend(reply[1])
-            case b"origin":
+            case Missing():
+                resend(reply.refs)
+            case OriginWanted():
                 if asked:  # it was filled in while Postgres was asked, and is evicted again
                     waited_s = yield from _wait(store, waited_s, _lost_races(thread_id))
                 asked = True
-                origin, incarnation = yield from _find_origin(store, life, thread_id, reply[1].decode())
-            case b"closed":
+                origin, incarnation = yield from _find_origin(store, life, thread_id, reply.token)
+            case Refusal.CLOSED:
                 waited_s = yield from _wait(store, waited_s, _busy(thread_id))
                 origin, incarnation = UNKNOWN_ORIGIN, ""
-            case b"pressed":
+            case Refusal.PRESSED:
                 raise _pressed(thread_id)
-            case _:  # b"deleted"; there is no other, as the runner has checked
+            case Refusal.DELETED:
                 raise _deleted(thread_id)
+            case _:
+                assert_never(reply)
+
+
+def _since_ms(life: Life, named: str) -> float:
+    """A thread that was deleted since then is not to be brought back by a write that names this checkpoint."""
+    if life.absent_ms is None:  # without a known life, the time inside the id has to tell a late write from a new one
+        return 0 if life.confirmed else uuid6_time_ms(named)
+    return max(life.absent_ms, uuid6_time_ms(named)) if life.by_delete else life.absent_ms
 
 
 def _wait(store: Store, waited_s: float, error: ThreadBusyError) -> Plan[float]:
     """Wait a little. The reply is how long that comes to in all; if it is too long, the error is raised."""
     if waited_s >= store.settings.timeouts.busy.total_seconds():
         raise error
-    yield Pause(_PAUSE_S)
+    yield from Pause(_PAUSE_S)
     return waited_s + _PAUSE_S
 
 
@@ -185,9 +188,9 @@ def _find_origin(store: Store, life: Life, thread_id: str, token: str) -> Plan[t
     """Where a thread that is not resident comes from, and its incarnation."""
     cold = store.need_cold("looked up", thread_id)
     confirmed = life.confirmed  # another write of the run may create the thread, and confirm it, before the answer
-    origin = yield cold.adopt(thread_id, new_id())
+    origin = yield from cold.adopt(thread_id, new_id())
     if confirmed and (origin is None or origin.incarnation != life.incarnation):
-        yield store.hot.reopen(thread_id, token)
+        yield from store.hot.reopen(thread_id, token)
         raise _deleted(thread_id)
     if origin is None:
         return FoundOrigin("new", token), ""

@@ -26,7 +26,7 @@ def saver(redis_url: str, postgres_url: str) -> Iterator[TieredSaver]:
         yield made
 
 
-def next_script(stepped: Stepped) -> Lua:
+def next_script(stepped: Stepped) -> Lua[Any]:
     assert isinstance(stepped._step, Lua)
     return stepped._step
 
@@ -57,7 +57,7 @@ def test_put_of_many_differences_costs_as_many_steps_as_channels(
     assert many.turns < 12 * few.turns
 
 
-def script_of(saver: TieredSaver, plan: Any, name: str) -> Lua:
+def script_of(saver: TieredSaver, plan: Any, name: str) -> Lua[Any]:
     return next_script(Stepped(saver, plan).stop_before(name))
 
 

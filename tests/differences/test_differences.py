@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -322,7 +323,7 @@ def test_page_of_a_flush_is_bounded_by_the_bytes_that_values_come_to(saver: Tier
     assert peek is not None
     whole = len(JsonPlusSerializer().dumps_typed(LONG)[1])
     call = saver._store.hot.changes("t", peek, peek.flushed_number)
-    page = parse_changes(saver._sync._perform(call._replace(args=(*call.args[:-2], str(5 * whole), call.args[-1]))))
+    page = parse_changes(saver._sync._perform(replace(call, args=(*call.args[:-2], str(5 * whole), call.args[-1]))))
     assert page is not None
     assert page.more
     assert 4 * whole < sum(len(blob.data) for blob in page.rows.blobs) < 7 * whole

@@ -237,14 +237,14 @@ class World:
         if before.state != (after := self.hot().state):
             self.transitions.add((before.state, what, after))
 
-    def _call(self, call: Lua, run_id: str, clock_ms: int) -> Any:
+    def _call(self, call: Lua[Any], run_id: str, clock_ms: int) -> Any:
         before = self.hot()
         reply = self._answer(call, run_id, clock_ms)
         self._hot = None
         self._note(before, call.script)
         return reply
 
-    def _answer(self, call: Lua, run_id: str, clock_ms: int) -> Any:
+    def _answer(self, call: Lua[Any], run_id: str, clock_ms: int) -> Any:
         text = script(call.script).text.decode().replace("call('TIME')", _CLOCK)
         args = [run_id if arg is SERVER_RUN else arg for arg in call.args]
         pipeline = self.client.pipeline(transaction=False)

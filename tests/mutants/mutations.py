@@ -388,7 +388,7 @@ RESHAPING = (
     Mutation(
         "a life is not confirmed by its first write",
         "plans/writing.py",
-        "life.confirm(reply[1].decode())",
+        "life.confirm(reply.incarnation)",
         "pass",
         (UNIT_WRITING + "test_write_confirms_the_incarnation_that_it_joined",),
     ),
@@ -494,7 +494,7 @@ VALUES = (
     Mutation(
         "a copy is of several moments",
         "plans/reshaping.py",
-        "or reply[2] != meta",
+        "or following.meta != page.meta",
         "",
         (BOUNDS + "test_copy_of_a_large_thread_is_of_one_moment",),
     ),

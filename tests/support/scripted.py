@@ -10,6 +10,11 @@ from langgraph_tiered_checkpoint.steps import Alone, Behind, Lanes, Lua, LuaBatc
 T = TypeVar("T")
 
 
+def as_it_is(reply: Any) -> Any:
+    """In place of a parser."""
+    return reply
+
+
 class Played(NamedTuple):
     """What a plan did and returned."""
 

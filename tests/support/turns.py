@@ -20,7 +20,7 @@ class Counted(NamedTuple):
     reply: Any
 
 
-def count_turns(client: redis.Redis, call: Lua) -> Counted:
+def count_turns(client: redis.Redis, call: Lua[Any]) -> Counted:
     """Perform a call for real, and count the turns of all loops in it, as to a server that hides its run id."""
     text = _LOOP.sub(r"\1 TURNS = TURNS + 1 ", script(call.script).text.decode())
     text = f"local TURNS = 0\nlocal function body()\n{text}\nend\nlocal reply = body()\nreturn {{TURNS, reply}}"

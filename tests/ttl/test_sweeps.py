@@ -28,9 +28,9 @@ def saver(redis_url: str, postgres_url: str) -> Iterator[TieredSaver]:
 
 
 @pytest.fixture
-def calls(saver: TieredSaver, monkeypatch: pytest.MonkeyPatch) -> list[list[Lua]]:
+def calls(saver: TieredSaver, monkeypatch: pytest.MonkeyPatch) -> list[list[Lua[Any]]]:
     """The requests to Redis that the saver makes from now on."""
-    made: list[list[Lua]] = []
+    made: list[list[Lua[Any]]] = []
     perform = saver._sync._perform
 
     def noted(step: Any) -> Any:
@@ -46,7 +46,7 @@ def lapses_of(saver: TieredSaver, thread_id: str) -> str:
     return saver._store.hot.bucket_key(bucket_of(thread_id), "lapses")
 
 
-def test_idle_threads_are_not_looked_at(saver: TieredSaver, calls: list[list[Lua]]) -> None:
+def test_idle_threads_are_not_looked_at(saver: TieredSaver, calls: list[list[Lua[Any]]]) -> None:
     for n in range(50):
         put(saver, at(f"t{n}"), {"n": 1})
     calls.clear()
@@ -55,7 +55,7 @@ def test_idle_threads_are_not_looked_at(saver: TieredSaver, calls: list[list[Lua
 
 
 def test_thread_that_was_kept_alive_is_looked_at_once_and_then_when_it_may_lapse(
-    saver: TieredSaver, calls: list[list[Lua]], redis_client: redis.Redis
+    saver: TieredSaver, calls: list[list[Lua[Any]]], redis_client: redis.Redis
 ) -> None:
     put(saver, at("t"), {"n": 1})
     redis_client.zadd(lapses_of(saver, "t"), {"t": 1})
@@ -86,7 +86,7 @@ def test_dirty_thread_that_has_fallen_out_of_the_schedule_is_due_again(
 
 
 def test_slices_are_bounded_and_each_is_a_request(
-    saver: TieredSaver, calls: list[list[Lua]], redis_client: redis.Redis
+    saver: TieredSaver, calls: list[list[Lua[Any]]], redis_client: redis.Redis
 ) -> None:
     lists = {name: saver._store.hot.bucket_key(BUCKET, name) for name in ("lapses", "threads", "runs")}
     names = in_one_bucket(320)

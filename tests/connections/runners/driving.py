@@ -7,15 +7,17 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from scripted import as_it_is
+
 from langgraph_tiered_checkpoint.io.connections import Connections
 from langgraph_tiered_checkpoint.io.runners import AsyncRunner, SyncRunner
 from langgraph_tiered_checkpoint.io.targets import ColdTarget, HotTarget
 from langgraph_tiered_checkpoint.steps import Lua, Plan, Sql, Statements, Step, Tx
 
 
-def lua(script: str, key: str = "k", *args: bytes | str | int) -> Lua:
+def lua(script: str, key: str = "k", *args: bytes | str | int) -> Lua[Any]:
     words = tuple(str(arg) if isinstance(arg, int) else arg for arg in args)
-    return Lua(script, (key,), words, "t1")
+    return Lua(script, (key,), words, "t1", as_it_is)
 
 
 def tx(*statements: tuple[Any, ...], timeout_ms: int | None = None) -> Tx[Any]:

@@ -81,7 +81,7 @@ def body():
     return rows
 
 def plan():
-    yield Lua("count", ("k",), (), "t1")
+    yield Lua("count", ("k",), (), "t1", int)
     return (yield Tx("query", "t1", body))
 
 connections = Connections(HotTarget(url=sys.argv[1]), ColdTarget(url=sys.argv[2]))

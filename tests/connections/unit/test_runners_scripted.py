@@ -14,8 +14,10 @@ import psycopg_pool
 import pytest
 import redis
 from psycopg import errors as pg
+from scripted import as_it_is
 
 from langgraph_tiered_checkpoint import errors
+from langgraph_tiered_checkpoint.hot.replies import parse_write
 from langgraph_tiered_checkpoint.hot.scripts import script
 from langgraph_tiered_checkpoint.io.connections import Connections
 from langgraph_tiered_checkpoint.io.exchanges import ServerCheck, check_server, invoke
@@ -92,7 +94,7 @@ def test_an_error_in_a_lane_is_raised_when_the_others_have_ended(run: Run, at_fa
         ended.append(True)
 
     def failing() -> Plan[None]:
-        yield Lua("get", ("k",), (), "t1")
+        yield from Lua("get", ("k",), (), "t1", as_it_is)
 
     def plan() -> Plan[str]:
         lanes = [lane(), lane()]
@@ -127,7 +129,7 @@ def test_lanes_run_one_after_the_other_where_no_thread_can_be_started(monkeypatc
 def test_a_plan_can_handle_the_error_of_a_step_and_go_on(run: Run) -> None:
     def plan() -> Plan[str]:
         try:
-            yield Lua("get", ("k",), (), "t1")
+            yield from Lua("get", ("k",), (), "t1", as_it_is)
         except errors.HotTierError as exc:
             yield Pause(0)
             return f"handled {type(exc.__cause__).__name__}"
@@ -141,7 +143,7 @@ def test_an_error_that_the_plan_does_not_handle_is_raised_with_its_cause_and_the
 
     def plan() -> Plan[None]:
         try:
-            yield Lua("get", ("k",), (), "t1")
+            yield from Lua("get", ("k",), (), "t1", as_it_is)
         finally:
             closed.append(True)
 
@@ -156,7 +158,7 @@ class SoftTimeLimitError(Exception):
     """What a task queue's signal handler raises."""
 
 
-@pytest.mark.parametrize("step", [Pause(0), Lua("get", ("k",), (), "t1"), None])
+@pytest.mark.parametrize("step", [Pause(0), Lua("get", ("k",), (), "t1", as_it_is), None])
 def test_an_exception_from_elsewhere_comes_out_as_it_is(step: Step | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Wherever in a call it is raised: it is the caller's own, who waits for it."""
     runner = SyncRunner(Connections(HOT, None))
@@ -215,7 +217,7 @@ async def test_a_cancelled_plan_is_closed() -> None:
     assert closed == [True]
 
 
-LUA = Lua("put", ("k",), (), "t1")
+LUA = Lua("put", ("k",), (), "t1", parse_write)
 
 
 @pytest.mark.parametrize(
@@ -236,7 +238,7 @@ LUA = Lua("put", ("k",), (), "t1")
     ],
 )  # fmt: skip
 def test_driver_errors_become_ours(
-    raised: Exception, step: Lua | LuaBatch | Tx[None], kind: type[Exception], says: str
+    raised: Exception, step: Lua[Any] | LuaBatch[Any] | Tx[None], kind: type[Exception], says: str
 ) -> None:
     error = translate(raised, step, HOT, COLD)
     assert type(error) is kind
@@ -251,7 +253,9 @@ def test_our_own_errors_are_not_translated(raised: Exception) -> None:
 
 
 @pytest.mark.parametrize(("step", "kind"), [(LUA, errors.HotTierError), (tx(), errors.UnexpectedError)])
-def test_bugs_of_a_client_or_of_a_transaction_s_body_become_ours(step: Lua | Tx[None], kind: type[Exception]) -> None:
+def test_bugs_of_a_client_or_of_a_transaction_s_body_become_ours(
+    step: Lua[Any] | Tx[None], kind: type[Exception]
+) -> None:
     error = translate(AttributeError("'NoneType' object has no attribute 'writelines'"), step, HOT, COLD)
     assert type(error) is kind
     assert re.search("'t1'.*AttributeError", str(error))
@@ -262,7 +266,7 @@ def test_a_reply_that_no_plan_knows_is_an_error_of_its_own(reply: object) -> Non
     runner = SyncRunner(Connections(HOT, None))
 
     def plan() -> Plan[None]:
-        yield LUA
+        yield from LUA
 
     going = plan()
     asked = runner._next(going, None, None, None)
@@ -301,7 +305,7 @@ def test_a_script_contains_its_includes() -> None:
 
 
 def test_unknown_scripts_are_sent_again_with_their_text_once_per_script() -> None:
-    calls = [Lua("get", (str(i),), (), "t") for i in range(3)]
+    calls = [Lua("get", (str(i),), (), "t", as_it_is) for i in range(3)]
     conversation = invoke(calls)
     assert [words[0] for words in next(conversation)] == ["EVALSHA"] * 3
     unknown = redis.exceptions.NoScriptError("No matching script")

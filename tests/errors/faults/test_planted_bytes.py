@@ -78,7 +78,7 @@ def every_read(saver: TieredSaver, config: Any) -> list[tuple[str, Any]]:
     ]
 
 
-def turns_until_it_is_seen(client: redis.Redis, call: Lua) -> int:
+def turns_until_it_is_seen(client: redis.Redis, call: Lua[Any]) -> int:
     """0 if the script has answered with the error at once."""
     try:
         return count_turns(client, call).turns

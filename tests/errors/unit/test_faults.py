@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import redis
 from redis import exceptions
+from scripted import as_it_is
 
 from langgraph_tiered_checkpoint import errors
 from langgraph_tiered_checkpoint.io.faults import translate
@@ -13,7 +14,7 @@ from langgraph_tiered_checkpoint.io.targets import HotTarget
 from langgraph_tiered_checkpoint.steps import Lua, LuaBatch
 
 HOT = HotTarget(url="redis://:secret@localhost:1/0")
-PUT = Lua("put", ("lgt:{00}:t:t1",), (), "t1")
+PUT = Lua("put", ("lgt:{00}:t:t1",), (), "t1", as_it_is)
 
 AROUND = {
     "redis 6.2": "ERR Error running script (call to f_0123456789abcdef0123456789abcdef01234567): @user_script:1: {}",

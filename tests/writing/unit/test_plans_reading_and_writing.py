@@ -12,6 +12,7 @@ from langgraph_tiered_checkpoint.cold.reads import ColdPage
 from langgraph_tiered_checkpoint.cold.writes import ColdAnswer
 from langgraph_tiered_checkpoint.config import Settings
 from langgraph_tiered_checkpoint.errors import ColdTierError, HotTierError, ThreadBusyError, ThreadDeletedError
+from langgraph_tiered_checkpoint.hot.replies import State
 from langgraph_tiered_checkpoint.incarnations import Life
 from langgraph_tiered_checkpoint.plans import reading, reshaping, writing
 from langgraph_tiered_checkpoint.plans.listing import FILTERED_PAGE, Query, ThreadListing
@@ -141,7 +142,9 @@ def put(store: Store, life: Life, blobs: Sequence[BlobRow] = ()) -> Any:
 
 def test_write_confirms_the_incarnation_that_it_joined() -> None:
     life = Life("mine", confirmed=False)
-    assert play(put(STORE, life), [("put", [b"ok", b"theirs", b"e", b"run"])]).result == Written("e", None, "run")
+    assert play(put(STORE, life), [("put", [b"ok", b"theirs", b"e", b"run"])]).result == Written(
+        State.EPHEMERAL, None, "run"
+    )
     assert (life.incarnation, life.confirmed) == ("theirs", True)
 
 
@@ -158,7 +161,7 @@ def test_write_knows_what_postgres_lacks_if_that_is_itself_alone() -> None:
     played = play(put(STORE, Life("i", confirmed=True)), [("put", [b"missing", [1]]), ("put", stored)])
     blobs = [BlobRow("", "b", "2", "bytes", b"again")]
     lacking = ThreadBatch("t", "i", "4.theirs", "5.mine", [ROW], blobs, [], 1_700_000_000_000, "age")
-    assert played.result == Written("d", lacking, "run")
+    assert played.result == Written(State.DIRTY, lacking, "run")
 
 
 def test_write_that_finds_no_thread_goes_on_when_another_one_of_its_run_has_begun_it_meanwhile() -> None:
@@ -210,7 +213,7 @@ def test_write_of_a_run_whose_thread_lives_on_as_another_is_refused() -> None:
 def test_write_waits_for_a_structural_operation_but_not_for_ever() -> None:
     closed = [("put", [b"closed", 30_000]), ("pause", None)]
     life = Life("life", confirmed=True)
-    assert play(put(STORE, life), [*closed, ("put", [b"ok", b"life", b"c", b"run"])]).result.state == "c"
+    assert play(put(STORE, life), [*closed, ("put", [b"ok", b"life", b"c", b"run"])]).result.state is State.CLEAN
     with pytest.raises(ThreadBusyError):
         play(put(STORE, life), [*closed * 1501, ("put", [b"closed", 30_000])])
 
@@ -221,7 +224,7 @@ def test_write_goes_on_when_the_thread_is_read_back_and_evicted_under_it_but_not
     asked: list[tuple[str, Any]] = [("put", [b"origin", b"token"]), ("adopt", origin)]
     again: list[tuple[str, Any]] = [("put", [b"origin", b"token"]), ("pause", None), ("adopt", origin)]
     stored = ("put", [b"ok", b"life", b"c", b"run"])
-    assert play(put(STORE, life), [*asked, *again * 20, stored]).result.state == "c"
+    assert play(put(STORE, life), [*asked, *again * 20, stored]).result.state is State.CLEAN
     with pytest.raises(ThreadBusyError, match="evicted it again"):
         play(put(STORE, life), [*asked, *again * 1501, ("put", [b"origin", b"token"])])
 
