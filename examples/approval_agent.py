@@ -34,7 +34,7 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
 from langgraph.types import Command, interrupt
 from model import chat_model
-from story import another_process, check, expect_warnings, own_servers
+from story import act, another_process, check, end, expect_warnings, own_servers, tell
 
 from langgraph_tiered_checkpoint import TieredSaver
 
@@ -87,17 +87,17 @@ def ask(saver: TieredSaver, thread_id: str) -> None:
     """The customer's request. Returns as soon as the run waits for a human."""
     order = thread_id.removeprefix("case-")
     state = build_agent(saver).invoke({"messages": [("user", f"Refund order {order}, please.")]}, case(thread_id))
-    print(f"  {thread_id}: the agent waits for an answer to {state['__interrupt__'][0].value!r}")
+    tell(f"{thread_id}: the agent waits for an answer to {state['__interrupt__'][0].value!r}")
 
 
 def decide(saver: TieredSaver, thread_id: str, decision: str) -> None:
     """What the clerk's page does: look up what waits, and answer it."""
     agent = build_agent(saver)
     if not agent.get_state(case(thread_id)).interrupts:
-        print(f"  {thread_id}: nothing waits for {decision!r}")
+        tell(f"{thread_id}: nothing waits for {decision!r}")
         return
     state = agent.invoke(Command(resume=decision), case(thread_id))
-    print(f"  {thread_id}: {decision}. {state['messages'][-1].text}")
+    tell(f"{thread_id}: {decision}. {state['messages'][-1].text}")
 
 
 def main() -> None:
@@ -108,10 +108,10 @@ def main() -> None:
         def paid() -> list[str]:
             return [path.read_text().strip() for path in sorted(Path(bank).iterdir())]
 
-        print("1. Customers ask for a refund, served by a process that exits when the agent waits:")
+        act("1. Customers ask for a refund, served by a process that exits when the agent waits:")
         check("all of them were taken up", another_process(__file__, *urls, "ask", *CASES) == 0)
 
-        print("\n2. Nobody answers for longer than an unpromoted thread lives, and Redis is wiped:")
+        act("2. Nobody answers for longer than an unpromoted thread lives, and Redis is wiped:")
         time.sleep(2 * TTL.total_seconds())
         with redis.Redis.from_url(servers.redis_url) as client:
             client.flushall()
@@ -120,31 +120,30 @@ def main() -> None:
                 check(f"{thread_id} waits in Postgres", saver.explain(thread_id).state == "cold")
         check("nothing was paid", not paid())
 
-        print("\n3. Days later, a clerk decides. A nervous one, who sends everything twice:")
+        act("3. Days later, a clerk decides. A nervous one, who sends everything twice:")
         for thread_id, decision in ((APPROVED, "approve"), (REJECTED, "reject")) * 2:
             check(f"the {decision} was handled", another_process(__file__, *urls, decision, thread_id) == 0)
         check("one refund was paid, once", paid() == ["order 17"])
 
-        print("\n4. Three clerks approve one refund at the same time:")
+        act("4. Three clerks approve one refund at the same time:")
         check("the approvals were handled", another_process(__file__, *urls, "approve", *[HURRIED] * 3) == 0)
         check("it was paid once", paid() == ["order 17", "order 19"])
 
-        print("\n5. A clerk's process is killed when the money has gone, and nothing of that is stored:")
+        act("5. A clerk's process is killed when the money has gone, and nothing of that is stored:")
         killed = another_process(__file__, *urls, "approve", CUT_OFF, POWER_CUT)
         check("the process was killed", killed == -signal.SIGKILL)
         check("the refund was paid", paid() == ["order 17", "order 19", "order 20"])
         check("the next approval ends the run", another_process(__file__, *urls, "approve", CUT_OFF) == 0)
         check("it was still paid once", paid() == ["order 17", "order 19", "order 20"])
-    print("Everything was as it said.")
+    end()
 
 
 if __name__ == "__main__":
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # acts print into one pipe, in order
     expect_warnings("ttl=", "held nothing of the store")  # days are played in seconds, and Redis is wiped
     if len(sys.argv) == 1:
         main()
     else:
-        redis_url, postgres_url, act, *cases = (word for word in sys.argv[1:] if word != POWER_CUT)
+        redis_url, postgres_url, part, *cases = (word for word in sys.argv[1:] if word != POWER_CUT)
         with TieredSaver.from_urls(redis_url, postgres_url, ttl=TTL) as saver, ThreadPoolExecutor() as pool:
             # All at once; `list` raises what one of them has raised.
-            list(pool.map(lambda one: ask(saver, one) if act == "ask" else decide(saver, one, act), cases))
+            list(pool.map(lambda one: ask(saver, one) if part == "ask" else decide(saver, one, part), cases))

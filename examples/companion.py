@@ -27,7 +27,7 @@ from langchain_core.messages import HumanMessage, RemoveMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.graph import START, MessagesState, StateGraph
 from model import chat_model
-from story import check, eventually, own_servers
+from story import check, end, eventually, own_servers
 
 from langgraph_tiered_checkpoint import Promotion, TieredSaver
 
@@ -91,7 +91,7 @@ def main() -> None:
             return str(state["messages"][-1].text), (time.perf_counter() - started) * 1000
 
         say("My name is Alice.")
-        print("  When a month's talk ends: all checkpoints, those in Redis, and the bytes of all keys there.")
+        print("\n  When a month's talk ends: all checkpoints, those in Redis, and the bytes of all keys there.")
         print("  After the silence: the bytes of all keys in Redis, and the first reply's time beside the others'.\n")
         header = f"  {'month':>5}{'checkpoints':>13}{'in Redis':>10}{'bytes':>9}{'silent':>9}"
         print(f"{header}{'first reply':>13}{'others':>10}")
@@ -118,7 +118,7 @@ def main() -> None:
         check("Redis never held more than in the first months", max(busy) < 1.2 * max(busy[:4]))
         history = sum(1 for _ in companion.get_state_history(THREAD))
         check(f"all {history} checkpoints of the years are there", history > MONTHS * 4 * 3)
-    print("Everything was as it said.")
+    end()
 
 
 if __name__ == "__main__":

@@ -11,8 +11,6 @@ that crashes ("before") and as the one that takes over ("after"). It exits non-z
 
 from __future__ import annotations
 
-import ast
-import operator
 import os
 import secrets
 import signal
@@ -22,6 +20,7 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 
 import redis
+from arithmetic import calculator
 from langchain_core.messages import HumanMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool, tool
@@ -29,9 +28,9 @@ from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
 from model import chat_model
-from story import another_process, check, eventually, expect_warnings, own_servers
+from story import act, another_process, check, end, eventually, expect_warnings, own_servers, painted, tell
 
-from langgraph_tiered_checkpoint import Promotion, TieredSaver
+from langgraph_tiered_checkpoint import Promotion, ThreadStatus, TieredSaver
 
 EPHEMERAL_TTL = timedelta(seconds=float(os.environ.get("QUICKSTART_TTL_S", "3")))
 
@@ -39,23 +38,6 @@ Agent = CompiledStateGraph[Any, Any, Any, Any]
 
 
 # The agent: a model, a tool, and a checkpointer as its memory. Nothing in it knows about tiers.
-
-
-@tool
-def calculator(expression: str) -> str:
-    """Evaluate an arithmetic expression."""
-    operators = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
-
-    def value(node: ast.expr) -> float:
-        match node:
-            case ast.Constant(value=int() | float() as number):
-                return number
-            case ast.BinOp(left=left, op=op, right=right) if type(op) in operators:
-                return float(operators[type(op)](value(left), value(right)))
-            case _:
-                raise ValueError(f"not arithmetic: {expression}")
-
-    return f"{value(ast.parse(expression, mode='eval').body):g}"
 
 
 @tool("calculator")
@@ -93,7 +75,7 @@ class Session(NamedTuple):
 
 
 def chat(agent: Agent, session: Session, text: str) -> str:
-    print(f"  {session.user:<6}> {text}")
+    tell(f"{session.user:<5} > {text}")
     # durability="sync": every step is stored before the next one begins.
     state = agent.invoke({"messages": [HumanMessage(text)]}, session.config, durability="sync")
     return reply(session, state)
@@ -101,7 +83,7 @@ def chat(agent: Agent, session: Session, text: str) -> str:
 
 def reply(session: Session, state: dict[str, Any]) -> str:
     answer = str(state["messages"][-1].text)
-    print(f"  {'agent':<6}> {answer}   (to {session.user})")
+    tell(f"agent > {answer}   (to {session.user})")
     return answer
 
 
@@ -118,14 +100,27 @@ def open_saver(redis_url: str, postgres_url: str) -> TieredSaver:
     )
 
 
+def place(status: ThreadStatus) -> str:
+    """Where a session is, in a colour."""
+    match status.tier, status.state:
+        case "hot", "ephemeral":
+            where, colour = "Redis, until it expires", "yellow"
+        case "hot", _:
+            where, colour = "Redis, being copied", "yellow"
+        case "both", _:
+            where, colour = "Redis and Postgres", "green"
+        case "cold", _:
+            where, colour = "Postgres only", "blue"
+        case _:
+            where, colour = "gone", "dim"
+    return painted(f"{where:<25}", colour)
+
+
 def show(saver: TieredSaver, *sessions: Session) -> None:
     """Where each session is, and why."""
-    print(f"\n  {'session':<8}{'tier':<7}{'state':<11}{'hot':>5}{'cold':>6}  why (hot, cold: checkpoints in each tier)")
     for session in sessions:
         status = saver.explain(session.cookie)
-        counts = f"{status.hot_checkpoints:>5}{status.cold_checkpoints:>6}"
-        print(f"  {session.user:<8}{status.tier or '-':<7}{status.state:<11}{counts}  {status.why}")
-    print()
+        tell(f"{session.user:<5} : {place(status)}{painted(status.why, 'dim')}")
 
 
 def wait_for_state(saver: TieredSaver, session: Session, state: str) -> bool:
@@ -148,7 +143,7 @@ def before_the_crash(saver: TieredSaver, alice: Session, bob: Session) -> None:
     check("Alice's session grew long, and Postgres holds it now", wait_for_state(saver, alice, "clean"))
     show(saver, alice, bob)
 
-    print("The server dies in the middle of Alice's next question:")
+    tell("The server dies in the middle of Alice's next question:")
     chat(build_agent(saver, [power_cut]), alice, "What is 12*7?")
     sys.exit("the process should not have lived to say this")
 
@@ -165,23 +160,30 @@ def after_the_crash(saver: TieredSaver, alice: Session, bob: Session) -> None:
     show(saver, alice, bob)
 
 
-def run_server(act: str, redis_url: str, postgres_url: str, alice: Session, bob: Session) -> int:
-    """One act in a process of its own; the reply is how it ended."""
-    return another_process(__file__, act, redis_url, postgres_url, alice.cookie, bob.cookie)
-
-
 def main() -> None:
     alice, bob = (Session(user, f"visit-{secrets.token_hex(6)}") for user in ("Alice", "Bob"))
+    seen = []
+
     with own_servers() as servers:
         urls = servers.redis_url, servers.postgres_url
 
-        print("1. Two users talk to the agent:")
-        ended = run_server("before", *urls, alice, bob)
+        def run_server(part: str) -> int:
+            """A part in a process of its own; the reply is how it ended."""
+            return another_process(__file__, part, *urls, alice.cookie, bob.cookie)
+
+        def look(when: str) -> None:
+            """Note where both sessions are, for the end."""
+            with open_saver(*urls) as saver:
+                seen.append(f"{when:<25}" + "".join(place(saver.explain(session.cookie)) for session in (alice, bob)))
+
+        act("1. Two users talk to the agent:")
+        ended = run_server("before")
         if ended > 0:
             sys.exit(ended)
         check("the server was killed", ended == -signal.SIGKILL)
+        look("the server was killed")
 
-        print("\n2. Redis is killed too, and comes back with what it had:")
+        act("2. Redis is killed too, and comes back with what it had:")
         servers.kill_redis()
         servers.restart_redis()
         with open_saver(*urls) as saver:
@@ -189,25 +191,35 @@ def main() -> None:
             check("Bob never came back, and his session expired", wait_for_state(saver, bob, "absent"))
             saver.flush()  # what the dead server had not flushed yet, anyone can
             check("Postgres holds all of Alice's session", saver.explain(alice.cookie).state == "clean")
+        look(f"{EPHEMERAL_TTL.total_seconds():g} s of silence")
 
-        print("\n3. All of Redis is wiped, to prove that Postgres alone carries her session:")
+        act("3. All of Redis is wiped, to prove that Postgres alone carries her session:")
         with redis.Redis.from_url(servers.redis_url) as client:
             client.flushall()
             check("Redis is empty", client.dbsize() == 0)
+        look("Redis was wiped")
 
-        print("\n4. A new server takes over:")
-        if ended := run_server("after", *urls, alice, bob):
+        act("4. A new server takes over:")
+        if ended := run_server("after"):
             sys.exit(ended)
-    print("Everything was as it said.")
+        look("a new server answered")
+
+    act("What was seen:")
+    print(painted(f"\n  {'':<24}{'Alice':<24}Bob", "dim"))
+    print("\n".join(f"  {line}" for line in seen))
+    print(
+        "\nAlice's session grew long, so Postgres has it: it outlived two crashes and an empty Redis, and the question"
+    )
+    print("that the crash cut off was answered. Bob's stayed short, expired on time, and was nowhere else.")
+    end()
 
 
 if __name__ == "__main__":
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # acts print into one pipe, in order
     expect_warnings("ttl=", "held nothing of the store")  # days are played in seconds, and Redis is wiped
     if len(sys.argv) == 1:
         main()
     else:
-        act, redis_url, postgres_url, *cookies = sys.argv[1:]
+        part, redis_url, postgres_url, *cookies = sys.argv[1:]
         sessions = Session("Alice", cookies[0]), Session("Bob", cookies[1])
         with open_saver(redis_url, postgres_url) as saver:
-            (before_the_crash if act == "before" else after_the_crash)(saver, *sessions)
+            (before_the_crash if part == "before" else after_the_crash)(saver, *sessions)

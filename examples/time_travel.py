@@ -17,7 +17,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import StateSnapshot
 from model import chat_model
-from story import check, own_servers
+from story import act, check, end, own_servers, tell
 
 from langgraph_tiered_checkpoint import TieredSaver
 
@@ -32,7 +32,7 @@ def show(history: list[StateSnapshot]) -> None:
     for snapshot in reversed(history):
         step = (snapshot.metadata or {}).get("step")
         latest = (said(snapshot.values) or ["(nothing yet)"])[-1]
-        print(f"  step {step:>2}  next {'/'.join(snapshot.next) or '-':<10} {latest}")
+        tell(f"step {step:>2}  next {'/'.join(snapshot.next) or '-':<10} {latest}")
 
 
 def main() -> None:
@@ -48,18 +48,18 @@ def main() -> None:
         TieredSaver.from_urls(servers.redis_url, servers.postgres_url, hot_checkpoints=4) as saver,
     ):
         agent = graph.compile(checkpointer=saver)
-        print("1. A conversation, promoted:")
+        act("1. A conversation, promoted:")
         for text in ("My name is Alice.", "What is my name?", "My name is Bob.", "What is my name?"):
             agent.invoke({"messages": [HumanMessage(text)]}, THREAD)
         saver.promote("a-talk")
         history = list(agent.get_state_history(THREAD))
         show(history)
         status = saver.explain("a-talk")
-        print(f"  {status.hot_checkpoints} checkpoints in Redis, {status.cold_checkpoints} in Postgres")
+        tell(f"{status.hot_checkpoints} checkpoints in Redis, {status.cold_checkpoints} in Postgres")
         check("Redis holds the end of the history, Postgres all of it", status.hot_checkpoints < len(history))
         check("the history is whole, from both tiers", len(history) == status.cold_checkpoints)
 
-        print("\n2. Replay: run on from a checkpoint of old, without saying anything new")
+        act("2. Replay: run on from a checkpoint of old, without saying anything new")
         before_bob = next(
             snapshot
             for snapshot in reversed(history)
@@ -68,14 +68,14 @@ def main() -> None:
         replayed = agent.invoke(None, before_bob.config)
         check("at that time her name was Alice", "Alice" in said(replayed)[-1])
 
-        print("\n3. Fork: change what was said then, and run on from there")
+        act("3. Fork: change what was said then, and run on from there")
         question = before_bob.values["messages"][-1]
         forked = agent.update_state(
             before_bob.config, {"messages": [HumanMessage("My name is Carol.", id=question.id)]}
         )
         check("the other branch knows Carol", "Carol" in said(agent.invoke(None, forked))[-1])
 
-        print("\n4. Nothing is lost by that:")
+        act("4. Nothing is lost by that:")
         check("the head is now the fork's", "Carol" in said(agent.get_state(THREAD).values)[-1])
         ids = {snapshot.config["configurable"]["checkpoint_id"] for snapshot in agent.get_state_history(THREAD)}
         check("all old checkpoints are there", ids > {one.config["configurable"]["checkpoint_id"] for one in history})
@@ -83,7 +83,7 @@ def main() -> None:
         check("also when Redis holds none of them", len(list(agent.get_state_history(THREAD))) == len(ids))
         again = agent.get_state(history[0].config)
         check("the old end can still be read, as it was", said(again.values) == said(history[0].values))
-    print("Everything was as it said.")
+    end()
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
 from model import chat_model
-from story import check, own_servers
+from story import act, check, end, own_servers, tell
 from typing_extensions import Self
 
 from langgraph_tiered_checkpoint import EmbeddedServers, TieredSaver
@@ -90,7 +90,7 @@ class Server:
         """Send a request; what the server says first."""
         print(text, file=self.process.stdin)
         answer = next(iter(self.process.stdout or ())).strip()
-        print(f"  {self.name}: {text:<20} -> {answer}")
+        tell(f"{self.name}: {text:<20} -> {answer}")
         return answer
 
     def __enter__(self) -> Self:
@@ -103,18 +103,18 @@ class Server:
 
 def main() -> None:
     with own_servers() as servers, Server("A", servers) as a, Server("B", servers, "--slow") as b:
-        print("1. Each request goes to the other server:")
+        act("1. Each request goes to the other server:")
         a.ask("My name is Alice.")
         check("B knows what A was told", "Alice" in b.ask("What is my name?"))
         b.ask("My name is Carol.")
         check("A knows what B was told", "Carol" in a.ask("What is my name?"))
 
-        print("\n2. B is killed in the middle of a tool call, and A goes on with B's run:")
+        act("2. B is killed in the middle of a tool call, and A goes on with B's run:")
         check("B is at work", b.ask("What is 12*7?") == AT_WORK)
         b.process.kill()
         check("A ends what B began", "84" in a.ask(GO_ON))
         check("nothing is lost", "Carol" in a.ask("What is my name?"))
-    print("Everything was as it said.")
+    end()
 
 
 if __name__ == "__main__":
