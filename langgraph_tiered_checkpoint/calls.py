@@ -100,7 +100,7 @@ class Requests(NamedTuple):
             incarnations.remember(self.store.number, at.stored_id, answer.incarnation, answer.absent_ms)
         if answer.stored is None:
             return None
-        self.store.predecessors.remember(at.stored_id, at.ns, answer.stored.blobs)
+        self.store.known_values.remember(at.stored_id, at.ns, answer.stored.blobs)
         found = self.codec.decode_tuple(at.thread_id, answer.stored, answer.sends)
         place = at.stored_id, at.ns, answer.stored.row.checkpoint_id
         self.store.inlined.remember(place, inline_versions(answer.stored, found.checkpoint))
@@ -231,7 +231,7 @@ class Requests(NamedTuple):
     def _delete(self, stored_id: str) -> Plan[None]:
         gone_ms = yield from reshaping.delete(self.store, stored_id)
         incarnations.remember(self.store.number, stored_id, "", gone_ms, by_delete=True)
-        self.store.predecessors.forget(stored_id)
+        self.store.known_values.forget(stored_id)
 
     def delete_for_runs(self, run_ids: Sequence[str]) -> Plan[None]:
         if isinstance(run_ids, str):
@@ -244,7 +244,7 @@ class Requests(NamedTuple):
         if wanted:
             for stored in (yield from reshaping.threads_of_runs(self.store, sorted(wanted), self.scope.prefix)):
                 yield from reshaping.delete_runs(self.store, stored, wanted)
-                self.store.predecessors.forget(stored)
+                self.store.known_values.forget(stored)
 
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> Plan[None]:
         source, target = self.scope.stored(source_thread_id), self.scope.stored(target_thread_id)
@@ -261,11 +261,11 @@ class Requests(NamedTuple):
                 f"thread {thread_id!r} exists, so nothing can be restored to it. Choose an id that is not in use, or, "
                 "if what it holds is not needed any more, delete it first"
             )
-        life = incarnations.remember(self.store.number, stored, "", answer.absent_ms)
-        own = life.incarnation
+        known = incarnations.remember(self.store.number, stored, "", answer.absent_ms)
+        own = known.incarnation
         for piece in in_order:
             yield from self.put(piece.before, piece.checkpoint, piece.metadata, piece.new_versions)
-            if life.incarnation != own:
+            if known.incarnation != own:
                 raise ThreadBusyError(
                     f"thread {thread_id!r} was begun by somebody else while it was restored: what it holds is theirs, "
                     "and one of the checkpoints. Restore to another id"
@@ -281,7 +281,7 @@ class Requests(NamedTuple):
         for stored in [self.scope.stored(thread_id) for thread_id in thread_ids]:
             if strategy == "keep_latest":
                 yield from reshaping.prune(self.store, stored)
-                self.store.predecessors.forget(stored)
+                self.store.known_values.forget(stored)
             else:
                 yield from self._delete(stored)
 

@@ -17,7 +17,7 @@ REMEMBERED = 64
 
 
 @dataclass(slots=True)
-class Life:
+class KnownIncarnation:
     """One incarnation, shared by all writes of a run.
 
     Unconfirmed, it is what the thread will be called if the next write creates it; a write that joins a thread
@@ -38,8 +38,8 @@ class Life:
         self.confirmed = True
 
 
-_lives: ContextVar[Mapping[tuple[int, str], Life] | None] = ContextVar(
-    "langgraph_tiered_checkpoint_lives", default=None
+_known_incarnations: ContextVar[Mapping[tuple[int, str], KnownIncarnation] | None] = ContextVar(
+    "langgraph_tiered_checkpoint_incarnations", default=None
 )
 
 
@@ -48,22 +48,26 @@ def new_id() -> str:
     return os.urandom(8).hex()
 
 
-def remember(store: int, thread_id: str, incarnation: str, absent_ms: float, *, by_delete: bool = False) -> Life:
+def remember(
+    store: int, thread_id: str, incarnation: str, absent_ms: float, *, by_delete: bool = False
+) -> KnownIncarnation:
     """Note what a root read saw: an incarnation, or at what time there was no thread; as a delete has seen to it."""
-    life = Life(incarnation or new_id(), confirmed=bool(incarnation), absent_ms=None if incarnation else absent_ms)
-    life.by_delete = by_delete
-    known = _lives.get() or {}
+    known = KnownIncarnation(
+        incarnation or new_id(), confirmed=bool(incarnation), absent_ms=None if incarnation else absent_ms
+    )
+    known.by_delete = by_delete
+    remembered = _known_incarnations.get() or {}
     key = (store, thread_id)
-    kept = {k: v for k, v in known.items() if k != key}
+    kept = {k: v for k, v in remembered.items() if k != key}
     while len(kept) >= REMEMBERED:
         del kept[next(iter(kept))]
-    kept[key] = life
-    _lives.set(kept)
-    return life
+    kept[key] = known
+    _known_incarnations.set(kept)
+    return known
 
 
-def recall(store: int, thread_id: str) -> Life:
-    """The life that this context has read, or a fresh unconfirmed one that is not remembered."""
-    known = _lives.get()
-    life = known.get((store, thread_id)) if known else None
-    return life or Life(new_id(), confirmed=False)
+def recall(store: int, thread_id: str) -> KnownIncarnation:
+    """What this context has read, or a fresh unconfirmed one that is not remembered."""
+    remembered = _known_incarnations.get()
+    known = remembered.get((store, thread_id)) if remembered else None
+    return known or KnownIncarnation(new_id(), confirmed=False)

@@ -17,7 +17,7 @@ from typing import Protocol
 
 from langgraph_tiered_checkpoint.errors import TieredCheckpointError
 from langgraph_tiered_checkpoint.hot.calls import BUCKETS
-from langgraph_tiered_checkpoint.plans.promoting import AT_ONCE, claim_due, flush_many, sweep_in_turn
+from langgraph_tiered_checkpoint.plans.promoting import AT_ONCE, flush_many, lease_due, sweep_in_turn
 from langgraph_tiered_checkpoint.plans.tiers import Store
 from langgraph_tiered_checkpoint.steps import Plan
 
@@ -31,7 +31,7 @@ _LONGEST_BACKOFF_S = 10.0
 _INDEXING_S = 600.0
 _BUCKETS_AT_ONCE = 64
 
-_CLAIMED = 2
+_LEASED = 2
 """Threads of each bucket that a sweep leases at once. More would leave nothing of a backlog to other workers."""
 
 Run = Callable[[Plan[object]], object]
@@ -246,7 +246,7 @@ class Promoter:
         for start in range(0, BUCKETS, _BUCKETS_AT_ONCE):
             buckets = range(start, start + _BUCKETS_AT_ONCE)
             while not self._stopping:
-                due = self._run(claim_due(self._store, buckets, _CLAIMED))
+                due = self._run(lease_due(self._store, buckets, _LEASED))
                 names = list(due) if isinstance(due, list) else []
                 if not names:
                     break

@@ -200,7 +200,9 @@ class TieredSaver(BaseCheckpointSaver[str]):
 
     def __repr__(self) -> str:
         scope = f", scoped({self._scope.tenant!r})" if self._scope.prefix else ""
-        return f"<{type(self).__name__} {self._sync.places}, key_prefix={self._store.settings.key_prefix!r}{scope}>"
+        return (
+            f"<{type(self).__name__} {self._sync.display_urls}, key_prefix={self._store.settings.key_prefix!r}{scope}>"
+        )
 
     @property
     def _requests(self) -> Requests:
@@ -258,7 +260,7 @@ class TieredSaver(BaseCheckpointSaver[str]):
         self._promoter.close(self._store.settings.timeouts.drain.total_seconds())
         self._sync.close()
         self._flusher.close()
-        self._store.predecessors.forget()
+        self._store.known_values.forget()
         if self._servers is not None:
             self._servers.close()
 
@@ -361,7 +363,7 @@ class TieredSaver(BaseCheckpointSaver[str]):
         self._sync.run(self._requests.copy_thread(source_thread_id, target_thread_id))
 
     def restore(self, thread_id: str, checkpoints: Iterable[CheckpointTuple]) -> None:
-        """Put back what was read before, as by `list`. The thread begins a new life with it, also right after a delete.
+        """Put back what was read before, as by `list`: a new incarnation of the thread, also right after a delete.
 
         The tuples may be of any order, namespaces and thread, and come with their pending writes. They are put one
         after the other: a reader may see a part of them. If it raises half-way, a part is there: `delete_thread`, then

@@ -55,8 +55,8 @@ class Cold(ColdReader):
 
         The reply is None if Postgres has nothing of the thread, or a claim alone, whose worker is about to copy
         something, or died when the thread was being deleted. Only for a thread that was not in the hot tier: what the
-        holder of a claim has copied by now is of a life that has ended, and can be committed no more. One statement,
-        unless there is a claim, or somebody else adopts it just now.
+        holder of a claim has copied by now is of an incarnation that has ended, and can be committed no more. One
+        statement, unless there is a claim, or somebody else adopts it just now.
         """
         return Tx("adopt", thread_id, partial(self._adopt, thread_id, fresh_incarnation), together=False)
 
@@ -165,7 +165,7 @@ class Cold(ColdReader):
         return bool((yield self._q("pin", thread=thread_id, incarnation=incarnation, pinned=pinned)))
 
     def delete(self, thread_id: str, incarnations: Collection[str]) -> Tx[None]:
-        """Delete everything of a thread, unless it has begun a life that is not among those and has been flushed.
+        """Delete everything of a thread, unless an incarnation that is not among those has been flushed.
 
         A claim goes whosesoever it is, with what was copied under it: its worker finds no fence, and starts again.
         """

@@ -125,7 +125,7 @@ def _state(state: Path, account: Account) -> Path:
 
 
 def _lock(state: Path, parent: int) -> int:
-    """Claim the state for this process and the servers that inherit the descriptor; the kernel ends the claim."""
+    """Take the state for this process and the servers that inherit the descriptor; the kernel gives it back."""
     lock = os.open(state / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     for _ in poll(LOCK_WAIT_S):
         try:

@@ -17,9 +17,9 @@ from langgraph_tiered_checkpoint.hot.replies import (
     CopiedPage,
     Found,
     Guarded,
+    Lease,
     Moved,
     Page,
-    Peek,
     Records,
     Walk,
     WriteReply,
@@ -290,23 +290,31 @@ class Hot:
 
     # Promoting
 
-    def claim(self, bucket: int, limit: int) -> Lua[Any]:
-        return self._of_bucket("claim", bucket, ("due",), str(limit), str(LEASE_MS))
+    def lease_due(self, bucket: int, limit: int) -> Lua[Any]:
+        return self._of_bucket("lease_due", bucket, ("due",), str(limit), str(LEASE_MS))
 
     def due(self, bucket: int, cursor: str) -> Lua[Any]:
         return self._of_bucket("due", bucket, ("due",), cursor, str(DUE_PAGE), self._run)
 
-    def peek(self, thread_id: str) -> Lua[Any]:
-        return self._call("peek", thread_id, ("due",), thread_id, str(LEASE_MS), self._run)
+    def lease(self, thread_id: str) -> Lua[Any]:
+        return self._call("lease", thread_id, ("due",), thread_id, str(LEASE_MS), self._run)
 
-    def changes(self, thread_id: str, peek: Peek, after: int, most_bytes: int = PAGE_BYTES) -> Lua[Any]:
+    def changes(self, thread_id: str, lease: Lease, after: int, most_bytes: int = PAGE_BYTES) -> Lua[Any]:
         return self._call(
-            "changes", thread_id, (), peek.incarnation, peek.flushed, str(after), str(most_bytes), self._run
+            "changes", thread_id, (), lease.incarnation, lease.flushed, str(after), str(most_bytes), self._run
         )
 
-    def scan(self, thread_id: str, peek: Peek, cursor: str, most_bytes: int = PAGE_BYTES) -> Lua[Any]:
+    def scan(self, thread_id: str, lease: Lease, cursor: str, most_bytes: int = PAGE_BYTES) -> Lua[Any]:
         return self._call(
-            "scan", thread_id, (), peek.incarnation, peek.flushed, cursor, str(SCAN_FIELDS), str(most_bytes), self._run
+            "scan",
+            thread_id,
+            (),
+            lease.incarnation,
+            lease.flushed,
+            cursor,
+            str(SCAN_FIELDS),
+            str(most_bytes),
+            self._run,
         )
 
     def ack(self, thread_id: str, incarnation: str, through: str) -> Lua[Any]:

@@ -21,12 +21,12 @@ def info_field(info: object, name: str) -> str:
             return ""
 
 
-def dangers(replies: Sequence[object], place: str, *, flushes_later: bool) -> list[str]:
+def dangers(replies: Sequence[object], display_url: str, *, flushes_later: bool) -> list[str]:
     """What will lose data although nothing fails. Nothing is guessed from what the server does not tell.
 
     Args:
         replies: to `ASKED`.
-        place: where the server is, for people.
+        display_url: where the server is, for people.
         flushes_later: Redis alone holds what is not flushed yet, also of promoted threads.
     """
     memory, persistence, save = replies
@@ -34,13 +34,13 @@ def dangers(replies: Sequence[object], place: str, *, flushes_later: bool) -> li
     policy = info_field(memory, "maxmemory_policy")
     if policy.startswith("allkeys") and info_field(memory, "maxmemory") != "0":
         found.append(
-            f"Redis at {place} evicts any key when it is full (maxmemory-policy {policy}), also threads with changes "
-            "that Postgres does not have. Set maxmemory-policy to noeviction or volatile-lru"
+            f"Redis at {display_url} evicts any key when it is full (maxmemory-policy {policy}), also threads with "
+            "changes that Postgres does not have. Set maxmemory-policy to noeviction or volatile-lru"
         )
     if flushes_later and info_field(persistence, "aof_enabled") == "0" and _no_save_points(save):
         found.append(
-            f"Redis at {place} keeps nothing on disk (appendonly no, and no save points): when it stops, changes that "
-            'were not flushed are lost, and ephemeral threads. Set appendonly yes, or use cold_writes="through"'
+            f"Redis at {display_url} keeps nothing on disk (appendonly no, and no save points): when it stops, changes "
+            'that were not flushed are lost, and ephemeral threads. Set appendonly yes, or use cold_writes="through"'
         )
     return found
 

@@ -40,7 +40,7 @@ class Difference(NamedTuple):
     """In order; stretches are of the predecessor's serialized data, without its type."""
 
 
-class Predecessors:
+class KnownValues:
     """One value per channel, of the namespaces of threads used last, up to a number of bytes in all.
 
     Any number of OS threads may use it. A forked child starts with nothing.
@@ -98,12 +98,12 @@ class Predecessors:
         return Difference(known.version, known.tag, items) if items is not None else None
 
 
-_all: weakref.WeakSet[Predecessors] = weakref.WeakSet()
+_all: weakref.WeakSet[KnownValues] = weakref.WeakSet()
 
 
 def _after_fork_in_child() -> None:
-    for predecessors in list(_all):
-        predecessors.forget_all()  # another thread of the parent may have been at work, and holds the lock for ever
+    for known in list(_all):
+        known.forget_all()  # another thread of the parent may have been at work, and holds the lock for ever
 
 
 if hasattr(os, "register_at_fork"):

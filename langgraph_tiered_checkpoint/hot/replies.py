@@ -93,7 +93,7 @@ class Refusal(Enum):
     PRESSED = "pressed"
     """Redis is almost full of what Postgres does not take."""
     DELETED = "deleted"
-    """The life that the caller knows is over."""
+    """The incarnation that the caller knows is over."""
 
 
 WriteReply = Stored | Missing | OriginWanted | Refusal
@@ -163,7 +163,7 @@ class Walk(NamedTuple):
     """Whether it goes on in the hot tier, after the last ancestor."""
 
 
-class Peek(NamedTuple):
+class Lease(NamedTuple):
     """A thread as a promoter sees it before a flush."""
 
     incarnation: str
@@ -385,11 +385,11 @@ def _walk(ns: str, walk: Sequence[Any]) -> Walk:
     )
 
 
-def parse_peek(reply: Sequence[Any]) -> Peek | None:
+def parse_lease(reply: Sequence[Any]) -> Lease | None:
     if reply[0] != b"thread":
         return None
     _, incarnation, state, flushed, number, last, last_write_ms, reason, rebase, pinned, moved, copied, _ = reply
-    return Peek(
+    return Lease(
         incarnation.decode(),
         state.decode(),
         flushed.decode(),

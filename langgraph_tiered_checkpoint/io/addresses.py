@@ -31,7 +31,7 @@ UNNAMED: Final[dict[str, Any]] = {"driver_info": None} if hasattr(redis.connecti
 class Address(NamedTuple):
     """Where a server is."""
 
-    place: str
+    display_url: str
     """For people."""
     endpoints: frozenset[tuple[str, int]] = frozenset()
     """Hosts and ports, where they are known."""
@@ -105,9 +105,9 @@ def postgres_address_of(parts: Mapping[str, Any]) -> Address:
     sockets = [host for host in hosts if host.startswith("/")]
     where = [(host, port) for host, port in zip(hosts, ports, strict=False) if host and host not in sockets]
     shown = ",".join(f"{host}:{port}" if port else host for host, port in where)
-    place = f"postgresql://{shown}/{parts.get('dbname') or ''}"
+    url = f"postgresql://{shown}/{parts.get('dbname') or ''}"
     return Address(
-        place + "".join(f"?host={socket}" for socket in sockets),
+        url + "".join(f"?host={socket}" for socket in sockets),
         frozenset((_name(host), int(port or 5432)) for host, port in where),
     )
 

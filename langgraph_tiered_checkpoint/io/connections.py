@@ -164,8 +164,10 @@ class Connections:
     def here(self) -> Here:
         """The two servers, for what binds them to each other."""
         hot, cold = self.hot, self.cold
-        postgres, place = ("", "nowhere") if cold is None else (cold.identity or cold.place, cold.place)
-        return Here(hot.key_prefix, hot.identity, hot.place, postgres, place)
+        postgres, display_url = (
+            ("", "nowhere") if cold is None else (cold.identity or cold.display_url, cold.display_url)
+        )
+        return Here(hot.key_prefix, hot.identity, hot.display_url, postgres, display_url)
 
     def close(self) -> None:
         """Close the sync connections that are not in use. They are opened again on demand."""

@@ -102,14 +102,14 @@ def check_server(target: HotTarget, check: ServerCheck) -> Exchange:
     found = _version(info)
     if found and tuple(int(part) for part in found.split(".")[:2] if part.isdigit()) < MIN_VERSION:
         raise ConfigurationError(
-            f"Redis at {target.place} is version {found}; 6.2 or newer is needed (or Valkey 7.2). Upgrade it"
+            f"Redis at {target.display_url} is version {found}; 6.2 or newer is needed (or Valkey 7.2). Upgrade it"
         )
     for reply in (said, written):
         if isinstance(reply, Exception) and not isinstance(said, bytes | str):
             raise reply  # not if a full server, or a replica, has refused the SET of what is there already
     check.accept(target, said.decode(errors="replace") if isinstance(said, bytes) else str(said))
     if curious:
-        check.look(more, target.place)
+        check.look(more, target.display_url)
     return [info]
 
 
@@ -162,10 +162,10 @@ class ServerCheck:
         self._postgres = postgres
         self._flushes_later = flushes_later
 
-    def look(self, replies: Sequence[Any], place: str) -> None:
+    def look(self, replies: Sequence[Any], display_url: str) -> None:
         """Warn of what will lose data although nothing fails, once."""
         self.looks = False
-        self.dangers += dangers(replies, place, flushes_later=self._flushes_later)
+        self.dangers += dangers(replies, display_url, flushes_later=self._flushes_later)
         for danger in self.dangers:
             logger.error(danger)
         for danger in self.dangers:
@@ -189,15 +189,15 @@ class ServerCheck:
         """
         layout = Layout.parse(said)
         if layout is None:
-            raise other_layout(said, target.key_prefix, target.place)
+            raise other_layout(said, target.key_prefix, target.display_url)
         if self._postgres is None:
             if layout.kind != "hot":
-                raise needs_postgres(target.key_prefix, target.place, layout)
+                raise needs_postgres(target.key_prefix, target.display_url, layout)
         elif not (self.doubted or self.asking or self._trusts(layout)):
             self.doubted = True
             raise StoreChangedError(
-                f"Redis at {target.place} (key_prefix {target.key_prefix!r}) is of another store than before. Nothing "
-                "was done; repeat the call"
+                f"Redis at {target.display_url} (key_prefix {target.key_prefix!r}) is of another store than before. "
+                "Nothing was done; repeat the call"
             )
         self.passed = True
 

@@ -110,13 +110,13 @@ def translate(exc: Exception, step: Step, hot: HotTarget, cold: ColdTarget | Non
         return exc
     match step:
         case Lua():
-            return hot_fault(exc, said_of(step), hot.place, key=step.keys[0])
+            return hot_fault(exc, said_of(step), hot.display_url, key=step.keys[0])
         case LuaBatch():
-            return hot_fault(exc, said_of(step), hot.place)
+            return hot_fault(exc, said_of(step), hot.display_url)
         case Tx() | Alone():
             if not isinstance(exc, DRIVER_ERRORS):
                 return misread(exc, step)
-            return cold_fault(exc, said_of(step), cold.place if cold is not None else "nowhere")
+            return cold_fault(exc, said_of(step), cold.display_url if cold is not None else "nowhere")
         case Pause() | Lanes() | Behind():
             return exc
         case _:
@@ -148,16 +148,20 @@ def code_of(exc: Exception) -> tuple[str, str]:
 
 
 def hot_fault(  # noqa: PLR0911 - a table
-    exc: Exception, what: str, place: str, key: str = ""
+    exc: Exception, what: str, display_url: str, key: str = ""
 ) -> TieredCheckpointError:
     """A fault of Redis, or the configuration error behind it."""
     text = str(exc) or type(exc).__name__
-    at = f"{what}: Redis at {place}"
+    at = f"{what}: Redis at {display_url}"
     match exc:
         case redis.AuthenticationError():
             return ConfigurationError(f"{at} refused the user or password ({text}). Correct the URL or the client")
         case redis.TimeoutError() | TimeoutError():
-            tls = "that port may be without TLS: then write redis://. Or it" if place.startswith("rediss:") else "It"
+            tls = (
+                "that port may be without TLS: then write redis://. Or it"
+                if display_url.startswith("rediss:")
+                else "It"
+            )
             return HotTierError(
                 f"{at} did not answer in time ({text}). {tls} may be overloaded or unreachable; see timeouts.hot"
             )
@@ -219,13 +223,13 @@ def _refusal(exc: redis.ResponseError, at: str, key: str) -> TieredCheckpointErr
 
 
 def cold_fault(  # noqa: C901, PLR0911, PLR0912 - a table
-    exc: Exception, what: str, place: str
+    exc: Exception, what: str, display_url: str
 ) -> TieredCheckpointError:
     """A fault of Postgres, or the configuration error behind it."""
     import psycopg_pool  # only its errors, and they are rare
 
     text = words_of(exc)
-    at = f"{what}: Postgres at {place}"
+    at = f"{what}: Postgres at {display_url}"
     match exc:
         case psycopg_pool.PoolClosed():
             return ConfigurationError(f"{what}: the given pool is not open ({text}). Open it before use")

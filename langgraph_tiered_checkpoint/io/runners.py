@@ -42,10 +42,10 @@ class _Runner:
         self._schema = schema
 
     @property
-    def places(self) -> str:
+    def display_urls(self) -> str:
         """Where the servers are, for messages; no password in it."""
         cold = self._connections.cold
-        return f"{self._connections.hot.place} {'without a cold tier' if cold is None else cold.place}"
+        return f"{self._connections.hot.display_url} {'without a cold tier' if cold is None else cold.display_url}"
 
     def _next(
         self, plan: Plan[Any], asked: Step | None, reply: object, fault: Exception | None, server: Step | None = None
@@ -162,7 +162,7 @@ class SyncRunner(_Runner):
             with suppress(StoreChangedError):  # which Postgres has to be asked about
                 ports.hot.check()
         except DRIVER_ERRORS as exc:
-            raise caused_by(exc, hot_fault(exc, "setup", self._connections.hot.place)) from exc
+            raise caused_by(exc, hot_fault(exc, "setup", self._connections.hot.display_url)) from exc
         if ports.cold is None or self._schema is None or self._connections.cold is None:
             return
         plan = set_up(self._schema, self._connections.cold.timeout_s, index_s)
@@ -285,7 +285,7 @@ class AsyncRunner(_Runner):
             with suppress(StoreChangedError):  # which Postgres has to be asked about
                 await ports.hot.check()
         except DRIVER_ERRORS as exc:
-            raise caused_by(exc, hot_fault(exc, "setup", self._connections.hot.place)) from exc
+            raise caused_by(exc, hot_fault(exc, "setup", self._connections.hot.display_url)) from exc
         if ports.cold is None or self._schema is None or self._connections.cold is None:
             return
         plan = set_up(self._schema, self._connections.cold.timeout_s, index_s)

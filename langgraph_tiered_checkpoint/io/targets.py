@@ -93,9 +93,9 @@ class HotTarget:
         )
 
     @property
-    def place(self) -> str:
+    def display_url(self) -> str:
         """Where the server is, for messages; no password in it."""
-        return self.address.place
+        return self.address.display_url
 
     @property
     def is_cluster(self) -> bool:
@@ -220,9 +220,9 @@ class ColdTarget:
         return Address("the given pool's server")
 
     @property
-    def place(self) -> str:
+    def display_url(self) -> str:
         """Where the server is, for messages; no password in it."""
-        return self.address.place
+        return self.address.display_url
 
     @cached_property
     def identity(self) -> str:

@@ -64,9 +64,9 @@ class Here(NamedTuple):
     prefix: str
     redis: str
     """Tells the Redis apart from others, with the prefix; empty if nothing does."""
-    redis_place: str
+    redis_display_url: str
     postgres: str
-    postgres_place: str
+    postgres_display_url: str
 
 
 class Doubt(NamedTuple):
@@ -90,19 +90,19 @@ def bind(schema: ColdSchema, here: Here, doubt: Doubt) -> Plan[str]:
     """
     key = f"{here.prefix}:layout"
     said = Layout("new", new_id())
-    text = yield from _say(key, "", said.text)
+    text = yield from _compare_and_set(key, "", said.text)
     for _ in range(_ROUNDS):
         layout = Layout.parse(text)
         if layout is None:
-            raise other_layout(text, here.prefix, here.redis_place)
+            raise other_layout(text, here.prefix, here.redis_display_url)
         tables = yield from schema.belonging()
         if layout.store and layout.store == tables.store:
-            text = yield from _say(key, text, Layout("bound", layout.store, here.postgres).text)
+            text = yield from _compare_and_set(key, text, Layout("bound", layout.store, here.postgres).text)
             return layout.store
         if layout.kind != "new":
             if not doubt.take_over:
                 raise _not_of_one_store(here, layout, tables)
-            text = yield from _say(key, text, Layout("new", new_id()).text)
+            text = yield from _compare_and_set(key, text, Layout("new", new_id()).text)
             continue
         own = tables.store == doubt.known or bool(here.redis and tables.redis == described(here))
         if tables.store and not (own or doubt.take_over):
@@ -111,39 +111,40 @@ def bind(schema: ColdSchema, here: Here, doubt: Doubt) -> Plan[str]:
             logger.warning(
                 "Redis at %s (key_prefix %r) held nothing of the store of Postgres at %s, and was bound to it anew. "
                 "What Postgres holds goes on; ephemeral threads and changes not flushed yet are lost with Redis's data",
-                here.redis_place,
+                here.redis_display_url,
                 here.prefix,
-                here.postgres_place,
+                here.postgres_display_url,
             )
     raise ConfigurationError(
-        f"Redis at {here.redis_place} (key_prefix {here.prefix!r}) and Postgres at {here.postgres_place} are being "
-        "bound by others in turn. Make sure that nobody calls setup(take_over=True) all the time, and try again"
+        f"Redis at {here.redis_display_url} (key_prefix {here.prefix!r}) and Postgres at "
+        f"{here.postgres_display_url} are being bound by others in turn. Make sure that nobody calls "
+        "setup(take_over=True) all the time, and try again"
     )
 
 
-def _say(key: str, seen: str, text: str) -> Plan[str]:
+def _compare_and_set(key: str, seen: str, text: str) -> Plan[str]:
     return (yield from Lua("bind", (key,), (seen, text), "*", bytes.decode))
 
 
 def described(here: Here) -> str:
     """What `tiered_migrations` says of the Redis."""
-    return f"{here.redis or here.redis_place}, key_prefix {here.prefix!r}"
+    return f"{here.redis or here.redis_display_url}, key_prefix {here.prefix!r}"
 
 
-def other_layout(text: str, prefix: str, place: str) -> ConfigurationError:
+def other_layout(text: str, prefix: str, display_url: str) -> ConfigurationError:
     """What is under the prefix cannot be read."""
     return ConfigurationError(
-        f"Redis at {place} holds layout {text!r} under the prefix {prefix!r}, and this version "
+        f"Redis at {display_url} holds layout {text!r} under the prefix {prefix!r}, and this version "
         f"of langgraph-tiered-checkpoint uses {LAYOUT!r}. Choose another key_prefix, or use the version that wrote it"
     )
 
 
-def needs_postgres(prefix: str, place: str, layout: Layout) -> ConfigurationError:
+def needs_postgres(prefix: str, display_url: str, layout: Layout) -> ConfigurationError:
     """A saver without Postgres would take promoted threads for new ones."""
     theirs = f", at {layout.postgres}" if layout.postgres else ""
     return ConfigurationError(
-        f"Redis at {place} (key_prefix {prefix!r}) is of a store with a Postgres{theirs}, and this saver has none: "
-        "what is only in Postgres would look new to it. Pass that postgres_url and schema, or another key_prefix"
+        f"Redis at {display_url} (key_prefix {prefix!r}) is of a store with a Postgres{theirs}, and this saver has "
+        "none: what is only in Postgres would look new to it. Pass that postgres_url and schema, or another key_prefix"
     )
 
 
@@ -157,8 +158,9 @@ def _not_of_one_store(here: Here, layout: Layout, tables: Tables) -> Configurati
             redis = f"is of store {layout.store}, whose Postgres is {layout.postgres}"
     postgres = f"is of store {tables.store}, whose Redis is {tables.redis}" if tables.store else "is of no store yet"
     return ConfigurationError(
-        f"Redis at {here.redis_place} (key_prefix {here.prefix!r}) {redis}; Postgres at {here.postgres} {postgres}. "
-        "They do not belong together, so nothing was read or written. Each Redis and key_prefix needs a schema of "
-        "its own in Postgres: choose another schema or key_prefix. After a move or a restore, once nothing else uses "
+        f"Redis at {here.redis_display_url} (key_prefix {here.prefix!r}) {redis}; Postgres at "
+        f"{here.postgres} {postgres}. They do not belong together, so nothing was read or written. "
+        "Each Redis and key_prefix needs a schema of its own in Postgres: choose another schema or key_prefix. After a "
+        "move or a restore, once nothing else uses "
         "either of them, setup(take_over=True) binds them to each other"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from langgraph_tiered_checkpoint.hot.replies import Base, Changes, Peek, Rows
+from langgraph_tiered_checkpoint.hot.replies import Base, Changes, Lease, Rows
 from langgraph_tiered_checkpoint.records import ThreadBatch
 
 NO_ROWS = Rows([], [], [])
@@ -14,7 +14,7 @@ class Copy(NamedTuple):
     """How far a thread has been copied."""
 
     thread_id: str
-    peek: Peek
+    lease: Lease
     """Of the thread as it is known by now: with what has been flushed meanwhile."""
     claim: str
     """What a first copy is committed behind; else empty."""
@@ -24,9 +24,9 @@ class Copy(NamedTuple):
     """Until it is mended; its rows, until they are committed."""
 
     @classmethod
-    def begun(cls, thread_id: str, peek: Peek, claim: str = "", base: Base | None = None) -> Copy:
+    def begun(cls, thread_id: str, lease: Lease, claim: str = "", base: Base | None = None) -> Copy:
         """Nothing of the log has been read yet."""
-        return cls(thread_id, peek, claim, peek.flushed_number, base)
+        return cls(thread_id, lease, claim, lease.flushed_number, base)
 
     def is_of_the_time_of(self, changes: Changes) -> bool:
         """Whether Redis has not gone back in time since the base was read, as far as can be told."""
@@ -37,13 +37,13 @@ class Copy(NamedTuple):
 
         What is left of the base goes with the first page, and the fence is not moved before the base is mended.
         """
-        base, peek = self.base, self.peek
+        base, lease = self.base, self.lease
         mended = base is None or base.is_mended_by(changes)
-        through = changes.through if mended else peek.flushed
-        expected = peek.flushed or self.claim
-        batch = batch_of(self.thread_id, peek, joined(base and base.rows, changes.rows), through, expected)
+        through = changes.through if mended else lease.flushed
+        expected = lease.flushed or self.claim
+        batch = batch_of(self.thread_id, lease, joined(base and base.rows, changes.rows), through, expected)
         following = self._replace(
-            peek=peek._replace(flushed=through),
+            lease=lease._replace(flushed=through),
             number=changes.number,
             base=base._replace(rows=NO_ROWS) if base and not mended else None,
         )
@@ -70,15 +70,15 @@ def size_of(rows: Rows) -> int:
     return size + sum(len(blob.data) for blob in rows.blobs) + sum(len(write.data) for write in rows.writes)
 
 
-def batch_of(thread_id: str, peek: Peek, rows: Rows, through: str, expected: str) -> ThreadBatch:
+def batch_of(thread_id: str, lease: Lease, rows: Rows, through: str, expected: str) -> ThreadBatch:
     """Rows for Postgres, and the fence: what was flushed before, or the claim."""
     return ThreadBatch(
         thread_id,
-        peek.incarnation,
+        lease.incarnation,
         expected,
         through,
         *rows,
-        peek.last_write_ms,
-        peek.reason,
-        peek.copied,
+        lease.last_write_ms,
+        lease.reason,
+        lease.copied,
     )

@@ -42,8 +42,8 @@ def _settle(
     if not ours and (held or flushed):
         return (yield store.hot.delete(thread_id, new_id(), (incarnation,)))
     if held == flushed:
-        # A first upload under way is of what Redis held before, if not of a life that has ended; once it is taken back,
-        # it cannot be committed.
+        # A first upload under way is of what Redis held before, if not of an incarnation that has ended; once
+        # it is taken back, it cannot be committed.
         if origin is not None and not held and not (yield cold.unclaim(thread_id, origin.incarnation)):
             return [b"changed", flushed.encode()]
         return (yield store.hot.vouch(thread_id, incarnation, flushed))

@@ -30,10 +30,10 @@ from langgraph_tiered_checkpoint.hot.replies import (
     Base,
     Changes,
     Guarded,
+    Lease,
     Moved,
-    Peek,
     parse_changes,
-    parse_peek,
+    parse_lease,
     parse_scan,
 )
 from langgraph_tiered_checkpoint.incarnations import new_id
@@ -73,21 +73,21 @@ def flush(store: Store, thread_id: str) -> Plan[None]:
     cold = store.need_cold("flushed", thread_id)
     goal: tuple[str, int] | None = None
     for attempt in range(_ROUNDS):
-        peek = parse_peek((yield store.hot.peek(thread_id)))
-        if peek is None:
+        lease = parse_lease((yield store.hot.lease(thread_id)))
+        if lease is None:
             return
-        if peek.moved and not peek.rebase:
-            yield from compare(store, thread_id, peek.incarnation, peek.flushed)
+        if lease.moved and not lease.rebase:
+            yield from compare(store, thread_id, lease.incarnation, lease.flushed)
             continue
-        if peek.state != "d":
-            if peek.rebase:  # the worker that uploaded it died before this
-                yield store.hot.evict(thread_id, peek.incarnation, peek.flushed)
+        if lease.state != "d":
+            if lease.rebase:  # the worker that uploaded it died before this
+                yield store.hot.evict(thread_id, lease.incarnation, lease.flushed)
             return
         if goal is None:
-            goal = (peek.incarnation, peek.last_number)
-        if peek.incarnation != goal[0] or (peek.flushed_number >= goal[1] and not peek.rebase):
+            goal = (lease.incarnation, lease.last_number)
+        if lease.incarnation != goal[0] or (lease.flushed_number >= goal[1] and not lease.rebase):
             return
-        if (yield from _flush_or_park(store, cold, thread_id, peek, last_chance=attempt >= _ROUNDS // 2)) >= goal[1]:
+        if (yield from _flush_or_park(store, cold, thread_id, lease, last_chance=attempt >= _ROUNDS // 2)) >= goal[1]:
             return
     raise ThreadBusyError(f"thread {thread_id!r}: the flush lost every race against other workers; it stays due")
 
@@ -119,7 +119,7 @@ def flush_write(
             if is_outage(exc):
                 raise
     yield from flush(store, thread_id)
-    *_, run = yield store.hot.peek(thread_id)
+    *_, run = yield store.hot.lease(thread_id)
     if run.decode() != server_run:
         raise HotTierError(
             f"thread {thread_id!r}: Redis was restarted, or has failed over, since it took the write, and may have "
@@ -135,25 +135,25 @@ def _acknowledge(store: Store, committed: ThreadBatch, left_dirty: Callable[[], 
         left_dirty()
 
 
-def _flush_or_park(store: Store, cold: Cold, thread_id: str, peek: Peek, *, last_chance: bool) -> Plan[int]:
+def _flush_or_park(store: Store, cold: Cold, thread_id: str, lease: Lease, *, last_chance: bool) -> Plan[int]:
     try:
-        return (yield from _flush_once(store, cold, thread_id, peek, last_chance=last_chance))
+        return (yield from _flush_once(store, cold, thread_id, lease, last_chance=last_chance))
     except Exception as exc:
         if not is_outage(exc):
-            yield from _park(store, thread_id, peek, exc)
+            yield from _park(store, thread_id, lease, exc)
         raise
 
 
-def _park(store: Store, thread_id: str, peek: Peek, exc: Exception) -> Plan[None]:
+def _park(store: Store, thread_id: str, lease: Lease, exc: Exception) -> Plan[None]:
     with suppress(TieredCheckpointError):  # what went wrong with the flush is what the caller has to hear
-        yield store.hot.park(thread_id, peek.incarnation, str(exc) or type(exc).__name__)
+        yield store.hot.park(thread_id, lease.incarnation, str(exc) or type(exc).__name__)
 
 
 def park(store: Store, thread_id: str, exc: Exception) -> Plan[None]:
     """Let a thread that cannot be flushed for a reason of its own wait, for longer each time, and note the reason."""
-    peek = parse_peek((yield store.hot.peek(thread_id)))
-    if peek is not None:
-        yield from _park(store, thread_id, peek, exc)
+    lease = parse_lease((yield store.hot.lease(thread_id)))
+    if lease is not None:
+        yield from _park(store, thread_id, lease, exc)
 
 
 def concerns_all(cold: Cold, thread_id: str, exc: Exception) -> Plan[bool]:
@@ -167,26 +167,26 @@ def concerns_all(cold: Cold, thread_id: str, exc: Exception) -> Plan[bool]:
     return False
 
 
-def _flush_once(store: Store, cold: Cold, thread_id: str, peek: Peek, *, last_chance: bool) -> Plan[int]:
+def _flush_once(store: Store, cold: Cold, thread_id: str, lease: Lease, *, last_chance: bool) -> Plan[int]:
     """The reply is the number of the change up to which all is done; 0 if that has to be looked up."""
-    fence = peek.flushed or (yield from _claim(cold, thread_id, peek))
+    fence = lease.flushed or (yield from _claim(cold, thread_id, lease))
     fenced, base = bool(fence), None
-    if fenced and peek.needs_base:
-        base = yield from _copy_base(store, cold, thread_id, peek, fence)
+    if fenced and lease.needs_base:
+        base = yield from _copy_base(store, cold, thread_id, lease, fence)
         fenced = base is not None
-    done = (yield from _copy_changes(store, cold, Copy.begun(thread_id, peek, fence, base))) if fenced else None
+    done = (yield from _copy_changes(store, cold, Copy.begun(thread_id, lease, fence, base))) if fenced else None
     if done is None:
-        yield from _reconcile(store, cold, thread_id, peek, last_chance=last_chance)
+        yield from _reconcile(store, cold, thread_id, lease, last_chance=last_chance)
     return done or 0
 
 
-def _claim(cold: Cold, thread_id: str, peek: Peek) -> Plan[str]:
+def _claim(cold: Cold, thread_id: str, lease: Lease) -> Plan[str]:
     """Make sure of the thread's row before anything is read; the reply is the fence of a first copy.
 
     Empty: somebody else has flushed the thread already.
     """
-    origin: Origin = yield cold.claim(thread_id, peek.incarnation, peek.reason, new_id())
-    return origin.claim if origin.incarnation == peek.incarnation and not origin.flushed else ""
+    origin: Origin = yield cold.claim(thread_id, lease.incarnation, lease.reason, new_id())
+    return origin.claim if origin.incarnation == lease.incarnation and not origin.flushed else ""
 
 
 def _copy_changes(store: Store, cold: Cold, copy: Copy) -> Plan[int | None]:
@@ -196,43 +196,43 @@ def _copy_changes(store: Store, cold: Cold, copy: Copy) -> Plan[int | None]:
     """
     thread_id = copy.thread_id
     while True:
-        peek = copy.peek
-        changes: Changes | None = parse_changes((yield store.hot.changes(thread_id, peek, copy.number)))
+        lease = copy.lease
+        changes: Changes | None = parse_changes((yield store.hot.changes(thread_id, lease, copy.number)))
         if changes is None:
-            if not peek.flushed:
-                yield cold.unclaim(thread_id, peek.incarnation)
+            if not lease.flushed:
+                yield cold.unclaim(thread_id, lease.incarnation)
             return 0
         if not copy.is_of_the_time_of(changes):
-            yield from _give_up(store, cold, thread_id, peek)
+            yield from _give_up(store, cold, thread_id, lease)
             return 0
         batch, copy = copy.page(changes)
-        if not (yield cold.commit([batch], keep=peek.rebase > 0)):
+        if not (yield cold.commit([batch], keep=lease.rebase > 0)):
             return None
         if copy.base is not None:
             continue
-        verdict, more = yield store.hot.ack(thread_id, peek.incarnation, changes.through)
-        yield from acknowledged(store, thread_id, peek.incarnation, verdict, more)
+        verdict, more = yield store.hot.ack(thread_id, lease.incarnation, changes.through)
+        yield from acknowledged(store, thread_id, lease.incarnation, verdict, more)
         if verdict not in (b"clean", b"dirty"):
             return 0
         if not changes.more:
-            return (yield from _replayed(store, thread_id, peek, changes, verdict))
+            return (yield from _replayed(store, thread_id, lease, changes, verdict))
 
 
-def _replayed(store: Store, thread_id: str, peek: Peek, changes: Changes, verdict: bytes) -> Plan[int]:
+def _replayed(store: Store, thread_id: str, lease: Lease, changes: Changes, verdict: bytes) -> Plan[int]:
     """The whole log is in Postgres; after an upload of everything again, the hot copy goes."""
-    if not peek.rebase:
+    if not lease.rebase:
         return changes.number
     if verdict == b"clean":
-        yield store.hot.evict(thread_id, peek.incarnation, changes.through)
+        yield store.hot.evict(thread_id, lease.incarnation, changes.through)
     return 0
 
 
-def _give_up(store: Store, cold: Cold, thread_id: str, peek: Peek) -> Plan[None]:
+def _give_up(store: Store, cold: Cold, thread_id: str, lease: Lease) -> Plan[None]:
     """Redis has gone back in time since the base was read: Postgres may have got what Redis has lost."""
-    if peek.flushed:
-        yield store.hot.rebase(thread_id, peek.incarnation, peek.flushed, new_id(), whole=True)
+    if lease.flushed:
+        yield store.hot.rebase(thread_id, lease.incarnation, lease.flushed, new_id(), whole=True)
     else:
-        yield cold.unclaim(thread_id, peek.incarnation)
+        yield cold.unclaim(thread_id, lease.incarnation)
 
 
 def acknowledged(store: Store, thread_id: str, incarnation: str, verdict: bytes, more: bytes) -> Plan[None]:
@@ -240,12 +240,12 @@ def acknowledged(store: Store, thread_id: str, incarnation: str, verdict: bytes,
     if more == b"1":
         yield from _trim(store, thread_id, incarnation)
     if verdict == b"diverged":  # Redis went back in time before it, and may have been vouched for since
-        peek = parse_peek((yield store.hot.peek(thread_id)))
-        if peek is not None and peek.incarnation == incarnation:
-            yield from compare(store, thread_id, peek.incarnation, peek.flushed)
+        lease = parse_lease((yield store.hot.lease(thread_id)))
+        if lease is not None and lease.incarnation == incarnation:
+            yield from compare(store, thread_id, lease.incarnation, lease.flushed)
 
 
-def _copy_base(store: Store, cold: Cold, thread_id: str, peek: Peek, fence: str) -> Plan[Base | None]:
+def _copy_base(store: Store, cold: Cold, thread_id: str, lease: Lease, fence: str) -> Plan[Base | None]:
     """Copy everything the thread holds, without moving the fence, but for the last rows: these are the reply.
 
     None: the fence did not hold. What changes meanwhile is in the log. Where Postgres holds something already, from a
@@ -253,51 +253,53 @@ def _copy_base(store: Store, cold: Cold, thread_id: str, peek: Peek, fence: str)
     """
     cursor, base, size = "0", None, 0
     while True:
-        scan = parse_scan((yield store.hot.scan(thread_id, peek, cursor)))
+        scan = parse_scan((yield store.hot.scan(thread_id, lease, cursor)))
         if scan is None:
-            if not peek.flushed:
-                yield cold.unclaim(thread_id, peek.incarnation)
+            if not lease.flushed:
+                yield cold.unclaim(thread_id, lease.incarnation)
             return None
         cursor, page = scan
         base, size = joined_base(base, page), size + size_of(page.rows)
         if cursor == "0":
             return base
         if size >= PAGE_BYTES:
-            batch = batch_of(thread_id, peek, base.rows, peek.flushed, fence)
-            if not (yield cold.commit([batch], keep=peek.rebase > 0)):
+            batch = batch_of(thread_id, lease, base.rows, lease.flushed, fence)
+            if not (yield cold.commit([batch], keep=lease.rebase > 0)):
                 return None
             base, size = base._replace(rows=NO_ROWS), 0
 
 
-def _reconcile(store: Store, cold: Cold, thread_id: str, peek: Peek, *, last_chance: bool) -> Plan[None]:
+def _reconcile(store: Store, cold: Cold, thread_id: str, lease: Lease, *, last_chance: bool) -> Plan[None]:
     """The fence did not hold: find out what Postgres has, and acknowledge it or upload everything again."""
     answer = yield cold.status(thread_id)
     origin = answer.origin if answer and answer.origin.incarnation else None
-    if origin is None or origin.incarnation != peek.incarnation:
-        yield from _settle_without_row(store, cold, thread_id, peek, origin)
+    if origin is None or origin.incarnation != lease.incarnation:
+        yield from _settle_without_row(store, cold, thread_id, lease, origin)
     elif origin.flushed:
-        verdict, _ = yield store.hot.ack(thread_id, peek.incarnation, origin.flushed)
+        verdict, _ = yield store.hot.ack(thread_id, lease.incarnation, origin.flushed)
         if verdict == b"diverged" or (verdict == b"stale" and last_chance):
-            yield store.hot.rebase(thread_id, peek.incarnation, origin.flushed, new_id(), whole=True, seen=peek.flushed)
+            yield store.hot.rebase(
+                thread_id, lease.incarnation, origin.flushed, new_id(), whole=True, seen=lease.flushed
+            )
 
 
-def _settle_without_row(store: Store, cold: Cold, thread_id: str, peek: Peek, origin: Origin | None) -> Plan[None]:
+def _settle_without_row(store: Store, cold: Cold, thread_id: str, lease: Lease, origin: Origin | None) -> Plan[None]:
     """Postgres has no row of this incarnation; of another one, perhaps."""
-    again = parse_peek((yield store.hot.peek(thread_id)))
-    if again is None or again.incarnation != peek.incarnation:
+    again = parse_lease((yield store.hot.lease(thread_id)))
+    if again is None or again.incarnation != lease.incarnation:
         return  # deleted meanwhile, and perhaps begun anew
-    if origin is not None and not origin.flushed:  # of a life that ended before this one, whose worker died
+    if origin is not None and not origin.flushed:  # of an incarnation that ended before this one, whose worker died
         yield cold.unclaim(thread_id, origin.incarnation)
     elif again.rebase:  # when the tiers were compared, the row was there: deleted meanwhile
-        yield store.hot.delete(thread_id, new_id(), (peek.incarnation,))
+        yield store.hot.delete(thread_id, new_id(), (lease.incarnation,))
     elif origin is not None:
         raise ColdRefusedError(
-            f"thread {thread_id!r}: Postgres holds another life of that id (incarnation {origin.incarnation}; Redis "
-            f"has {peek.incarnation}). Neither was changed, and what Redis holds stays there. Find out who wrote those "
+            f"thread {thread_id!r}: Postgres holds another incarnation of that id ({origin.incarnation}; Redis has "
+            f"{lease.incarnation}). Neither was changed, and what Redis holds stays there. Find out who wrote those "
             "rows before you give up either: a saver with another Redis or key_prefix on the same tables, which needs "
             "a schema of its own, or the backup that Postgres was restored from"
         )
-    elif peek.flushed:
+    elif lease.flushed:
         raise ColdRefusedError(
             f"thread {thread_id!r}: its row in tiered_threads is gone, although nobody deleted the thread here. What "
             "Redis holds stays there. Restore the row from a backup, and see whether the thread's other rows are there"

@@ -135,8 +135,8 @@ def _why_clean(meta: dict[str, Any], cold: ColdStatus | None, cold_error: str | 
         return promoted + "Postgres has committed everything, but cannot be asked now whether it still holds it"
     if cold is None or cold.origin.incarnation != meta["i"]:
         return promoted + (
-            "but Postgres does not hold this life of the thread any more, though nobody deleted it here. The hot copy "
-            "may be all there is; its TTL ends it, unless it is written to"
+            "but Postgres does not hold this incarnation of the thread any more, though nobody deleted it here. The "
+            "hot copy may be all there is; its TTL ends it, unless it is written to"
         )
     if cold.origin.flushed == meta["fl"]:
         return promoted + "Postgres holds everything, the hot copy may lapse at any time"

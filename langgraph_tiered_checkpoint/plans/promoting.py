@@ -9,7 +9,7 @@ from contextlib import suppress
 from langgraph_tiered_checkpoint.cold.writes import Cold
 from langgraph_tiered_checkpoint.errors import ColdRefusedError, ColdTimeoutError, FlushError
 from langgraph_tiered_checkpoint.hot.calls import BUCKETS, PAGE_BYTES
-from langgraph_tiered_checkpoint.hot.replies import Base, Peek, Rows, parse_changes, parse_peek, parse_scan
+from langgraph_tiered_checkpoint.hot.replies import Base, Lease, Rows, parse_changes, parse_lease, parse_scan
 from langgraph_tiered_checkpoint.incarnations import new_id
 from langgraph_tiered_checkpoint.plans.copying import NO_ROWS, Copy, batch_of, joined_base, size_of
 from langgraph_tiered_checkpoint.plans.flushing import acknowledged, concerns_all, flush, park
@@ -71,9 +71,9 @@ def flush_all(store: Store, prefix: str = "") -> Plan[None]:
         raise FlushError(f"{len(failed)} of {len(names)} threads could not be flushed and stay in Redis: {listed}")
 
 
-def claim_due(store: Store, buckets: Sequence[int], limit: int) -> Plan[list[str]]:
+def lease_due(store: Store, buckets: Sequence[int], limit: int) -> Plan[list[str]]:
     """Lease what is due in some buckets: one request."""
-    replies = yield LuaBatch(tuple(store.hot.claim(bucket, limit) for bucket in buckets))
+    replies = yield LuaBatch(tuple(store.hot.lease_due(bucket, limit) for bucket in buckets))
     return [name.decode() for names in replies for name in names]
 
 
@@ -165,10 +165,10 @@ def _flush_each(store: Store, cold: Cold, thread_ids: Sequence[str]) -> Plan[dic
 
 def _flush_together(store: Store, cold: Cold, thread_ids: Sequence[str]) -> Plan[list[str]]:
     """Flush the changes of several threads together; the reply names those that need a flush of their own."""
-    replies = yield LuaBatch(tuple(store.hot.peek(t) for t in thread_ids))
-    peeks = {t: peek for t, reply in zip(thread_ids, replies, strict=True) if (peek := parse_peek(reply))}
-    dirty = {t: peek for t, peek in peeks.items() if peek.state == "d"}
-    first = {t: peek for t, peek in dirty.items() if not (peek.flushed or peek.rebase or peek.moved)}
+    replies = yield LuaBatch(tuple(store.hot.lease(t) for t in thread_ids))
+    leases = {t: lease for t, reply in zip(thread_ids, replies, strict=True) if (lease := parse_lease(reply))}
+    dirty = {t: lease for t, lease in leases.items() if lease.state == "d"}
+    first = {t: lease for t, lease in dirty.items() if not (lease.flushed or lease.rebase or lease.moved)}
     copies = [Copy.begun(t, p) for t, p in dirty.items() if p.flushed and not p.rebase]
     if first:
         copies += yield from _begin(store, cold, first)
@@ -185,7 +185,7 @@ def _flush_pages(store: Store, cold: Cold, copies: Sequence[Copy]) -> Plan[tuple
     The reply is what there is more of, and the threads that need a flush of their own.
     """
     share = PAGE_BYTES // len(copies)
-    calls = (store.hot.changes(c.thread_id, c.peek, c.number, share) for c in copies)
+    calls = (store.hot.changes(c.thread_id, c.lease, c.number, share) for c in copies)
     replies = yield LuaBatch(tuple(calls))
     batches: dict[str, ThreadBatch] = {}
     following: dict[str, Copy] = {}
@@ -193,12 +193,12 @@ def _flush_pages(store: Store, cold: Cold, copies: Sequence[Copy]) -> Plan[tuple
     for copy, reply in zip(copies, replies, strict=True):
         changes, thread_id = parse_changes(reply), copy.thread_id
         if changes is None or not copy.is_of_the_time_of(changes):
-            if not copy.peek.flushed:
-                yield cold.unclaim(thread_id, copy.peek.incarnation)
+            if not copy.lease.flushed:
+                yield cold.unclaim(thread_id, copy.lease.incarnation)
             failed |= {thread_id} if changes else set()
             continue
         batches[thread_id], after = copy.page(changes)
-        if changes.more and (after.base or changes.number < copy.peek.last_number):
+        if changes.more and (after.base or changes.number < copy.lease.last_number):
             following[thread_id] = after
     committed = yield from _commit_together(cold, list(batches.values()))
     acks = [b for t, b in batches.items() if t in committed and b.flushed]
@@ -228,19 +228,19 @@ def _commit_together(cold: Cold, batches: Sequence[ThreadBatch]) -> Plan[frozens
     return committed
 
 
-def _begin(store: Store, cold: Cold, first: Mapping[str, Peek]) -> Plan[list[Copy]]:
+def _begin(store: Store, cold: Cold, first: Mapping[str, Lease]) -> Plan[list[Copy]]:
     """Begin the first copy of several threads: claim them, and copy what they hold, but for what the reply has.
 
     A thread that is not in the reply needs a flush of its own.
     """
     claim = new_id()
-    claimed = yield cold.claim_all([(t, peek.incarnation, peek.reason) for t, peek in first.items()], claim)
+    claimed = yield cold.claim_all([(t, lease.incarnation, lease.reason) for t, lease in first.items()], claim)
     based = [t for t in claimed if first[t].needs_base]
     bases = yield from _copy_bases(store, cold, {t: first[t] for t in based}, claim)
     return [Copy.begun(t, first[t], claim, bases.get(t)) for t in claimed if t in bases or not first[t].needs_base]
 
 
-def _copy_bases(store: Store, cold: Cold, first: Mapping[str, Peek], claim: str) -> Plan[dict[str, Base]]:
+def _copy_bases(store: Store, cold: Cold, first: Mapping[str, Lease], claim: str) -> Plan[dict[str, Base]]:
     """Copy what several threads hold, but for what the reply has. Of a thread that is not in it the copy has failed."""
     bases: dict[str, Base] = {}
     names = list(first)

@@ -37,7 +37,7 @@ def get(store: Store, thread_id: str, ns: str, checkpoint_id: str, root_id: str 
     """
     for attempt in range(ROUNDS):
         token = "" if checkpoint_id else new_id()
-        known = store.predecessors.known(thread_id, ns)
+        known = store.known_values.known(thread_id, ns)
         call = store.hot.get(thread_id, ns, checkpoint_id, root_id=root_id, token=token, known=known)
         found = yield from ask(store, thread_id, call)
         if found.kind in (Known.HIT, Known.NONE) or store.cold is None:
@@ -102,7 +102,7 @@ def _fill(store: Store, thread_id: str, ns: str, found: Found, answer: ColdAnswe
         thread_id, found.token, incarnation, flushed, ns, answer.stored, answer.early, since, tag=tag, pinned=pinned
     )
     if answer.stored:  # which it will be; if not, that is found out
-        store.predecessors.remember(thread_id, ns, answer.stored.blobs, tag)
+        store.known_values.remember(thread_id, ns, answer.stored.blobs, tag)
     if not resident:
         yield from Behind(partial(_attempt, fill))
         return False

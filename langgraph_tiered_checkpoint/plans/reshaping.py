@@ -21,7 +21,7 @@ from langgraph_tiered_checkpoint.errors import (
 )
 from langgraph_tiered_checkpoint.hot.calls import BUCKETS
 from langgraph_tiered_checkpoint.hot.frames import renamed
-from langgraph_tiered_checkpoint.hot.replies import CopiedPage, Peek, State, parse_outline, parse_peek
+from langgraph_tiered_checkpoint.hot.replies import CopiedPage, Lease, State, parse_lease, parse_outline
 from langgraph_tiered_checkpoint.incarnations import new_id
 from langgraph_tiered_checkpoint.plans import pruning
 from langgraph_tiered_checkpoint.plans.erasing import erase
@@ -43,9 +43,9 @@ _DROPS = 200
 def delete(store: Store, thread_id: str) -> Plan[float]:
     """Remove a thread from both tiers for good. One round trip; of a promoted thread two transactions and two or three.
 
-    Redis is told which life is over before Postgres forgets it: a transaction that is repeated doesn't know what it
-    deleted the first time, and nobody is to flush or fill that life any more. What was flushed of one that began after
-    Postgres was asked, stays. The last round trip is for a Redis that has fallen back meanwhile.
+    Redis is told which incarnation is over before Postgres forgets it: a transaction that is repeated doesn't know what
+    it deleted the first time, and nobody is to flush or fill that incarnation any more. What was flushed of one that
+    began after Postgres was asked, stays. The last round trip is for a Redis that has fallen back meanwhile.
 
     Repeating the whole completes a delete that failed half-way. The reply is as of when the thread is gone, in
     milliseconds by Redis's clock.
@@ -100,12 +100,12 @@ def threads_of_runs(store: Store, run_ids: Sequence[str], prefix: str) -> Plan[l
 
 def _restructure(store: Store, thread_id: str, decide: Decide) -> Plan[None]:
     for _ in range(_ROUNDS):
-        peek = parse_peek((yield store.hot.peek(thread_id)))
-        if peek is not None and peek.moved:
+        lease = parse_lease((yield store.hot.lease(thread_id)))
+        if lease is not None and lease.moved:
             yield from flush(store, thread_id)
             done = False
-        elif peek is not None and peek.state == "e":
-            done = yield from _drop_hot(store, thread_id, peek.incarnation, decide)
+        elif lease is not None and lease.state == "e":
+            done = yield from _drop_hot(store, thread_id, lease.incarnation, decide)
         elif store.cold is None:
             return
         else:
@@ -141,7 +141,7 @@ def _drop_hot(store: Store, thread_id: str, incarnation: str, decide: Decide) ->
 
 
 def _outline(store: Store, thread_id: str, incarnation: str) -> Plan[list[Outline] | None]:
-    """Where all checkpoints of a hot thread stand; None if the thread changed its life under the reader."""
+    """Where all checkpoints of a hot thread stand; None if the thread began another incarnation under the reader."""
     outlines: list[Outline] = []
     cursor = ""
     while True:
@@ -156,14 +156,14 @@ def _outline(store: Store, thread_id: str, incarnation: str) -> Plan[list[Outlin
 
 def _drop_cold(store: Store, cold: Cold, thread_id: str, decide: Decide) -> Plan[bool]:
     yield from flush(store, thread_id)
-    peek = parse_peek((yield store.hot.peek(thread_id)))
-    if peek is None:
+    lease = parse_lease((yield store.hot.lease(thread_id)))
+    if lease is None:
         origin = yield cold.adopt(thread_id, new_id())
         if origin is None:
             return True
         incarnation, flushed = origin.incarnation, origin.flushed
     else:
-        incarnation, flushed = peek.incarnation, peek.flushed
+        incarnation, flushed = lease.incarnation, lease.flushed
     token = new_id()
     reply = yield store.hot.evict(thread_id, incarnation, flushed, token=token, hold_ms=HOLD_MS)
     if reply[0] != b"ok":
@@ -182,7 +182,7 @@ def _next_change(flushed: str) -> str:
 
 
 def copy(store: Store, source: str, target: str, renaming: Renaming) -> Plan[None]:
-    """Copy a thread, with all its history, to an id that is free. The copy has a life, and runs, of its own.
+    """Copy a thread, with all its history, to an id that is free. The copy has an incarnation, and runs, of its own.
 
     In its metadata it has its own id where the source has the source's.
 
@@ -257,19 +257,19 @@ def evict(store: Store, thread_id: str) -> Plan[None]:
 
     Raises:
         NotPromotableError: the thread is ephemeral: its hot copy is all there is.
-        ColdRefusedError: Postgres does not hold this life of the thread.
+        ColdRefusedError: Postgres does not hold this incarnation of the thread.
     """
     cold = store.need_cold("evicted", thread_id)
     for _ in range(_ROUNDS):
         yield from flush(store, thread_id)
-        peek = parse_peek((yield store.hot.peek(thread_id)))
-        if peek is not None and peek.state == "e":
+        lease = parse_lease((yield store.hot.lease(thread_id)))
+        if lease is not None and lease.state == "e":
             raise NotPromotableError(
                 f"thread {thread_id!r} is ephemeral: its hot copy is all there is. promote() it first"
             )
-        if peek is not None and peek.state == "c" and not (yield from _in_postgres(store, cold, thread_id, peek)):
+        if lease is not None and lease.state == "c" and not (yield from _in_postgres(store, cold, thread_id, lease)):
             continue
-        incarnation, flushed = (peek.incarnation, peek.flushed) if peek else ("", "")
+        incarnation, flushed = (lease.incarnation, lease.flushed) if lease else ("", "")
         reply = yield store.hot.evict(thread_id, incarnation, flushed)
         if reply[0] != b"dirty":
             return
@@ -277,18 +277,18 @@ def evict(store: Store, thread_id: str) -> Plan[None]:
     raise ThreadBusyError(f"thread {thread_id!r} is being written too fast to be evicted; try again")
 
 
-def _in_postgres(store: Store, cold: Cold, thread_id: str, peek: Peek) -> Plan[bool]:
+def _in_postgres(store: Store, cold: Cold, thread_id: str, lease: Lease) -> Plan[bool]:
     """Whether Postgres has flushed what a clean hot copy takes to be flushed. If not, look at the hot copy again."""
     origin = yield cold.origin(thread_id)
-    if origin is not None and (origin.incarnation, origin.flushed) == (peek.incarnation, peek.flushed):
+    if origin is not None and (origin.incarnation, origin.flushed) == (lease.incarnation, lease.flushed):
         return True
-    again = parse_peek((yield store.hot.peek(thread_id)))
-    if again is None or (again.incarnation, again.state, again.flushed) != (peek.incarnation, "c", peek.flushed):
+    again = parse_lease((yield store.hot.lease(thread_id)))
+    if again is None or (again.incarnation, again.state, again.flushed) != (lease.incarnation, "c", lease.flushed):
         return False
-    if origin is None or origin.incarnation != peek.incarnation:
+    if origin is None or origin.incarnation != lease.incarnation:
         raise ColdRefusedError(
             f"thread {thread_id!r} was not evicted: Postgres does not hold it any more, though nobody deleted it here. "
             "Restore its rows from a backup. Until then Redis has a copy; its TTL ends it, unless it is written to"
         )
-    yield from compare(store, thread_id, peek.incarnation, peek.flushed)
+    yield from compare(store, thread_id, lease.incarnation, lease.flushed)
     return False

@@ -10,7 +10,7 @@ from langgraph_tiered_checkpoint.config import Settings
 from langgraph_tiered_checkpoint.errors import NotPromotableError
 from langgraph_tiered_checkpoint.hot.calls import Hot
 from langgraph_tiered_checkpoint.hot.inlined import Inlined
-from langgraph_tiered_checkpoint.hot.known_values import Predecessors
+from langgraph_tiered_checkpoint.hot.known_values import KnownValues
 
 _numbers = count(1)
 
@@ -22,7 +22,7 @@ class Store:
     settings: Settings
     hot: Hot
     cold: Cold | None
-    predecessors: Predecessors
+    known_values: KnownValues
     inlined: Inlined = field(default_factory=Inlined)
     dangers: list[str] = field(default_factory=list)
     """What was found about Redis that will lose data; filled in by the connections."""
@@ -33,7 +33,7 @@ class Store:
     def of(cls, settings: Settings) -> Store:
         """The tiers that some settings describe."""
         cold = Cold(settings.schema) if settings.cold else None
-        return cls(settings, Hot(settings), cold, Predecessors(settings.remembered_bytes))
+        return cls(settings, Hot(settings), cold, KnownValues(settings.remembered_bytes))
 
     def need_cold(self, what: str, thread_id: str) -> Cold:
         """The cold tier.

@@ -13,7 +13,7 @@ from langgraph_tiered_checkpoint.hot.calls import UNKNOWN_ORIGIN, FoundOrigin, W
 from langgraph_tiered_checkpoint.hot.frames import pack_blob, pack_difference
 from langgraph_tiered_checkpoint.hot.replies import Guarded, Missing, OriginWanted, Refusal, State, Stored, WriteReply
 from langgraph_tiered_checkpoint.ids import uuid6_time_ms
-from langgraph_tiered_checkpoint.incarnations import Life, new_id
+from langgraph_tiered_checkpoint.incarnations import KnownIncarnation, new_id
 from langgraph_tiered_checkpoint.plans.erasing import erase
 from langgraph_tiered_checkpoint.plans.flushing import ask
 from langgraph_tiered_checkpoint.plans.tiers import Store
@@ -39,7 +39,7 @@ class Written(NamedTuple):
 
 def put(
     store: Store,
-    life: Life,
+    known: KnownIncarnation,
     thread_id: str,
     row: CheckpointRow,
     blobs: Sequence[BlobRow],
@@ -78,22 +78,22 @@ def put(
         packed.update({ref: pack_blob(whole[ref], op) for ref in refs})
         awaited[:] = [i for i in awaited if i not in absent]
 
-    reply = yield from _write(store, life, thread_id, op, named, promote, build, resend)
-    store.predecessors.remember(thread_id, row.ns, list(whole.values()), op)
+    reply = yield from _write(store, known, thread_id, op, named, promote, build, resend)
+    store.known_values.remember(thread_id, row.ns, list(whole.values()), op)
     if reply.left:
         with suppress(ThreadBusyError):  # who is faster is told the same
-            yield from erase(store, thread_id, life.incarnation)
+            yield from erase(store, thread_id, known.incarnation)
     return _written(thread_id, reply, [row], list(whole.values()), [])
 
 
 def _packed(store: Store, thread_id: str, blob: BlobRow, op: str) -> bytes:
-    found = store.predecessors.difference(thread_id, blob)
+    found = store.known_values.difference(thread_id, blob)
     return pack_difference(blob, found) if found else pack_blob(blob, op)
 
 
 def put_writes(
     store: Store,
-    life: Life,
+    known: KnownIncarnation,
     thread_id: str,
     ns: str,
     checkpoint_id: str,
@@ -112,7 +112,7 @@ def put_writes(
     def build(writer: Writer, origin: FoundOrigin) -> Guarded[WriteReply]:
         return store.hot.put_writes(writer, ns, checkpoint_id, task_id, writes, interrupt=interrupt, origin=origin)
 
-    reply = yield from _write(store, life, thread_id, new_id(), named, "", build, lambda _: None)
+    reply = yield from _write(store, known, thread_id, new_id(), named, "", build, lambda _: None)
     return _written(thread_id, reply, [], [], list(writes))
 
 
@@ -133,7 +133,7 @@ def _written(
 
 def _write(
     store: Store,
-    life: Life,
+    known: KnownIncarnation,
     thread_id: str,
     op: str,
     named: str,
@@ -145,11 +145,13 @@ def _write(
     origin, incarnation = UNKNOWN_ORIGIN, ""
     waited_s, asked = 0.0, False
     while True:
-        writer = Writer(thread_id, op, incarnation or life.incarnation, life.confirmed, _since_ms(life, named), promote)
+        writer = Writer(
+            thread_id, op, incarnation or known.incarnation, known.confirmed, _since_ms(known, named), promote
+        )
         reply = yield from ask(store, thread_id, build(writer, origin))
         match reply:
             case Stored():
-                life.confirm(reply.incarnation)
+                known.confirm(reply.incarnation)
                 return reply
             case Missing():
                 resend(reply.refs)
@@ -157,7 +159,7 @@ def _write(
                 if asked:  # it was filled in while Postgres was asked, and is evicted again
                     waited_s = yield from _wait(store, waited_s, _lost_races(thread_id))
                 asked = True
-                origin, incarnation = yield from _find_origin(store, life, thread_id, reply.token)
+                origin, incarnation = yield from _find_origin(store, known, thread_id, reply.token)
             case Refusal.CLOSED:
                 waited_s = yield from _wait(store, waited_s, _busy(thread_id))
                 origin, incarnation = UNKNOWN_ORIGIN, ""
@@ -169,11 +171,11 @@ def _write(
                 assert_never(reply)
 
 
-def _since_ms(life: Life, named: str) -> float:
+def _since_ms(known: KnownIncarnation, named: str) -> float:
     """A thread that was deleted since then is not to be brought back by a write that names this checkpoint."""
-    if life.absent_ms is None:  # without a known life, the time inside the id has to tell a late write from a new one
-        return 0 if life.confirmed else uuid6_time_ms(named)
-    return max(life.absent_ms, uuid6_time_ms(named)) if life.by_delete else life.absent_ms
+    if known.absent_ms is None:  # where no read has told, the time inside the id tells a late write from a new one
+        return 0 if known.confirmed else uuid6_time_ms(named)
+    return max(known.absent_ms, uuid6_time_ms(named)) if known.by_delete else known.absent_ms
 
 
 def _wait(store: Store, waited_s: float, error: ThreadBusyError) -> Plan[float]:
@@ -184,12 +186,12 @@ def _wait(store: Store, waited_s: float, error: ThreadBusyError) -> Plan[float]:
     return waited_s + _PAUSE_S
 
 
-def _find_origin(store: Store, life: Life, thread_id: str, token: str) -> Plan[tuple[FoundOrigin, str]]:
+def _find_origin(store: Store, known: KnownIncarnation, thread_id: str, token: str) -> Plan[tuple[FoundOrigin, str]]:
     """Where a thread that is not resident comes from, and its incarnation."""
     cold = store.need_cold("looked up", thread_id)
-    confirmed = life.confirmed  # another write of the run may create the thread, and confirm it, before the answer
+    confirmed = known.confirmed  # another write of the run may create the thread, and confirm it, before the answer
     origin = yield from cold.adopt(thread_id, new_id())
-    if confirmed and (origin is None or origin.incarnation != life.incarnation):
+    if confirmed and (origin is None or origin.incarnation != known.incarnation):
         yield from store.hot.reopen(thread_id, token)
         raise _deleted(thread_id)
     if origin is None:

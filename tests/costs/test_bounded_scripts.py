@@ -16,7 +16,7 @@ from stepping import Stepped
 from turns import Counted, count_turns
 
 from langgraph_tiered_checkpoint import Promotion, TieredSaver
-from langgraph_tiered_checkpoint.hot.replies import parse_peek
+from langgraph_tiered_checkpoint.hot.replies import parse_lease
 from langgraph_tiered_checkpoint.steps import Lua
 
 
@@ -233,7 +233,7 @@ def test_trim_of_checkpoints_with_many_values_goes_in_pages(
         page = count_turns(redis_client, next_script(flushing))
         assert page.reply == [b"clean", b"1"]
         assert page.turns < 100_000
-        peeked = parse_peek(saver._sync._perform(saver._store.hot.peek("t")))
+        peeked = parse_lease(saver._sync._perform(saver._store.hot.lease("t")))
         assert peeked is not None
         more: bytes = b"1"
         while more == b"1":
@@ -267,7 +267,7 @@ def test_acknowledgement_does_not_look_at_what_it_does_not_acknowledge(
     saver.promote("t")
     for number in range(300):
         saver.put_writes(config, [("a", number)], f"task {number}")
-    peeked = parse_peek(saver._sync._perform(saver._store.hot.peek("t")))
+    peeked = parse_lease(saver._sync._perform(saver._store.hot.lease("t")))
     assert peeked is not None
     [key] = redis_client.scan_iter("*:t:t")
     first = peeked.flushed_number + 1

@@ -26,7 +26,7 @@ def saver(redis_url: str, postgres_url: str) -> Iterator[TieredSaver]:
 
 def remembered(saver: TieredSaver) -> set[str]:
     """The threads of which the process keeps values."""
-    return {thread for thread, _ in saver._store.predecessors._values}
+    return {thread for thread, _ in saver._store.known_values._values}
 
 
 @pytest.mark.parametrize(

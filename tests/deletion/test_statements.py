@@ -46,7 +46,7 @@ def test_delete_leaves_other_threads_alone(conn: Connection, cold: Cold) -> None
     assert counts(conn, cold, "T") == counts(conn, cold, "t%") == (1, 1, 2, 1)
 
 
-def test_delete_leaves_a_life_alone_that_it_does_not_know(conn: Connection, cold: Cold) -> None:
+def test_delete_leaves_an_incarnation_alone_that_it_does_not_know(conn: Connection, cold: Cold) -> None:
     store(conn, cold, "t", checkpoints=[checkpoint_row("1")], blobs=[blob("c", "1")], writes=[write("1")])
     run(conn, cold.delete("t", ["j"]))
     assert counts(conn, cold, "t") == (1, 1, 1, 1)

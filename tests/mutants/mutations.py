@@ -60,11 +60,11 @@ WRITING = (
         (LATE + "test_write_waits_while_a_prune_is_at_work_in_postgres",),
     ),
     Mutation(
-        "a late write of a deleted life joins the next one",
+        "a late write of a deleted incarnation joins the next one",
         "hot/lua/write.lua",
         "if CONFIRMED or call('ZSCORE', KEYS[5], tomb({TID, INC})) then",
         "if CONFIRMED then",
-        (LATE + "test_second_write_of_a_run_whose_life_was_deleted_does_not_join_the_next_one",),
+        (LATE + "test_second_write_of_a_run_whose_incarnation_was_deleted_does_not_join_the_next_one",),
     ),
     Mutation(
         "a late write of a run that had found no thread brings a deleted one back",
@@ -74,7 +74,7 @@ WRITING = (
         (BETWEEN + "test_run_that_found_no_thread_does_not_create_it_after_a_delete",),
     ),
     Mutation(
-        "a write of a life that has expired begins a new one",
+        "a write of an incarnation that has expired begins a new one",
         "hot/lua/write.lua",
         "    if CONFIRMED then return nil, {'deleted'} end\n    marked",
         "    marked",
@@ -184,7 +184,7 @@ READING = (
         (LATE + "test_reader_does_not_vouch_for_a_checkpoint_from_a_slow_clock_that_came_after_it_asked_postgres",),
     ),
     Mutation(
-        "a fill brings a deleted life back",
+        "a fill brings a deleted incarnation back",
         "hot/lua/fill.lua",
         "if call('ZSCORE', KEYS[3], tomb({TID, INC})) then",
         "if false then",
@@ -301,14 +301,14 @@ FLUSHING = (
     Mutation(
         "the claim of a first copy stays where the thread is gone",
         "plans/flushing.py",
-        "            if not peek.flushed:\n                yield cold.unclaim(thread_id, peek.incarnation)\n            return 0",
+        "            if not lease.flushed:\n                yield cold.unclaim(thread_id, lease.incarnation)\n            return 0",
         "            return 0",
         (UNIT_FLUSHING + "test_thread_that_vanishes_before_its_log_is_read_takes_its_row_along",),
     ),
     Mutation(
         "a thread that was uploaded again stays as it is",
         "plans/flushing.py",
-        '    if verdict == b"clean":\n        yield store.hot.evict(thread_id, peek.incarnation, changes.through)\n',
+        '    if verdict == b"clean":\n        yield store.hot.evict(thread_id, lease.incarnation, changes.through)\n',
         "",
         (UNIT_FLUSHING + "test_change_that_redis_never_had_makes_it_upload_everything",),
     ),
@@ -337,7 +337,7 @@ RESHAPING = (
         ("deletion/test_removed_is_gone.py::test_message_that_was_removed_is_gone_with_the_prune",),
     ),
     Mutation(
-        "a delete leaves no tombstone of the life",
+        "a delete leaves no tombstone of the incarnation",
         "hot/lua/delete.lua",
         "if m then call('ZADD', KEYS[4], now, tomb({TID, m.i})) end",
         "",
@@ -386,16 +386,16 @@ RESHAPING = (
         (LATE + "test_write_waits_while_a_prune_is_at_work_in_postgres",),
     ),
     Mutation(
-        "a life is not confirmed by its first write",
+        "an incarnation is not confirmed by its first write",
         "plans/writing.py",
-        "life.confirm(reply.incarnation)",
+        "known.confirm(reply.incarnation)",
         "pass",
         (UNIT_WRITING + "test_write_confirms_the_incarnation_that_it_joined",),
     ),
     Mutation(
-        "a life that is not Postgres's goes on there",
+        "an incarnation that is not Postgres's goes on there",
         "plans/writing.py",
-        "if confirmed and (origin is None or origin.incarnation != life.incarnation):",
+        "if confirmed and (origin is None or origin.incarnation != known.incarnation):",
         "if False:",
         (UNIT_WRITING + "test_write_of_a_run_whose_thread_lives_on_as_another_is_refused",),
     ),
@@ -410,7 +410,7 @@ STATEMENTS = (
         (COMMITS + "test_commit_writes_only_threads_whose_fence_holds",),
     ),
     Mutation(
-        "a commit takes another life for its own",
+        "a commit takes another incarnation for its own",
         "cold/sql/write.sql",
         " AND t.incarnation = n.incarnation",
         "",
@@ -424,7 +424,7 @@ STATEMENTS = (
         (COMMITS + "test_the_first_write_of_an_index_wins_and_the_last_of_a_negative_one",),
     ),
     Mutation(
-        "an adoption gives a new life to a thread that has one",
+        "an adoption gives a new incarnation to a thread that has one",
         "cold/sql/write.sql",
         "SELECT * FROM known\nUNION ALL\n",
         "",

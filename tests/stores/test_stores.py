@@ -352,22 +352,22 @@ def saver(redis_url: str, postgres_url: str) -> Iterator[TieredSaver]:
 def test_a_hot_copy_whose_rows_somebody_removed_is_not_evicted(saver: TieredSaver, admin: psycopg.Connection) -> None:
     for table in TABLES:
         admin.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(table)))
-    assert "Postgres does not hold this life of the thread any more" in saver.explain("t").why
+    assert "Postgres does not hold this incarnation of the thread any more" in saver.explain("t").why
     assert saver.explain("t").tier == "hot"
     with pytest.raises(ColdRefusedError, match=r"'t' was not evicted.*Restore its rows"):
         saver.evict("t")
     assert values_of(saver, at("t")) == {"a": 2}
 
 
-def test_a_hot_copy_whose_rows_are_of_another_life_is_not_evicted(
+def test_a_hot_copy_whose_rows_are_of_another_incarnation_is_not_evicted(
     saver: TieredSaver, admin: psycopg.Connection
 ) -> None:
     admin.execute("UPDATE tiered_threads SET incarnation = 'another'")
-    assert "Postgres does not hold this life of the thread any more" in saver.explain("t").why
+    assert "Postgres does not hold this incarnation of the thread any more" in saver.explain("t").why
     with pytest.raises(ColdRefusedError, match="'t' was not evicted"):
         saver.evict("t")
     put(saver, at("t"), {"a": 3}, 3)
-    with pytest.raises(ColdRefusedError, match="another life of that id") as refused:
+    with pytest.raises(ColdRefusedError, match="another incarnation of that id") as refused:
         saver.flush("t")
     assert "delete" not in str(refused.value)
     assert values_of(saver, at("t")) == {"a": 3}

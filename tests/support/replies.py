@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 
-def peek(flushed: bytes = b"", number: int = 1, last: int = 2, *, state: bytes = b"d", rebase: int = 0) -> list[Any]:
+def lease(flushed: bytes = b"", number: int = 1, last: int = 2, *, state: bytes = b"d", rebase: int = 0) -> list[Any]:
     """By default, of a thread that the second change made due."""
     return [b"thread", b"life", state, flushed, number, last, 1_700_000_000_000, b"age", rebase, 0, 0, b"", b"run"]
 

@@ -16,8 +16,8 @@ from langgraph_tiered_checkpoint.steps import Lua, Plan, Sql, Statements, Step, 
 
 
 def lua(script: str, key: str = "k", *args: bytes | str | int) -> Lua[Any]:
-    words = tuple(str(arg) if isinstance(arg, int) else arg for arg in args)
-    return Lua(script, (key,), words, "t1", as_it_is)
+    texts = tuple(str(arg) if isinstance(arg, int) else arg for arg in args)
+    return Lua(script, (key,), texts, "t1", as_it_is)
 
 
 def tx(*statements: tuple[Any, ...], timeout_ms: int | None = None) -> Tx[Any]:

@@ -289,7 +289,7 @@ def test_a_wrong_url_is_a_configuration_error_without_the_password(make: Callabl
 
 def test_a_client_of_the_missing_side_is_a_configuration_error() -> None:
     target = HotTarget(sync_client=redis.Redis())
-    assert "localhost:6379" in target.place
+    assert "localhost:6379" in target.display_url
     with pytest.raises(errors.ConfigurationError, match=r"only a sync client.*pass a URL, or a pair"):
         _ = target.async_pool
     with pytest.raises(errors.ConfigurationError, match=r"is not a redis\.Redis"):
@@ -306,12 +306,12 @@ def test_a_script_contains_its_includes() -> None:
 
 def test_unknown_scripts_are_sent_again_with_their_text_once_per_script() -> None:
     calls = [Lua("get", (str(i),), (), "t", as_it_is) for i in range(3)]
-    conversation = invoke(calls)
-    assert [words[0] for words in next(conversation)] == ["EVALSHA"] * 3
+    exchange = invoke(calls)
+    assert [command[0] for command in next(exchange)] == ["EVALSHA"] * 3
     unknown = redis.exceptions.NoScriptError("No matching script")
-    assert [words[0] for words in conversation.send([unknown, b"1", unknown])] == ["EVAL", "EVALSHA"]
+    assert [command[0] for command in exchange.send([unknown, b"1", unknown])] == ["EVAL", "EVALSHA"]
     with pytest.raises(StopIteration) as done:
-        conversation.send([b"0", b"2"])
+        exchange.send([b"0", b"2"])
     assert done.value.value == [b"0", b"1", b"2"]
 
 
@@ -330,7 +330,7 @@ def test_unknown_scripts_are_sent_again_with_their_text_once_per_script() -> Non
     ],
 )
 def test_a_server_is_checked_for_its_version_and_layout(replies: list[Any], error: type[Exception] | None) -> None:
-    conversation = check_server(HOT, ServerCheck(None))
-    next(conversation)
+    exchange = check_server(HOT, ServerCheck(None))
+    next(exchange)
     with pytest.raises(error or StopIteration):
-        conversation.send(replies)
+        exchange.send(replies)

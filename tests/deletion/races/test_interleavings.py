@@ -18,7 +18,7 @@ from stepping import Stepped
 
 from langgraph_tiered_checkpoint import Promotion, TieredSaver
 from langgraph_tiered_checkpoint.errors import FlushError, ThreadDeletedError
-from langgraph_tiered_checkpoint.hot.replies import parse_peek
+from langgraph_tiered_checkpoint.hot.replies import parse_lease
 from langgraph_tiered_checkpoint.plans import flushing, reading, reshaping
 from langgraph_tiered_checkpoint.plans.promoting import flush_due
 from langgraph_tiered_checkpoint.steps import Plan
@@ -178,7 +178,7 @@ def test_first_copy_of_a_deleted_thread_is_not_committed_behind_a_later_claim(
     assert list(saver.list(at("t"))) == []
 
 
-def test_delete_of_a_life_that_is_repeated_says_what_the_first_one_did(saver: TieredSaver) -> None:
+def test_delete_of_an_incarnation_that_is_repeated_says_what_the_first_one_did(saver: TieredSaver) -> None:
     """Or a delete whose connection was cut would not look once more for what a worker has flushed meanwhile."""
     promoted(saver)
     incarnation = saver.explain("t").incarnation
@@ -209,7 +209,7 @@ def test_first_copy_does_not_take_what_a_reader_has_filled_in_before_a_delete(
 
 
 @pytest.mark.parametrize("reads", [True, False], ids=["run", "bare write"])
-def test_first_copy_is_not_committed_behind_a_new_life_after_half_a_delete(
+def test_first_copy_is_not_committed_behind_a_new_incarnation_after_half_a_delete(
     saver: TieredSaver,
     reads: bool,  # noqa: FBT001
 ) -> None:
@@ -482,9 +482,9 @@ def test_worker_that_comes_late_does_not_begin_an_upload_that_others_have_finish
     saver.flush()
     latest = store(saver, at("t"), checkpoint(4))
     late.take(1)
-    peek = parse_peek(saver._sync._perform(saver._store.hot.peek("t")))
-    assert peek is not None
-    assert (peek.state, peek.rebase) == ("d", 0)
+    lease = parse_lease(saver._sync._perform(saver._store.hot.lease("t")))
+    assert lease is not None
+    assert (lease.state, lease.rebase) == ("d", 0)
     late.finish()
     found = [one.config["configurable"]["checkpoint_id"] for one in saver.list(at("t"))]
     assert len(found) == 4
@@ -504,7 +504,7 @@ def test_thread_that_is_deleted_while_it_is_uploaded_again_is_gone(saver: Tiered
     assert saver.explain("t").state == "absent"
 
 
-def test_new_thread_is_not_dropped_for_the_claim_of_a_life_that_has_ended(
+def test_new_thread_is_not_dropped_for_the_claim_of_an_incarnation_that_has_ended(
     saver: TieredSaver, client: redis.Redis
 ) -> None:
     """A worker died before the first commit of a thread that was deleted since; then Redis was restarted."""

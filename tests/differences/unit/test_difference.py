@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from langgraph_tiered_checkpoint.hot.difference import SHORTEST, Item, difference
-from langgraph_tiered_checkpoint.hot.known_values import SMALLEST_BYTES, Predecessors
+from langgraph_tiered_checkpoint.hot.known_values import SMALLEST_BYTES, KnownValues
 from langgraph_tiered_checkpoint.records import BlobRow
 
 
@@ -114,7 +114,7 @@ NEXT = packed(messages(range(31)))
 
 
 def test_what_was_written_last_is_the_predecessor() -> None:
-    known = Predecessors(10**6)
+    known = KnownValues(10**6)
     known.remember("t", "", [blob("1", STATE)], "op1")
     found = known.difference("t", blob("2", NEXT))
     assert found is not None
@@ -123,7 +123,7 @@ def test_what_was_written_last_is_the_predecessor() -> None:
 
 
 def test_what_was_read_counts_under_its_own_tag_and_nothing_counts_without_one() -> None:
-    known = Predecessors(10**6)
+    known = KnownValues(10**6)
     known.remember("t", "", [blob("1", STATE)])
     assert known.difference("t", blob("2", NEXT)) is None
     known.remember("t", "", [blob("1", STATE, tag="theirs")])
@@ -133,7 +133,7 @@ def test_what_was_read_counts_under_its_own_tag_and_nothing_counts_without_one()
 
 
 def test_memory_is_bounded_and_what_was_used_longest_ago_goes_first() -> None:
-    known = Predecessors(10 * len(STATE))
+    known = KnownValues(10 * len(STATE))
     for n in range(40):
         known.remember(f"t{n}", "", [blob("1", STATE)], "op")
     held = [n for n in range(40) if known.known(f"t{n}", "")]
@@ -142,13 +142,13 @@ def test_memory_is_bounded_and_what_was_used_longest_ago_goes_first() -> None:
 
 
 def test_no_single_value_takes_the_place_of_all_others() -> None:
-    known = Predecessors(3 * len(STATE))
+    known = KnownValues(3 * len(STATE))
     known.remember("t", "", [blob("1", STATE)], "op")
     assert known.difference("t", blob("2", NEXT)) is None
 
 
 def test_small_and_encrypted_values_are_not_remembered() -> None:
-    known = Predecessors(10**6)
+    known = KnownValues(10**6)
     small = STATE[: SMALLEST_BYTES - 1]
     known.remember("t", "", [blob("1", small)], "op")
     assert known.difference("t", blob("2", small + STATE[SMALLEST_BYTES - 1 :])) is None
@@ -157,7 +157,7 @@ def test_small_and_encrypted_values_are_not_remembered() -> None:
 
 
 def test_forked_child_is_not_held_up_by_what_a_thread_of_the_parent_was_doing() -> None:
-    known = Predecessors(10**6)
+    known = KnownValues(10**6)
     known.remember("t", "", [blob("1", STATE)], "op")
     with known._lock:
         child = os.fork()
@@ -169,6 +169,6 @@ def test_forked_child_is_not_held_up_by_what_a_thread_of_the_parent_was_doing() 
 
 
 def test_another_type_is_no_successor() -> None:
-    known = Predecessors(10**6)
+    known = KnownValues(10**6)
     known.remember("t", "", [blob("1", STATE)], "op")
     assert known.difference("t", blob("2", NEXT, type_="json")) is None

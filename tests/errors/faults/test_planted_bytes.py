@@ -151,6 +151,6 @@ def _with_writes(count: Any, fields: dict[bytes, bytes]) -> dict[bytes, Any]:
 def test_piece_that_was_cut_short_is_an_error_and_no_shorter_value(saver: TieredSaver, plant: Any) -> None:
     config = two_versions(saver)
     plant(lambda fields: {f: v[:-5] for f, v in fields.items() if f[:1] == b"a"})
-    saver._store.predecessors.forget()
+    saver._store.known_values.forget()
     with pytest.raises(TieredCheckpointError, match="'t'"):
         saver.get_tuple(config)

@@ -152,7 +152,7 @@ def test_every_character_in_a_password_is_refused_or_understood(character: str) 
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_place_is_host_port_and_database(target: HotTarget | ColdTarget, shown: str) -> None:
-    assert target.place == shown
+    assert target.display_url == shown
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from replies import ROW, changes, peek
+from replies import ROW, changes, lease
 from scripted import play
 
 from langgraph_tiered_checkpoint.cold.writes import ColdStatus
@@ -34,7 +34,7 @@ def test_first_flush_claims_its_row_before_it_reads_the_thread() -> None:
     play(
         flushing.flush(STORE, "t"),
         [
-            ("peek", peek()),
+            ("lease", lease()),
             ("claim", Origin("life", "", pinned=False, claim="claim")),
             ("scan", [b"scan", b"0", [], 2, b"d", b"run"]),
             ("changes", changes()),
@@ -48,7 +48,7 @@ def test_first_flush_of_a_thread_that_was_always_due_reads_its_log_alone() -> No
     played = play(
         flushing.flush(STORE, "t"),
         [
-            ("peek", peek(number=0)),
+            ("lease", lease(number=0)),
             ("claim", Origin("life", "", pinned=False, claim="claim")),
             ("changes", changes()),
             ("commit", frozenset({"t"})),
@@ -63,7 +63,7 @@ def test_flush_acknowledges_exactly_what_it_committed() -> None:
     played = play(
         flushing.flush(STORE, "t"),
         [
-            ("peek", peek(b"1.op", 1, 3)),
+            ("lease", lease(b"1.op", 1, 3)),
             ("changes", changes(b"3.op", 3)),
             ("commit", frozenset({"t"})),
             ("ack", [b"dirty", b"0"]),
@@ -75,20 +75,20 @@ def test_flush_acknowledges_exactly_what_it_committed() -> None:
 
 
 def test_flush_of_a_clean_thread_is_one_look() -> None:
-    play(flushing.flush(STORE, "t"), [("peek", peek(b"2.op", 2, state=b"c"))])
+    play(flushing.flush(STORE, "t"), [("lease", lease(b"2.op", 2, state=b"c"))])
 
 
 def test_thread_that_vanishes_after_the_claim_takes_its_row_along() -> None:
     play(
         flushing.flush(STORE, "t"),
         [
-            ("peek", peek()),
+            ("lease", lease()),
             ("claim", Origin("life", "", pinned=False, claim="claim")),
             ("scan", [b"gone"]),
             ("unclaim", None),
             ("status", None),
-            ("peek", [b"absent"]),
-            ("peek", [b"absent"]),
+            ("lease", [b"absent"]),
+            ("lease", [b"absent"]),
         ],
     )
 
@@ -97,11 +97,11 @@ def test_thread_that_vanishes_before_its_log_is_read_takes_its_row_along() -> No
     play(
         flushing.flush(STORE, "t"),
         [
-            ("peek", peek(number=0)),
+            ("lease", lease(number=0)),
             ("claim", Origin("life", "", pinned=False, claim="claim")),
             ("changes", [b"gone"]),
             ("unclaim", None),
-            ("peek", [b"absent"]),
+            ("lease", [b"absent"]),
         ],
     )
 
@@ -110,12 +110,12 @@ def test_flush_that_lost_the_race_acknowledges_what_postgres_holds() -> None:
     played = play(
         flushing.flush(STORE, "t"),
         [
-            ("peek", peek(b"1.op", 1)),
+            ("lease", lease(b"1.op", 1)),
             ("changes", changes()),
             ("commit", frozenset()),
             ("status", status("life", "2.op")),
             ("ack", [b"clean", b"0"]),
-            ("peek", peek(b"2.op", 2, state=b"c")),
+            ("lease", lease(b"2.op", 2, state=b"c")),
         ],
     )
     ack = played.steps[4]
@@ -127,19 +127,19 @@ def test_change_that_redis_never_had_makes_it_upload_everything() -> None:
     play(
         flushing.flush(STORE, "t"),
         [
-            ("peek", peek(b"1.op", 1)),
+            ("lease", lease(b"1.op", 1)),
             ("changes", changes()),
             ("commit", frozenset()),
             ("status", status("life", "9.other")),
             ("ack", [b"diverged", b"0"]),
             ("rebase", [b"ok"]),
-            ("peek", peek(b"9.other", 9, 10, rebase=1)),
+            ("lease", lease(b"9.other", 9, 10, rebase=1)),
             ("scan", [b"scan", b"0", [], 10, b"d", b"run"]),
             ("changes", changes(b"10.op", 10)),
             ("commit", frozenset({"t"})),
             ("ack", [b"clean", b"0"]),
             ("evict", [b"ok"]),
-            ("peek", [b"absent"]),
+            ("lease", [b"absent"]),
         ],
     )
 
@@ -150,7 +150,7 @@ def test_refused_thread_is_parked_with_its_error() -> None:
         play(
             plan,
             [
-                ("peek", peek(b"1.op", 1)),
+                ("lease", lease(b"1.op", 1)),
                 ("changes", changes()),
                 ("commit", ColdRefusedError("thread 't': too big")),
                 ("park", [b"parked", 1000]),
@@ -162,54 +162,54 @@ def test_outage_parks_nothing() -> None:
     with pytest.raises(ColdTierError, match="down"):
         play(
             flushing.flush(STORE, "t"),
-            [("peek", peek(b"1.op", 1)), ("changes", changes()), ("commit", ColdTierError("down"))],
+            [("lease", lease(b"1.op", 1)), ("changes", changes()), ("commit", ColdTierError("down"))],
         )
 
 
-def test_another_life_in_postgres_is_not_written_to_and_no_delete_is_advised() -> None:
-    with pytest.raises(ColdRefusedError, match=r"incarnation other life; Redis has (?!.*delete)"):
+def test_another_incarnation_in_postgres_is_not_written_to_and_no_delete_is_advised() -> None:
+    with pytest.raises(ColdRefusedError, match=r"\(other life; Redis has (?!.*delete)"):
         play(
             flushing.flush(STORE, "t"),
             [
-                ("peek", peek()),
+                ("lease", lease()),
                 ("claim", Origin("other life", "3.x", pinned=False)),
                 ("status", status("other life", "3.x")),
-                ("peek", peek()),
+                ("lease", lease()),
                 ("park", [b"parked", 1000]),
             ],
         )
 
 
 def test_worker_of_a_thread_that_began_anew_meanwhile_leaves_it_to_the_next_round() -> None:
-    anew = peek()
+    anew = lease()
     anew[1] = b"other life"
     play(
         flushing.flush(STORE, "t"),
         [
-            ("peek", peek()),
+            ("lease", lease()),
             ("claim", Origin("other life", "3.x", pinned=False)),
             ("status", status("other life", "3.x")),
-            ("peek", anew),
-            ("peek", anew),
+            ("lease", anew),
+            ("lease", anew),
         ],
     )
 
 
 def test_thread_that_was_uploaded_again_by_a_worker_that_died_is_evicted() -> None:
-    play(flushing.flush(STORE, "t"), [("peek", peek(b"2.x", 2, state=b"c", rebase=1)), ("evict", [b"ok"])])
+    play(flushing.flush(STORE, "t"), [("lease", lease(b"2.x", 2, state=b"c", rebase=1)), ("evict", [b"ok"])])
 
 
 def test_whole_upload_that_another_worker_committed_is_acknowledged() -> None:
     play(
         flushing.flush(STORE, "t"),
         [
-            ("peek", peek(b"1.x", 1, rebase=1)),
+            ("lease", lease(b"1.x", 1, rebase=1)),
             ("scan", [b"scan", b"0", ROW, 2, b"d", b"run"]),
             ("changes", changes()),
             ("commit", frozenset()),
             ("status", status("life", "2.x")),
             ("ack", [b"clean", b"0"]),
-            ("peek", peek(b"2.x", 2, state=b"c", rebase=1)),
+            ("lease", lease(b"2.x", 2, state=b"c", rebase=1)),
             ("evict", [b"ok"]),
         ],
     )
@@ -231,11 +231,11 @@ def test_write_that_is_all_that_postgres_lacks_is_committed_and_acknowledged() -
 
 @pytest.mark.parametrize("reply", [frozenset(), ColdRefusedError("no")], ids=["lost the race", "refused"])
 def test_write_that_cannot_be_committed_alone_is_flushed_with_the_thread(reply: Any) -> None:
-    play(flush_write(), [("commit", reply), *FLUSHED_WITH_ALL, ("peek", peek(b"3.op", 3, 3, state=b"c"))])
+    play(flush_write(), [("commit", reply), *FLUSHED_WITH_ALL, ("lease", lease(b"3.op", 3, 3, state=b"c"))])
 
 
 FLUSHED_WITH_ALL = [
-    ("peek", peek(b"1.op", 1, 3)),
+    ("lease", lease(b"1.op", 1, 3)),
     ("changes", changes(b"3.op", 3)),
     ("commit", frozenset({"t"})),
     ("ack", [b"clean", b"0"]),
@@ -243,9 +243,9 @@ FLUSHED_WITH_ALL = [
 
 
 def test_write_does_not_succeed_if_another_run_of_redis_answers_after_the_flush() -> None:
-    after = [*peek(b"3.op", 3, 3, state=b"c")[:-1], b"another run"]
+    after = [*lease(b"3.op", 3, 3, state=b"c")[:-1], b"another run"]
     with pytest.raises(HotTierError, match="Repeat the write"):
-        play(flush_write(), [("commit", frozenset()), *FLUSHED_WITH_ALL, ("peek", after)])
+        play(flush_write(), [("commit", frozenset()), *FLUSHED_WITH_ALL, ("lease", after)])
 
 
 def test_outage_of_postgres_is_raised_by_the_write() -> None:
@@ -269,7 +269,7 @@ def test_write_that_is_committed_succeeds_though_its_acknowledgement_fails_and_t
 
 def test_acknowledgement_that_nobody_waits_for_goes_on_with_its_trim_and_with_what_it_finds() -> None:
     play(flush_write(), [("commit", frozenset({"t"})), ("ack", [b"clean", b"1"]), ("trim", [b"ok", b"0"])])
-    diverged = [("peek", peek(b"1.op", 1, 1)), ("origin", None), ("delete", [b"ok"])]
+    diverged = [("lease", lease(b"1.op", 1, 1)), ("origin", None), ("delete", [b"ok"])]
     play(flush_write(), [("commit", frozenset({"t"})), ("ack", [b"diverged", b"0"]), *diverged])
 
 

@@ -6,7 +6,7 @@ import inspect
 from typing import Any
 
 import pytest
-from replies import ROW, changes, peek
+from replies import ROW, changes, lease
 from scripted import play
 
 from langgraph_tiered_checkpoint.config import Settings
@@ -24,7 +24,7 @@ def test_threads_are_committed_together() -> None:
     played = play(
         promoting.flush_due(STORE, ["a", "b"]),
         [
-            ("peek*2", [peek(b"1.op", 1), peek(b"1.op", 1)]),
+            ("lease*2", [lease(b"1.op", 1), lease(b"1.op", 1)]),
             ("changes*2", [changes(), changes()]),
             ("commit", frozenset({"a", "b"})),
             ("ack*2", [[b"clean", b"0"], [b"clean", b"0"]]),
@@ -37,14 +37,14 @@ def test_batch_that_postgres_refuses_is_flushed_thread_by_thread() -> None:
     played = play(
         promoting.flush_due(STORE, ["a", "b"]),
         [
-            ("peek*2", [peek(b"1.op", 1), peek(b"1.op", 1)]),
+            ("lease*2", [lease(b"1.op", 1), lease(b"1.op", 1)]),
             ("changes*2", [changes(), changes()]),
             ("commit", ColdRefusedError("no")),
-            ("peek", peek(b"1.op", 1)),
+            ("lease", lease(b"1.op", 1)),
             ("changes", changes()),
             ("commit", ColdRefusedError("thread 'a': bad value")),
             ("park", [b"parked", 1000]),
-            ("peek", peek(b"1.op", 1)),
+            ("lease", lease(b"1.op", 1)),
             ("changes", changes()),
             ("commit", frozenset({"b"})),
             ("ack", [b"clean", b"0"]),
@@ -66,7 +66,7 @@ def test_first_copies_of_several_threads_are_claimed_read_and_committed_together
     played = play(
         promoting.flush_due(STORE, ["a", "b", "c"]),
         [
-            ("peek*3", [peek(), peek(), peek(b"1.op", 1)]),
+            ("lease*3", [lease(), lease(), lease(b"1.op", 1)]),
             ("claim", ["a", "b"]),
             ("scan*2", [[b"scan", b"7", [], 2, b"d", b"run"], first(b"of b")]),
             ("scan*1", [first(b"of a")]),
@@ -82,9 +82,9 @@ def test_first_copy_that_another_worker_has_begun_is_flushed_alone() -> None:
     play(
         promoting.flush_due(STORE, ["a"]),
         [
-            ("peek*1", [peek()]),
+            ("lease*1", [lease()]),
             ("claim", []),
-            ("peek", peek()),
+            ("lease", lease()),
             ("claim", Origin("life", "", pinned=False, claim="claim")),
             ("scan", first(b"of a")),
             ("changes", changes()),
@@ -98,7 +98,7 @@ def test_first_copies_of_threads_that_were_always_due_need_no_base() -> None:
     play(
         promoting.flush_due(STORE, ["a", "b"]),
         [
-            ("peek*2", [peek(number=0), peek()]),
+            ("lease*2", [lease(number=0), lease()]),
             ("claim", ["a", "b"]),
             ("scan*1", [first(b"of b")]),
             ("changes*2", [changes(), changes()]),
@@ -111,7 +111,7 @@ def test_first_copies_of_threads_that_were_always_due_need_no_base() -> None:
 def test_first_copy_of_a_thread_that_vanishes_before_its_log_is_read_takes_its_row_along() -> None:
     play(
         promoting.flush_due(STORE, ["a"]),
-        [("peek*1", [peek(number=0)]), ("claim", ["a"]), ("changes*1", [[b"gone"]]), ("unclaim", True)],
+        [("lease*1", [lease(number=0)]), ("claim", ["a"]), ("changes*1", [[b"gone"]]), ("unclaim", True)],
     )
 
 
@@ -119,7 +119,7 @@ def test_long_logs_are_flushed_together_a_page_of_each_at_a_time() -> None:
     played = play(
         promoting.flush_due(STORE, ["a", "b"]),
         [
-            ("peek*2", [peek(b"1.op", 1, 4), peek(b"1.op", 1, 9)]),
+            ("lease*2", [lease(b"1.op", 1, 4), lease(b"1.op", 1, 9)]),
             ("changes*2", [changes(b"4.op", 4, b"0"), changes(b"6.op", 6, b"1")]),
             ("commit", frozenset({"a", "b"})),
             ("ack*2", [[b"clean", b"0"], [b"dirty", b"0"]]),
@@ -147,10 +147,10 @@ def test_first_copy_from_a_long_log_goes_on_as_a_flush_of_what_is_in_postgres_by
         ("commit", frozenset({"t"})),
         ("ack", [b"clean", b"0"]),
     ]
-    long = peek(number=0, last=9)
-    alone = [("peek", long), ("claim", Origin("life", "", pinned=False, claim="claim")), *script]
+    long = lease(number=0, last=9)
+    alone = [("lease", long), ("claim", Origin("life", "", pinned=False, claim="claim")), *script]
     together = [
-        ("peek*1", [long]),
+        ("lease*1", [long]),
         ("claim", ["t"]),
         *[(name if name == "commit" else f"{name}*1", r if name == "commit" else [r]) for name, r in script],
     ]
@@ -166,16 +166,16 @@ def test_first_copy_from_a_long_log_goes_on_as_a_flush_of_what_is_in_postgres_by
 
 @pytest.mark.parametrize("verdict", [b"diverged", b"stale", b"gone"])
 def test_thread_whose_page_could_not_be_acknowledged_goes_on_alone(verdict: bytes) -> None:
-    looked = [("peek", [b"absent"])] * (verdict == b"diverged")
+    looked = [("lease", [b"absent"])] * (verdict == b"diverged")
     play(
         promoting.flush_due(STORE, ["a"]),
         [
-            ("peek*1", [peek(b"1.op", 1, 9)]),
+            ("lease*1", [lease(b"1.op", 1, 9)]),
             ("changes*1", [changes(b"6.op", 6, b"1")]),
             ("commit", frozenset({"a"})),
             ("ack*1", [[verdict, b"0"]]),
             *looked,
-            ("peek", [b"absent"]),
+            ("lease", [b"absent"]),
         ],
     )
 
@@ -185,7 +185,7 @@ def test_base_whose_log_has_more_than_a_page_is_mended_before_the_fence_moves() 
     played = play(
         promoting.flush_due(STORE, ["a"]),
         [
-            ("peek*1", [peek(last=2)]),
+            ("lease*1", [lease(last=2)]),
             ("claim", ["a"]),
             ("scan*1", [[b"scan", b"0", ROW, 8, b"d", b"run"]]),
             ("changes*1", [changes(b"5.op", 5, b"1")]),
@@ -204,13 +204,13 @@ def test_threads_that_vanish_in_their_first_copy_take_their_rows_along() -> None
     play(
         promoting.flush_due(STORE, ["a", "b"]),
         [
-            ("peek*2", [peek(), peek()]),
+            ("lease*2", [lease(), lease()]),
             ("claim", ["a", "b"]),
             ("scan*2", [[b"gone"], first(b"of b")]),
             ("unclaim", True),
             ("changes*1", [[b"gone"]]),
             ("unclaim", True),
-            ("peek", [b"absent"]),
+            ("lease", [b"absent"]),
         ],
     )
 
@@ -226,9 +226,9 @@ def test_first_copy_of_a_large_thread_is_committed_in_pages_that_do_not_move_the
         ("commit", frozenset({"t"})),
         ("ack", [b"clean", b"0"]),
     ]
-    alone = [("peek", peek()), ("claim", Origin("life", "", pinned=False, claim="claim")), *script]
+    alone = [("lease", lease()), ("claim", Origin("life", "", pinned=False, claim="claim")), *script]
     together = [
-        ("peek*1", [peek()]),
+        ("lease*1", [lease()]),
         ("claim", ["t"]),
         *[(name if name == "commit" else f"{name}*1", r if name == "commit" else [r]) for name, r in script],
     ]
@@ -244,14 +244,14 @@ def test_first_copy_whose_page_is_refused_does_not_hold_up_the_others() -> None:
     played = play(
         promoting.flush_due(STORE, ["a", "b"]),
         [
-            ("peek*2", [peek(), peek(b"1.op", 1)]),
+            ("lease*2", [lease(), lease(b"1.op", 1)]),
             ("claim", ["a"]),
             ("scan*1", [[b"scan", b"7", large, 2, b"d", b"run"]]),
             ("commit", ColdRefusedError("too big")),
             ("changes*1", [changes()]),
             ("commit", frozenset({"b"})),
             ("ack*1", [[b"clean", b"0"]]),
-            ("peek", peek()),
+            ("lease", lease()),
             ("claim", Origin("life", "", pinned=False, claim="claim")),
             ("scan", [b"scan", b"7", large, 2, b"d", b"run"]),
             ("commit", ColdRefusedError("too big")),

@@ -19,7 +19,7 @@ from key_rules import broken_rules
 from langgraph_tiered_checkpoint import ConfigurationError, TieredSaver
 from langgraph_tiered_checkpoint.hot import calls
 from langgraph_tiered_checkpoint.hot.calls import BUCKETS
-from langgraph_tiered_checkpoint.hot.replies import parse_peek
+from langgraph_tiered_checkpoint.hot.replies import parse_lease
 from langgraph_tiered_checkpoint.plans import promoting, reshaping
 from langgraph_tiered_checkpoint.steps import Plan
 
@@ -86,9 +86,9 @@ def to_be_uploaded_again(scene: Scene) -> None:
     """As after a restart of Redis that Postgres does not agree with."""
     dirty(scene)
     store = scene.saver._store
-    peek = parse_peek(scene.saver._sync._perform(store.hot.peek(scene.thread_id)))
-    assert peek is not None
-    rebase = store.hot.rebase(scene.thread_id, peek.incarnation, peek.flushed, "op", whole=True)
+    lease = parse_lease(scene.saver._sync._perform(store.hot.lease(scene.thread_id)))
+    assert lease is not None
+    rebase = store.hot.rebase(scene.thread_id, lease.incarnation, lease.flushed, "op", whole=True)
     assert scene.saver._sync._perform(rebase)[0] == b"ok"
 
 
@@ -148,7 +148,7 @@ def _after_the_hold() -> None:
 
 def swept(saver: TieredSaver) -> Plan[None]:
     """What a promoter does for threads that others have left."""
-    due = yield from promoting.claim_due(saver._store, range(BUCKETS), 2)
+    due = yield from promoting.lease_due(saver._store, range(BUCKETS), 2)
     failed = yield from promoting.flush_many(saver._store, due)
     assert due
     assert not failed

@@ -161,7 +161,7 @@ def test_a_delete_whose_reply_is_cut_can_be_repeated(ledger: Ledger, proxied: Ca
 def test_a_flush_that_loses_redis_at_any_reply_is_taken_up_by_the_next(
     ledger: Ledger, proxied: Caller, redis_proxy: Proxy, postgres_url: str, passing: int
 ) -> None:
-    """Peek, changes, acknowledgement: each in turn is executed, and its reply lost."""
+    """Lease, changes, acknowledgement: each in turn is executed, and its reply lost."""
     ledger.put("second")
     ledger.put_writes("task", 1)
     fault = redis_proxy.set(Fault(skip=passing, cut_after=0, once_asked=SCRIPT))

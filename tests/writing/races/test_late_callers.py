@@ -101,7 +101,7 @@ def test_write_of_a_run_whose_thread_has_expired_is_refused_though_it_is_known_t
         assert saver.explain("t").state == "absent"
 
 
-def test_second_write_of_a_run_whose_life_was_deleted_does_not_join_the_next_one(saver: TieredSaver) -> None:
+def test_second_write_of_a_run_whose_incarnation_was_deleted_does_not_join_the_next_one(saver: TieredSaver) -> None:
     """A delete that was under way took the run's life along. Both writes had been sent before either was answered."""
     put(saver, at("t"), {"a": 1})
     saver._sync._perform(saver._store.hot.promote("t", "test", "op"))
@@ -206,7 +206,7 @@ def test_reader_fills_nothing_while_a_delete_is_on_its_way_to_postgres(saver: Ti
     delete = Stepped(saver, reshaping.delete(saver._store, "t")).take(1)
     read = Stepped(saver, reading.get(saver._store, "t", "", "")).stop_before("fill")
     read.take(1)
-    assert saver._sync._perform(saver._store.hot.peek("t"))[0] == b"absent"
+    assert saver._sync._perform(saver._store.hot.lease("t"))[0] == b"absent"
     delete.finish()
     assert saver.explain("t").state == "absent"
 
@@ -257,10 +257,10 @@ def test_acknowledgement_is_not_taken_for_another_one_of_the_same_number(saver: 
     """As when Redis has gone back in time, and others have flushed since."""
     promoted(saver)
     hot = saver._store.hot
-    before = peek = saver._sync._perform(hot.peek("t"))
-    incarnation, number = peek[1].decode(), peek[4]
+    before = lease = saver._sync._perform(hot.lease("t"))
+    incarnation, number = lease[1].decode(), lease[4]
     assert saver._sync._perform(hot.ack("t", incarnation, f"{number}.another"))[0] == b"diverged"
-    assert saver._sync._perform(hot.peek("t")) == before
+    assert saver._sync._perform(hot.lease("t")) == before
 
 
 def test_late_writes_stay_while_a_newer_change_names_their_checkpoint(saver: TieredSaver) -> None:

@@ -13,7 +13,7 @@ from langgraph_tiered_checkpoint.cold.writes import ColdAnswer
 from langgraph_tiered_checkpoint.config import Settings
 from langgraph_tiered_checkpoint.errors import ColdTierError, HotTierError, ThreadBusyError, ThreadDeletedError
 from langgraph_tiered_checkpoint.hot.replies import State
-from langgraph_tiered_checkpoint.incarnations import Life
+from langgraph_tiered_checkpoint.incarnations import KnownIncarnation
 from langgraph_tiered_checkpoint.plans import reading, reshaping, writing
 from langgraph_tiered_checkpoint.plans.listing import FILTERED_PAGE, Query, ThreadListing
 from langgraph_tiered_checkpoint.plans.tiers import Store
@@ -133,7 +133,7 @@ def test_pages_of_postgres_grow_while_a_filter_wants_more() -> None:
         absent = []
 
 
-def put(store: Store, life: Life, blobs: Sequence[BlobRow] = ()) -> Any:
+def put(store: Store, life: KnownIncarnation, blobs: Sequence[BlobRow] = ()) -> Any:
     def supply(wanted: Sequence[tuple[str, str]]) -> list[BlobRow]:
         return [BlobRow("", channel, version, "bytes", b"again") for channel, version in wanted]
 
@@ -141,7 +141,7 @@ def put(store: Store, life: Life, blobs: Sequence[BlobRow] = ()) -> Any:
 
 
 def test_write_confirms_the_incarnation_that_it_joined() -> None:
-    life = Life("mine", confirmed=False)
+    life = KnownIncarnation("mine", confirmed=False)
     assert play(put(STORE, life), [("put", [b"ok", b"theirs", b"e", b"run"])]).result == Written(
         State.EPHEMERAL, None, "run"
     )
@@ -150,7 +150,7 @@ def test_write_confirms_the_incarnation_that_it_joined() -> None:
 
 def test_put_sends_again_what_is_not_resident() -> None:
     stored = [b"ok", b"i", b"d", b"run"]
-    played = play(put(STORE, Life("i", confirmed=True)), [("put", [b"missing", [1]]), ("put", stored)])
+    played = play(put(STORE, KnownIncarnation("i", confirmed=True)), [("put", [b"missing", [1]]), ("put", stored)])
     again = played.steps[1]
     assert isinstance(again, Lua)
     assert again.args[-4:-1] == ("b", "2", b"W%bbytes\0again" % str(again.args[1]).encode())
@@ -158,14 +158,14 @@ def test_put_sends_again_what_is_not_resident() -> None:
 
 def test_write_knows_what_postgres_lacks_if_that_is_itself_alone() -> None:
     stored = [b"ok", b"i", b"d", b"run", b"4.theirs", b"5.mine", 1_700_000_000_000, b"age"]
-    played = play(put(STORE, Life("i", confirmed=True)), [("put", [b"missing", [1]]), ("put", stored)])
+    played = play(put(STORE, KnownIncarnation("i", confirmed=True)), [("put", [b"missing", [1]]), ("put", stored)])
     blobs = [BlobRow("", "b", "2", "bytes", b"again")]
     lacking = ThreadBatch("t", "i", "4.theirs", "5.mine", [ROW], blobs, [], 1_700_000_000_000, "age")
     assert played.result == Written(State.DIRTY, lacking, "run")
 
 
 def test_write_that_finds_no_thread_goes_on_when_another_one_of_its_run_has_begun_it_meanwhile() -> None:
-    life = Life("mine", confirmed=False)
+    life = KnownIncarnation("mine", confirmed=False)
     plan = put(STORE, life)
     next(plan)
     assert name_of(plan.send([b"origin", b"token"])) == "adopt"
@@ -176,7 +176,7 @@ def test_write_that_finds_no_thread_goes_on_when_another_one_of_its_run_has_begu
 
 
 def test_write_to_an_evicted_thread_learns_its_origin_from_postgres() -> None:
-    life = Life("life", confirmed=True)
+    life = KnownIncarnation("life", confirmed=True)
     played = play(
         put(STORE, life),
         [
@@ -193,7 +193,7 @@ def test_write_to_an_evicted_thread_learns_its_origin_from_postgres() -> None:
 def test_write_of_a_run_whose_thread_is_nowhere_is_refused() -> None:
     with pytest.raises(ThreadDeletedError, match="'t'"):
         play(
-            put(STORE, Life("life", confirmed=True)),
+            put(STORE, KnownIncarnation("life", confirmed=True)),
             [("put", [b"origin", b"token"]), ("adopt", None), ("reopen", [b"ok"])],
         )
 
@@ -201,7 +201,7 @@ def test_write_of_a_run_whose_thread_is_nowhere_is_refused() -> None:
 def test_write_of_a_run_whose_thread_lives_on_as_another_is_refused() -> None:
     with pytest.raises(ThreadDeletedError):
         play(
-            put(STORE, Life("life", confirmed=True)),
+            put(STORE, KnownIncarnation("life", confirmed=True)),
             [
                 ("put", [b"origin", b"token"]),
                 ("adopt", Origin("next life", "1.op", pinned=False)),
@@ -212,14 +212,14 @@ def test_write_of_a_run_whose_thread_lives_on_as_another_is_refused() -> None:
 
 def test_write_waits_for_a_structural_operation_but_not_for_ever() -> None:
     closed = [("put", [b"closed", 30_000]), ("pause", None)]
-    life = Life("life", confirmed=True)
+    life = KnownIncarnation("life", confirmed=True)
     assert play(put(STORE, life), [*closed, ("put", [b"ok", b"life", b"c", b"run"])]).result.state is State.CLEAN
     with pytest.raises(ThreadBusyError):
         play(put(STORE, life), [*closed * 1501, ("put", [b"closed", 30_000])])
 
 
 def test_write_goes_on_when_the_thread_is_read_back_and_evicted_under_it_but_not_for_ever() -> None:
-    life = Life("life", confirmed=True)
+    life = KnownIncarnation("life", confirmed=True)
     origin = Origin("life", "7.op", pinned=False)
     asked: list[tuple[str, Any]] = [("put", [b"origin", b"token"]), ("adopt", origin)]
     again: list[tuple[str, Any]] = [("put", [b"origin", b"token"]), ("pause", None), ("adopt", origin)]
@@ -235,9 +235,9 @@ def test_structural_operation_takes_its_marker_away_when_postgres_fails() -> Non
         play(
             reshaping.prune(STORE, "t"),
             [
-                ("peek", clean),
-                ("peek", clean),
-                ("peek", clean),
+                ("lease", clean),
+                ("lease", clean),
+                ("lease", clean),
                 ("evict", [b"ok"]),
                 ("drop", ColdTierError("down")),
                 ("reopen", [b"ok"]),
@@ -261,7 +261,7 @@ def test_delete_of_a_promoted_thread_clears_postgres_after_redis() -> None:
     )
 
 
-def test_delete_of_a_cold_thread_tells_redis_which_life_is_over_before_postgres_forgets_it() -> None:
+def test_delete_of_a_cold_thread_tells_redis_which_incarnation_is_over_before_postgres_forgets_it() -> None:
     """The transaction may be repeated, and would not know any more what it has deleted."""
     played = play(
         reshaping.delete(STORE, "t"),

@@ -1,4 +1,4 @@
--- claim: lease the due threads of one bucket.
+-- lease_due: lease the due threads of one bucket.
 --
 -- KEYS[1] due
 -- ARGV[1] threads at most  [2] lease ms

@@ -1,4 +1,4 @@
--- peek: what a promoter must know of a thread before it flushes, and a lease on it.
+-- lease: what a promoter must know of a thread before it flushes, and a lease on it.
 --
 -- KEYS[1] thread  [2] due
 -- ARGV[1] thread id  [2] lease ms
