@@ -29,7 +29,9 @@ from langgraph_tiered_checkpoint.config import Promotion, SaverSettings, Setting
 from langgraph_tiered_checkpoint.errors import ConfigurationError
 from langgraph_tiered_checkpoint.ids import Scope
 from langgraph_tiered_checkpoint.io.connections import Connections
+from langgraph_tiered_checkpoint.io.gauges import StoreGauges
 from langgraph_tiered_checkpoint.io.runners import AsyncRunner, SyncRunner
+from langgraph_tiered_checkpoint.plans import inspection
 from langgraph_tiered_checkpoint.plans.tiers import Store
 from langgraph_tiered_checkpoint.promoter import Promoter
 from langgraph_tiered_checkpoint.records import ThreadStatus, TierStats
@@ -142,6 +144,7 @@ class TieredSaver(BaseCheckpointSaver[str]):
         embedded = promoter == "embedded"
         self._flusher = SyncRunner(connections.for_threads(), self._store.cold) if embedded else self._sync
         self._promoter = Promoter(self._store, self._flusher.run, self._flusher, embedded=embedded)
+        self._gauges = StoreGauges(key_prefix, lambda: self._flusher.run(inspection.stats(self._store)))
         self._scope = Scope()
         self._servers: EmbeddedServers | None = None
 
@@ -494,6 +497,14 @@ class TieredSaver(BaseCheckpointSaver[str]):
     def stats(self) -> TierStats:
         """Figures of the whole store; with a scope, the tenant's parked threads alone."""
         return self._sync.run(self._requests.stats())
+
+    def report_stats(self) -> None:
+        """Report what `stats` says with the metrics of this process, too, read at most once for each scrape.
+
+        One process of all that serve a store is enough, and `lgt worker --metrics-port` is one. What operations cost
+        and how they end is reported by every process that has set OpenTelemetry up, without this.
+        """
+        self._gauges.report()
 
     def thread_ids(self, prefix: str = "") -> Iterator[str]:
         """All thread ids, of both tiers, that begin with exactly this prefix, in order."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Annotated
 
 import typer
 
-from langgraph_tiered_checkpoint.cli import FAILED
+from langgraph_tiered_checkpoint.cli import FAILED, scraping
 from langgraph_tiered_checkpoint.cli.access import access_of
 from langgraph_tiered_checkpoint.cli.output import progress
 from langgraph_tiered_checkpoint.errors import ColdTierError, ConfigurationError, TieredCheckpointError
@@ -52,6 +53,17 @@ def setup(
 def worker(
     ctx: typer.Context,
     once: Annotated[bool, typer.Option("--once", help="Flush what is due or dirty now, and end.")] = False,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            envvar="LGT_METRICS_PORT",
+            help="Serve metrics to Prometheus at this port, at /metrics. Needs the extra [metrics].",
+            show_default=False,
+        ),
+    ] = None,
+    metrics_host: Annotated[
+        str, typer.Option(envvar="LGT_METRICS_HOST", help="The address to serve metrics at.")
+    ] = "0.0.0.0",  # noqa: S104 - Prometheus is elsewhere
 ) -> None:
     """Flush what is dirty, until SIGTERM or Ctrl-C; then drain, and end. Any number of workers may run."""
     access = access_of(ctx)
@@ -66,7 +78,13 @@ def worker(
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    with access.saver(promoter="embedded", auto_setup=True) as saver, saver:
+    with ExitStack() as open_:
+        if metrics_port is not None:
+            port = open_.enter_context(scraping.serving(metrics_host, metrics_port))
+            typer.echo(f"metrics at http://{metrics_host}:{port}/metrics", err=True)
+        saver = open_.enter_context(access.saver(promoter="embedded", auto_setup=True))
+        open_.enter_context(saver)
+        saver.report_stats()
         saver.setup()
         typer.echo("flushing; SIGTERM drains and ends", err=True)
         stop.wait()

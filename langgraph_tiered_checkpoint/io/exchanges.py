@@ -22,7 +22,7 @@ from langgraph_tiered_checkpoint.hot.scripts import script
 from langgraph_tiered_checkpoint.incarnations import new_id
 from langgraph_tiered_checkpoint.io.addresses import UNNAMED
 from langgraph_tiered_checkpoint.io.faults import RequestTooLargeError
-from langgraph_tiered_checkpoint.io.targets import HotTarget
+from langgraph_tiered_checkpoint.io.targets import CLIENT_NAME, HotTarget
 from langgraph_tiered_checkpoint.plans.binding import Layout, needs_postgres, other_layout
 from langgraph_tiered_checkpoint.steps import SERVER_RUN, Lua
 
@@ -87,6 +87,8 @@ def addressed(command: Command, run_id: str) -> Command:
 def check_server(target: HotTarget, check: ServerCheck) -> Exchange:
     """Make sure that the server can be used: its version, and the store that its keys are of. One round trip.
 
+    The connection is given a name, unless the user gave it one; a server that forbids that is none the worse.
+
     The result is the reply to INFO, for `run_id_of`.
 
     Raises:
@@ -98,7 +100,8 @@ def check_server(target: HotTarget, check: ServerCheck) -> Exchange:
     key = f"{target.key_prefix}:layout"
     asked: list[Command] = [("INFO", "server"), ("SET", key, check.proposal.text, "NX"), ("GET", key)]
     curious = check.looks and not target.is_cluster
-    info, written, said, *more = yield [*asked, *(ASKED if curious else ())]
+    named = () if target.is_cluster or target.client_name else (("CLIENT", "SETNAME", CLIENT_NAME),)
+    info, written, said, *more = yield [*asked, *(ASKED if curious else ()), *named]
     found = _version(info)
     if found and tuple(int(part) for part in found.split(".")[:2] if part.isdigit()) < MIN_VERSION:
         raise ConfigurationError(
@@ -109,7 +112,7 @@ def check_server(target: HotTarget, check: ServerCheck) -> Exchange:
             raise reply  # not if a full server, or a replica, has refused the SET of what is there already
     check.accept(target, said.decode(errors="replace") if isinstance(said, bytes) else str(said))
     if curious:
-        check.look(more, target.display_url)
+        check.look(more[: len(ASKED)], target.display_url)
     return [info]
 
 

@@ -23,6 +23,7 @@ from langgraph_tiered_checkpoint.hot import scripts
 from langgraph_tiered_checkpoint.io.connections import AsyncPorts, Connections, SyncPorts
 from langgraph_tiered_checkpoint.io.faults import DRIVER_ERRORS, caused_by, hot_fault, is_foreign, translate
 from langgraph_tiered_checkpoint.io.lanes import arun_at_once, aside, run_at_once
+from langgraph_tiered_checkpoint.io.telemetry import Telemetry
 from langgraph_tiered_checkpoint.plans.binding import Doubt, bind
 from langgraph_tiered_checkpoint.steps import Alone, Behind, Lanes, Lua, LuaBatch, Pause, Plan, Step, Tx, misread
 
@@ -40,6 +41,7 @@ class _Runner:
     def __init__(self, connections: Connections, schema: ColdSchema | None = None) -> None:
         self._connections = connections
         self._schema = schema
+        self._telemetry = Telemetry(connections.hot, connections.cold)
 
     @property
     def display_urls(self) -> str:
@@ -124,6 +126,10 @@ class SyncRunner(_Runner):
             HotTierError, ColdTierError: a server did not answer, or refused.
             ConfigurationError: a server that cannot be used as configured.
         """
+        return self._drive(self._telemetry.follow(plan), self._perform)
+
+    def _go_on(self, plan: Plan[T]) -> T:
+        """Execute what is a part of another plan."""
         return self._drive(plan, self._perform)
 
     def _drive(self, plan: Plan[T], perform: Callable[[Step], Any]) -> T:
@@ -213,9 +219,9 @@ class SyncRunner(_Runner):
             case Pause():
                 return time.sleep(step.seconds)
             case Lanes():
-                return run_at_once(self.run, step.plans)
+                return run_at_once(self._go_on, step.plans)
             case Behind():
-                return self.run(step.plan())
+                return self._go_on(step.plan())
             case _:
                 assert_never(step)
 
@@ -245,6 +251,10 @@ class AsyncRunner(_Runner):
             HotTierError, ColdTierError: a server did not answer, or refused.
             ConfigurationError: a server that cannot be used as configured.
         """
+        return await self._drive(self._telemetry.follow(plan), self._perform)
+
+    async def _go_on(self, plan: Plan[T]) -> T:
+        """Execute what is a part of another plan."""
         return await self._drive(plan, self._perform)
 
     async def _drive(self, plan: Plan[T], perform: Callable[[Step], Awaitable[Any]]) -> T:
@@ -325,9 +335,9 @@ class AsyncRunner(_Runner):
             case Pause():
                 return await asyncio.sleep(step.seconds)
             case Lanes():
-                return await arun_at_once(self.run, step.plans)
+                return await arun_at_once(self._go_on, step.plans)
             case Behind():
-                return None if ports.unanswered.leave(step, ports.hot, self.run) else await self.run(step.plan())
+                return None if ports.unanswered.leave(step, ports.hot, self._go_on) else await self._go_on(step.plan())
             case _:
                 assert_never(step)
 

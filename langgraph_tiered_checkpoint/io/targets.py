@@ -27,6 +27,9 @@ from langgraph_tiered_checkpoint.io.addresses import (
 if TYPE_CHECKING:
     from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
+CLIENT_NAME: Final = "langgraph-tiered-checkpoint"
+"""What servers list our connections as, unless the URL, the given client or the environment has another name."""
+
 MOST_CONNECTIONS: Final = 64
 """Sync connections to Redis that a process has at once, unless the URL or the given client says otherwise."""
 
@@ -121,6 +124,16 @@ class HotTarget:
             return f"sentinel://{','.join(addresses)}/{pool.service_name}/{db}"
         host = settings.get("host", "localhost")
         return f"redis://{host}:{settings.get('port', 6379)}/{db}{_only_here(host)}"
+
+    @property
+    def client_name(self) -> str:
+        """The name that the URL or the given client gives to connections; empty if none."""
+        client = self.sync_client or self.async_client
+        if self.url is not None:
+            pool: Any = redis.ConnectionPool.from_url(self.url)
+        else:
+            pool = getattr(client, "connection_pool", None)
+        return str(pool.connection_kwargs.get("client_name") or "") if pool is not None else ""
 
     @cached_property
     def sync_pool(self) -> redis.ConnectionPool:
@@ -248,6 +261,9 @@ class ColdTarget:
             "prepare_threshold": self.prepare_threshold,
             "client_encoding": "utf8",
         }
-        if "connect_timeout" not in conninfo.conninfo_to_dict(self.url or ""):
+        given = conninfo.conninfo_to_dict(self.url or "")
+        if "connect_timeout" not in given:
             settings["connect_timeout"] = max(2, round(self.timeout_s))
+        if "fallback_application_name" not in given:
+            settings["fallback_application_name"] = CLIENT_NAME
         return settings

@@ -6,7 +6,7 @@ the incarnation and by the change id that Postgres must still hold, and an ackno
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TypeVar
@@ -112,7 +112,7 @@ def flush_write(
     if unflushed is not None:
         cold = store.need_cold("flushed", thread_id)
         try:
-            if (yield cold.commit([unflushed])):
+            if (yield from commit(store, cold, [unflushed])):
                 yield Behind(partial(_acknowledge, store, unflushed, left_dirty), server_run)
                 return
         except Exception as exc:
@@ -125,6 +125,13 @@ def flush_write(
             f"thread {thread_id!r}: Redis was restarted, or has failed over, since it took the write, and may have "
             "lost it before Postgres had it. Repeat the write"
         )
+
+
+def commit(store: Store, cold: Cold, batches: Sequence[ThreadBatch], *, keep: bool = False) -> Plan[frozenset[str]]:
+    """Commit, and enter in the journal what Postgres took."""
+    held = yield from cold.commit(batches, keep=keep)
+    store.journal.committed(batches, held)
+    return held
 
 
 def _acknowledge(store: Store, committed: ThreadBatch, left_dirty: Callable[[], None]) -> Plan[None]:
@@ -145,6 +152,7 @@ def _flush_or_park(store: Store, cold: Cold, thread_id: str, lease: Lease, *, la
 
 
 def _park(store: Store, thread_id: str, lease: Lease, exc: Exception) -> Plan[None]:
+    store.journal.parked(thread_id, exc)
     with suppress(TieredCheckpointError):  # what went wrong with the flush is what the caller has to hear
         yield store.hot.park(thread_id, lease.incarnation, str(exc) or type(exc).__name__)
 
@@ -206,7 +214,7 @@ def _copy_changes(store: Store, cold: Cold, copy: Copy) -> Plan[int | None]:
             yield from _give_up(store, cold, thread_id, lease)
             return 0
         batch, copy = copy.page(changes)
-        if not (yield cold.commit([batch], keep=lease.rebase > 0)):
+        if not (yield from commit(store, cold, [batch], keep=lease.rebase > 0)):
             return None
         if copy.base is not None:
             continue
@@ -264,7 +272,7 @@ def _copy_base(store: Store, cold: Cold, thread_id: str, lease: Lease, fence: st
             return base
         if size >= PAGE_BYTES:
             batch = batch_of(thread_id, lease, base.rows, lease.flushed, fence)
-            if not (yield cold.commit([batch], keep=lease.rebase > 0)):
+            if not (yield from commit(store, cold, [batch], keep=lease.rebase > 0)):
                 return None
             base, size = base._replace(rows=NO_ROWS), 0
 

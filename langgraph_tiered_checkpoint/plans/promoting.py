@@ -12,7 +12,7 @@ from langgraph_tiered_checkpoint.hot.calls import BUCKETS, PAGE_BYTES
 from langgraph_tiered_checkpoint.hot.replies import Base, Lease, Rows, parse_changes, parse_lease, parse_scan
 from langgraph_tiered_checkpoint.incarnations import new_id
 from langgraph_tiered_checkpoint.plans.copying import NO_ROWS, Copy, batch_of, joined_base, size_of
-from langgraph_tiered_checkpoint.plans.flushing import acknowledged, concerns_all, flush, park
+from langgraph_tiered_checkpoint.plans.flushing import acknowledged, commit, concerns_all, flush, park
 from langgraph_tiered_checkpoint.plans.tiers import Store
 from langgraph_tiered_checkpoint.records import ThreadBatch
 from langgraph_tiered_checkpoint.steps import Lanes, LuaBatch, Plan
@@ -200,7 +200,7 @@ def _flush_pages(store: Store, cold: Cold, copies: Sequence[Copy]) -> Plan[tuple
         batches[thread_id], after = copy.page(changes)
         if changes.more and (after.base or changes.number < copy.lease.last_number):
             following[thread_id] = after
-    committed = yield from _commit_together(cold, list(batches.values()))
+    committed = yield from _commit_together(store, cold, list(batches.values()))
     acks = [b for t, b in batches.items() if t in committed and b.flushed]
     if acks:
         replies = yield LuaBatch(tuple(store.hot.ack(b.thread_id, b.incarnation, b.flushed) for b in acks))
@@ -213,7 +213,7 @@ def _flush_pages(store: Store, cold: Cold, copies: Sequence[Copy]) -> Plan[tuple
     return [copy for t, copy in following.items() if t in committed], failed
 
 
-def _commit_together(cold: Cold, batches: Sequence[ThreadBatch]) -> Plan[frozenset[str]]:
+def _commit_together(store: Store, cold: Cold, batches: Sequence[ThreadBatch]) -> Plan[frozenset[str]]:
     """Commit what is not refused, a few MB at a time: all of it is in memory three times over."""
     committed: frozenset[str] = frozenset()
     page: list[ThreadBatch] = []
@@ -223,7 +223,7 @@ def _commit_together(cold: Cold, batches: Sequence[ThreadBatch]) -> Plan[frozens
         size += size_of(Rows(batch.checkpoints, batch.blobs, batch.writes))
         if size >= PAGE_BYTES or i == len(batches) - 1:
             with suppress(ColdRefusedError):  # one damaged thread must not keep the others from Postgres
-                committed |= yield cold.commit(page)
+                committed |= yield from commit(store, cold, page)
             page, size = [], 0
     return committed
 
@@ -262,7 +262,7 @@ def _copy_bases(store: Store, cold: Cold, first: Mapping[str, Lease], claim: str
             cursors = {t: cursor for t, cursor in cursors.items() if cursor != "0"}
             if sum(size_of(base.rows) for base in bases.values()) >= PAGE_BYTES:
                 pages = [batch_of(t, first[t], base.rows, "", claim) for t, base in bases.items()]
-                committed = yield from _commit_together(cold, pages)
+                committed = yield from _commit_together(store, cold, pages)
                 bases = {t: base._replace(rows=NO_ROWS) for t, base in bases.items() if t in committed}
                 cursors = {t: cursor for t, cursor in cursors.items() if t in committed}
     return bases

@@ -66,6 +66,8 @@ def delete(store: Store, thread_id: str) -> Plan[float]:
         _, maybe_cold, _, run_then, *_ = yield store.hot.delete(thread_id, new_id(), sorted(gone))
         if run_then != run:  # what Redis brought back may have been flushed, and evicted
             maybe_cold, run = b"1", run_then
+    if gone:
+        store.journal.deleted(thread_id)
     return float(gone_ms)
 
 
@@ -111,6 +113,7 @@ def _restructure(store: Store, thread_id: str, decide: Decide) -> Plan[None]:
         else:
             done = yield from _drop_cold(store, store.cold, thread_id, decide)
         if done:
+            store.journal.restructured(thread_id)
             return
         yield Pause(_PAUSE_S)
     raise ThreadBusyError(f"thread {thread_id!r} is being written too fast to be changed; nothing was lost, try again")
@@ -272,6 +275,8 @@ def evict(store: Store, thread_id: str) -> Plan[None]:
         incarnation, flushed = (lease.incarnation, lease.flushed) if lease else ("", "")
         reply = yield store.hot.evict(thread_id, incarnation, flushed)
         if reply[0] != b"dirty":
+            if reply[0] == b"ok":
+                store.journal.evicted(thread_id)
             return
         yield Pause(_PAUSE_S)
     raise ThreadBusyError(f"thread {thread_id!r} is being written too fast to be evicted; try again")

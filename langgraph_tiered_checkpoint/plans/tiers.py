@@ -11,6 +11,7 @@ from langgraph_tiered_checkpoint.errors import NotPromotableError
 from langgraph_tiered_checkpoint.hot.calls import Hot
 from langgraph_tiered_checkpoint.hot.inlined import Inlined
 from langgraph_tiered_checkpoint.hot.known_values import KnownValues
+from langgraph_tiered_checkpoint.plans.journal import Journal
 
 _numbers = count(1)
 
@@ -23,6 +24,7 @@ class Store:
     hot: Hot
     cold: Cold | None
     known_values: KnownValues
+    journal: Journal
     inlined: Inlined = field(default_factory=Inlined)
     dangers: list[str] = field(default_factory=list)
     """What was found about Redis that will lose data; filled in by the connections."""
@@ -33,7 +35,8 @@ class Store:
     def of(cls, settings: Settings) -> Store:
         """The tiers that some settings describe."""
         cold = Cold(settings.schema) if settings.cold else None
-        return cls(settings, Hot(settings), cold, KnownValues(settings.remembered_bytes))
+        known_values = KnownValues(settings.remembered_bytes)
+        return cls(settings, Hot(settings), cold, known_values, Journal(settings.key_prefix))
 
     def need_cold(self, what: str, thread_id: str) -> Cold:
         """The cold tier.

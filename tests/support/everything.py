@@ -57,6 +57,7 @@ OFFLINE = {
     "from_env",
     "from_urls",
     "get_next_version",
+    "report_stats",
     "scoped",
     "serde",
     "with_allowlist",
