@@ -7,17 +7,23 @@ import atexit
 import contextlib
 import logging
 import os
+import socket
+import sys
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
+from importlib.metadata import version
 from itertools import islice
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
 from langgraph_tiered_checkpoint.errors import TieredCheckpointError
 from langgraph_tiered_checkpoint.hot.calls import BUCKETS
-from langgraph_tiered_checkpoint.plans.promoting import AT_ONCE, flush_many, lease_due, sweep_in_turn
+from langgraph_tiered_checkpoint.hot.workers import said_by
+from langgraph_tiered_checkpoint.incarnations import new_id
+from langgraph_tiered_checkpoint.plans.promoting import AT_ONCE, beat, flush_many, lease_due, sweep_in_turn
 from langgraph_tiered_checkpoint.plans.tiers import Store
 from langgraph_tiered_checkpoint.steps import Plan
 
@@ -48,6 +54,47 @@ class Indexes(Protocol):
         """Build the indexes that are missing, unless another process does."""
 
 
+class _Pulse:
+    """How a promoter says that it is alive: what it has said last, and what it would say now."""
+
+    def __init__(self) -> None:
+        self.flushed = 0
+        """Threads, so far."""
+        self._identity = new_id()
+        self._started_ms = time.time() * 1000
+        self._said = ""
+        self._said_at = time.monotonic()
+        self._flushed_then = 0
+
+    def next(self) -> tuple[str, str]:
+        """What was said last, and what is to be said now."""
+        now = time.monotonic()
+        per_s = (self.flushed - self._flushed_then) / max(now - self._said_at, 1.0)
+        said = said_by(
+            self._identity,
+            socket.gethostname(),
+            os.getpid(),
+            _program(),
+            version("langgraph-tiered-checkpoint"),
+            self._started_ms,
+            per_s,
+        )
+        before, self._said = self._said, said
+        self._said_at, self._flushed_then = now, self.flushed
+        return before, said
+
+    def last(self) -> str:
+        """What was said last; from now on, nothing was."""
+        said, self._said = self._said, ""
+        return said
+
+
+def _program() -> str:
+    """What people know the process by."""
+    path = Path(sys.argv[0]) if sys.argv else Path()
+    return (path.parent.name if path.name == "__main__.py" else path.name) or "python"
+
+
 class Promoter:
     """Flushes what its process dirtied `flush_interval` after the write, and every 30 s what others left behind.
 
@@ -75,6 +122,8 @@ class Promoter:
         self._noticed: dict[str, float] = {}
         self._thread: threading.Thread | None = None
         self._next_sweep = 0.0
+        self._next_beat = 0.0
+        self._pulse = _Pulse()
         self._stopping = False
         self._drain_until = 0.0
         self._backoff_s = 0.0
@@ -164,6 +213,7 @@ class Promoter:
 
     def _loop(self) -> None:
         while not self._stopping:
+            self._beat()
             now = time.monotonic()
             with self._lock:
                 ready = list(islice((t for t, due in self._noticed.items() if due <= now), AT_ONCE))
@@ -181,6 +231,19 @@ class Promoter:
             if not well:
                 self._back_off(ready)
         self._drain()
+        self._beat(last=True)
+
+    def _beat(self, *, last: bool = False) -> None:
+        """Say that this promoter is alive, every 30 s, or no more. Whether it could be said makes no difference."""
+        if not last and time.monotonic() < self._next_beat:
+            return
+        self._next_beat = time.monotonic() + SWEEP_S
+        before, now = (self._pulse.last(), "") if last else self._pulse.next()
+        try:
+            if before or now:
+                self._run(beat(self._store, before, now))
+        except Exception as exc:  # noqa: BLE001 - what has to be done says so where it fails
+            logger.debug("not said that this promoter is alive: %s", exc)
 
     def _nap(self, seconds: float) -> None:
         """Sleep until something was noticed, or `close` was called."""
@@ -203,6 +266,7 @@ class Promoter:
 
     def _flush_many(self, thread_ids: Sequence[str]) -> None:
         failed = self._run(flush_many(self._store, thread_ids))
+        self._pulse.flushed += len(thread_ids) - (len(failed) if isinstance(failed, dict) else 0)
         if failed:
             logger.error("threads that could not be flushed, see explain(): %s", failed)
 

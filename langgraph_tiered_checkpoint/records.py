@@ -224,19 +224,60 @@ class ThreadStatus(Sheet):
     """As in `TierStats`."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worker:
+    """A process whose promoter is alive, by what it said in Redis within the last two minutes."""
+
+    host: str
+    pid: int
+    program: str
+    version: str
+    """Of this package, there."""
+    started_at: datetime
+    seen_at: datetime
+    flushed_per_s: float
+    """Threads that it flushed, on average between the last two times that it was seen."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HotCount:
+    """About how many threads of one state are hot, and how much memory they take."""
+
+    threads: int
+    bytes: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class TierStats(Sheet):
     """What `TieredSaver.stats` says of the whole store. A saver with a scope says which threads are parked, no more."""
 
     hot_threads: int | None = None
+    ephemeral: HotCount | None = None
+    """Of this state and the next two, exact as long as no bucket (a 256th of the threads) holds more than 8 threads;
+    beyond that, from 8 of each bucket that are chosen at random."""
+    dirty: HotCount | None = None
+    clean: HotCount | None = None
+    hot_bytes: int | None = None
+    """Memory that Redis uses, for whatever is in it. None where it does not tell."""
+    hot_limit_bytes: int | None = None
+    """Its `maxmemory`; 0 if that is not set."""
     due_threads: int | None = None
     overdue_threads: int | None = None
     oldest_due_age: timedelta | None = None
     """None where nothing is due."""
+    oldest_unflushed_age: timedelta | None = None
+    """Age of the oldest change that Postgres has not committed, among the 20 threads of each bucket that are due first
+    and those that were counted. None where nothing is dirty."""
+    flushed_per_s: float | None = None
+    """Threads flushed per second, by all workers."""
+    workers: tuple[Worker, ...] = ()
+    """The processes whose promoters are alive."""
     parked_threads: tuple[str, ...] = ()
     """Threads whose last flush failed for a reason of their own; `explain` has the error."""
     cold_threads: int | None = None
     """None without a cold tier, or while Postgres does not answer."""
+    cold_bytes: int | None = None
+    """Size of the tables with their indexes. None as above."""
     cold_error: str | None = None
     """Why Postgres could not be asked."""
     warnings: tuple[str, ...] = ()

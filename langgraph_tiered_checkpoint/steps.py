@@ -129,6 +129,40 @@ class Alone:
 
 
 @dataclass(frozen=True, slots=True)
+class Ask:
+    """Questions to Redis about itself; the reply has an answer to each, an exception where it is refused.
+
+    They go to one server; in a cluster, where its client sends them.
+    """
+
+    commands: tuple[tuple[str, ...], ...]
+
+    def __iter__(self) -> Plan[list[Any]]:
+        reply: list[Any] = yield self
+        return reply
+
+
+class Pooling(NamedTuple):
+    """What is between us and Postgres."""
+
+    between: bool = False
+    """Whether something hands on what we send: we are not told the number of the process that serves us."""
+    shared: bool = False
+    """Whether it lets other connections of ours use our session, between two transactions."""
+    forgets: bool | None = None
+    """If shared, whether prepared statements are lost then; None if that could not be seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class AskPooling:
+    """Find out what is between us and Postgres. Opens two connections of its own."""
+
+    def __iter__(self) -> Plan[Pooling]:
+        reply: Pooling = yield self
+        return reply
+
+
+@dataclass(frozen=True, slots=True)
 class Pause:
     """Wait."""
 
@@ -164,7 +198,7 @@ class Behind:
         yield self
 
 
-Step = Lua[Any] | LuaBatch[Any] | Tx[Any] | Alone | Pause | Lanes | Behind
+Step = Lua[Any] | LuaBatch[Any] | Ask | Tx[Any] | Alone | AskPooling | Pause | Lanes | Behind
 Plan = Generator[Step, Any, T]
 
 
@@ -176,6 +210,8 @@ def said_of(step: Step) -> str:
         case LuaBatch():
             first = step.calls[0]
             return f"{first.script} of thread {first.thread!r} and {len(step.calls) - 1} more"
+        case Ask():
+            return " ".join(step.commands[0])
         case Tx() | Alone():
             return step.name if step.thread == "*" else f"{step.name} of thread {step.thread!r}"
         case _:

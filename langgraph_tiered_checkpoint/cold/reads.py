@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from langgraph.checkpoint.serde.types import TASKS
 
 from langgraph_tiered_checkpoint.codec import delta_depth, sends_at_parent
-from langgraph_tiered_checkpoint.cold.schema import ColdSchema
+from langgraph_tiered_checkpoint.cold.schema import TABLES, ColdSchema
 from langgraph_tiered_checkpoint.records import (
     BlobRow,
     CheckpointRow,
@@ -301,13 +301,16 @@ class ColdReader(ColdSchema):
             return ColdStatus(Origin(incarnation, flushed, pinned), *rest)
         return None
 
-    def count_threads(self) -> Tx[int]:
-        """How many threads this package has promoted or adopted. Counts rows of one small table."""
-        return Tx("count_threads", "*", self._count, together=False)
+    def figures(self) -> Tx[tuple[int, int]]:
+        """How many threads this package has promoted or adopted, and how many bytes the tables take.
 
-    def _count(self) -> Statements[int]:
-        [(count,)] = yield self._q("count_threads")
-        return int(count)
+        Counts rows of one small table.
+        """
+        return Tx("figures", "*", self._figures, together=False)
+
+    def _figures(self) -> Statements[tuple[int, int]]:
+        [(threads, size)] = yield self._q("figures", qualified=self._qualified(TABLES))
+        return int(threads), int(size or 0)
 
     def thread_ids(self, after: str, prefix: str, limit: int, upto: str | None = None) -> Tx[list[str]]:
         """A page of the threads that have checkpoints, whoever wrote them, in bytewise order after `after`."""

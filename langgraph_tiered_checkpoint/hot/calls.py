@@ -30,7 +30,8 @@ from langgraph_tiered_checkpoint.hot.replies import (
     parse_records,
     parse_write,
 )
-from langgraph_tiered_checkpoint.records import BlobRow, CheckpointRow, StoredCheckpoint, WriteRow
+from langgraph_tiered_checkpoint.hot.workers import parse_workers
+from langgraph_tiered_checkpoint.records import BlobRow, CheckpointRow, StoredCheckpoint, Worker, WriteRow
 from langgraph_tiered_checkpoint.steps import SERVER_RUN, Lua
 
 R = TypeVar("R")
@@ -44,6 +45,10 @@ DUE_PAGE = 100
 """How many due threads are read at once, about, of each bucket."""
 LIST_STEPS = 2_000
 """How many checkpoints one script goes through: a page of a list that begins above what is wanted, or of ancestors."""
+ALIVE_MS = 120_000
+"""How long a promoter counts as alive after it has said so, which it does every 30 s."""
+COUNTED, COUNTED_DUE = 8, 20
+"""Threads of each bucket that are looked at to tell of all: some at random, and those that are due first."""
 SCAN_FIELDS = 1_000
 """How many fields one page of a first copy reads at most, about: some milliseconds of the server's time."""
 
@@ -412,6 +417,17 @@ class Hot:
         """Not of one bucket: the store's own."""
         return Lua("turn", (f"{self._prefix}:turn",), (str(for_ms),), "*", _raw)
 
+    @property
+    def workers_key(self) -> str:
+        return f"{self._prefix}:workers"
+
+    def beat(self, before: str, now: str) -> Lua[Any]:
+        """Not of one bucket either."""
+        return Lua("beat", (self.workers_key,), (before, now, str(ALIVE_MS)), "*", _raw)
+
+    def workers(self) -> Lua[Sequence[Worker]]:
+        return Lua("workers", (self.workers_key,), (str(ALIVE_MS),), "*", parse_workers)
+
     def lapses(self, bucket: int, limit: int) -> Lua[Any]:
         return self._of_bucket("lapses", bucket, ("lapses", "gone"), str(limit), str(TOMBSTONE_MS))
 
@@ -426,7 +442,10 @@ class Hot:
         return self._call("status", thread_id, ("due",), thread_id)
 
     def bucket(self, bucket: int) -> Lua[Any]:
-        return self._of_bucket("bucket", bucket, ("threads", "due", "parked"))
+        return self._of_bucket("bucket", bucket, ("threads", "due", "parked"), str(COUNTED), str(COUNTED_DUE))
+
+    def census(self, bucket: int, thread_ids: Sequence[str]) -> Lua[Any]:
+        return Lua("census", tuple(map(self.thread_key, thread_ids)), (), f"bucket {bucket:02x}", _raw)
 
     def threads(self, bucket: int, prefix: str, after: str, limit: int) -> Lua[Any]:
         return self._of_bucket("names", bucket, ("threads",), prefix, after, str(limit))

@@ -40,7 +40,20 @@ from langgraph_tiered_checkpoint.errors import (
 from langgraph_tiered_checkpoint.io.quoting import words_of
 from langgraph_tiered_checkpoint.io.targets import ColdTarget, HotTarget
 from langgraph_tiered_checkpoint.records import Unreadable
-from langgraph_tiered_checkpoint.steps import Alone, Behind, Lanes, Lua, LuaBatch, Pause, Step, Tx, misread, said_of
+from langgraph_tiered_checkpoint.steps import (
+    Alone,
+    Ask,
+    AskPooling,
+    Behind,
+    Lanes,
+    Lua,
+    LuaBatch,
+    Pause,
+    Step,
+    Tx,
+    misread,
+    said_of,
+)
 
 ErrorT = TypeVar("ErrorT", bound=Exception)
 
@@ -104,7 +117,9 @@ def is_foreign(exc: BaseException) -> bool:
     return not isinstance(exc, (TieredCheckpointError, Unreadable, *DRIVER_ERRORS, RedisClusterException, *DEFECTS))
 
 
-def translate(exc: Exception, step: Step, hot: HotTarget, cold: ColdTarget | None) -> Exception:
+def translate(  # noqa: PLR0911 - a table
+    exc: Exception, step: Step, hot: HotTarget, cold: ColdTarget | None
+) -> Exception:
     """What the plan gets to see instead of `exc`, which `step` raised. The caller sets the cause."""
     if isinstance(exc, TieredCheckpointError) or is_foreign(exc):
         return exc
@@ -113,7 +128,9 @@ def translate(exc: Exception, step: Step, hot: HotTarget, cold: ColdTarget | Non
             return hot_fault(exc, said_of(step), hot.display_url, key=step.keys[0])
         case LuaBatch():
             return hot_fault(exc, said_of(step), hot.display_url)
-        case Tx() | Alone():
+        case Ask():
+            return hot_fault(exc, said_of(step), hot.display_url)
+        case Tx() | Alone() | AskPooling():
             if not isinstance(exc, DRIVER_ERRORS):
                 return misread(exc, step)
             return cold_fault(exc, said_of(step), cold.display_url if cold is not None else "nowhere")

@@ -103,12 +103,12 @@ class SyncPostgres:
         Raises:
             psycopg.Error: one failed; StatementTimeoutError: one takes too long.
         """
-        with contextlib.closing(self._dedicated()) as holder, holder.transaction():
+        with contextlib.closing(self.dedicated()) as holder, holder.transaction():
             holder.execute(HOLDING_OPENS)
             if holder.execute(*step.lock).fetchone() != (True,):
                 return False
             holder.execute(HOLDING_IDLES)
-            with contextlib.closing(self._dedicated()) as builder:
+            with contextlib.closing(self.dedicated()) as builder:
                 for statement in self.transact(step.work):
                     for pause_s in outside_transactions(builder.pgconn, statement, step.patience_s):
                         time.sleep(pause_s)
@@ -184,7 +184,8 @@ class SyncPostgres:
         connection.patience_s = self._target.timeout_s
         return connection
 
-    def _dedicated(self) -> Any:
+    def dedicated(self) -> Any:
+        """A connection for the caller alone, who closes it."""
         if self._target.url is not None:
             return self._connect()
         pool = need(self._target.sync_pool, "an async", "sync")

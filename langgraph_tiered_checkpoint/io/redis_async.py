@@ -230,6 +230,14 @@ class AsyncRedis:
             return None
         return link.send(packed(next(invoke((call,))), link.run_id))
 
+    async def ask(self, commands: Sequence[Command]) -> list[Any]:
+        """Send commands; their replies, an exception where one is refused.
+
+        Raises:
+            redis.RedisError: the server did not answer.
+        """
+        return await self._exchange(commands)
+
     async def check(self) -> None:
         """Make sure that the server is there and can be used.
 

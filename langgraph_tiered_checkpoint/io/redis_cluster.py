@@ -32,6 +32,10 @@ class SyncCluster:
             self.check()
         return self._carry(invoke(calls, one_server=False))
 
+    def ask(self, commands: Sequence[Command]) -> list[Any]:
+        """Send commands, each where the client sends it; their replies, an exception where one is refused."""
+        return [self._execute(command) for command in commands]
+
     def check(self) -> None:
         """Make sure that the cluster is there and can be used."""
         self._carry(check_server(self._target, self._check))
@@ -70,6 +74,10 @@ class AsyncCluster:
 
     def send(self, call: Lua[Any], run_id: str | None) -> None:
         """Nothing can be sent in order: the client has several connections."""
+
+    async def ask(self, commands: Sequence[Command]) -> list[Any]:
+        """Send commands, each where the client sends it; their replies, an exception where one is refused."""
+        return await self._in_order(commands)
 
     async def check(self) -> None:
         """Make sure that the cluster is there and can be used."""

@@ -67,6 +67,14 @@ class SyncRedis:
         except StopIteration as done:
             return cast("list[Any]", done.value)
 
+    def ask(self, commands: Sequence[Command]) -> list[Any]:
+        """Send commands; their replies, an exception where one is refused.
+
+        Raises:
+            redis.RedisError: the server did not answer.
+        """
+        return self._exchange(commands)
+
     def check(self) -> None:
         """Make sure that the server is there and can be used.
 

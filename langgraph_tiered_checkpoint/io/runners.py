@@ -23,9 +23,23 @@ from langgraph_tiered_checkpoint.hot import scripts
 from langgraph_tiered_checkpoint.io.connections import AsyncPorts, Connections, SyncPorts
 from langgraph_tiered_checkpoint.io.faults import DRIVER_ERRORS, caused_by, hot_fault, is_foreign, translate
 from langgraph_tiered_checkpoint.io.lanes import arun_at_once, aside, run_at_once
+from langgraph_tiered_checkpoint.io.pooling import pooling_of
 from langgraph_tiered_checkpoint.io.telemetry import Telemetry
 from langgraph_tiered_checkpoint.plans.binding import Doubt, bind
-from langgraph_tiered_checkpoint.steps import Alone, Behind, Lanes, Lua, LuaBatch, Pause, Plan, Step, Tx, misread
+from langgraph_tiered_checkpoint.steps import (
+    Alone,
+    Ask,
+    AskPooling,
+    Behind,
+    Lanes,
+    Lua,
+    LuaBatch,
+    Pause,
+    Plan,
+    Step,
+    Tx,
+    misread,
+)
 
 T = TypeVar("T")
 
@@ -176,6 +190,12 @@ class SyncRunner(_Runner):
         self._connections.indexed = True
         self._drive(self._binding(self._schema, take_over=take_over), partial(self._send, ports))
 
+    def look(self, plan: Plan[T]) -> T:
+        """Execute a plan on the servers as they are: no tables are made, and nothing is refused in advance."""
+        with suppress(TieredCheckpointError, *DRIVER_ERRORS):  # the plan finds that out by itself
+            self._connections.sync_ports().hot.check()
+        return self._drive(plan, partial(self._send, self._connections.sync_ports()))
+
     @property
     def unindexed(self) -> bool:
         """Whether the tables are known to lack an index."""
@@ -204,18 +224,22 @@ class SyncRunner(_Runner):
             self._prepare(ports)
             return self._send(ports, step)
 
-    def _send(self, ports: SyncPorts, step: Step) -> Any:  # noqa: PLR0911 - one for each kind
+    def _send(self, ports: SyncPorts, step: Step) -> Any:  # noqa: C901, PLR0911 - one for each kind
         match step:
             case Lua():
                 return ports.hot.run((step,))[0]
             case LuaBatch():
                 return ports.hot.run(step.calls) if step.calls else []
+            case Ask():
+                return ports.hot.ask(step.commands)
             case Tx():
                 if ports.cold is None:
                     raise self._no_cold_tier(step)
                 return ports.cold.transact(step)
             case Alone():
                 return ports.cold is not None and ports.cold.alone(step)
+            case AskPooling():
+                return pooling_of(self._connections.cold)
             case Pause():
                 return time.sleep(step.seconds)
             case Lanes():
@@ -303,6 +327,13 @@ class AsyncRunner(_Runner):
         self._connections.indexed = True
         await self._drive(self._binding(self._schema, take_over=take_over), partial(self._send, ports))
 
+    async def look(self, plan: Plan[T]) -> T:
+        """Execute a plan on the servers as they are: no tables are made, and nothing is refused in advance."""
+        ports = await self._connections.async_ports()
+        with suppress(TieredCheckpointError, *DRIVER_ERRORS):  # the plan finds that out by itself
+            await ports.hot.check()
+        return await self._drive(plan, partial(self._send, ports))
+
     async def aclose(self) -> None:
         """Close the connections of the running event loop. They are opened again on demand."""
         await self._connections.aclose()
@@ -320,18 +351,22 @@ class AsyncRunner(_Runner):
             await self._prepare(ports)
             return await self._send(ports, step)
 
-    async def _send(self, ports: AsyncPorts, step: Step) -> Any:  # noqa: PLR0911 - one for each kind
+    async def _send(self, ports: AsyncPorts, step: Step) -> Any:  # noqa: C901, PLR0911 - one for each kind
         match step:
             case Lua():
                 return (await ports.hot.run((step,)))[0]
             case LuaBatch():
                 return await ports.hot.run(step.calls) if step.calls else []
+            case Ask():
+                return await ports.hot.ask(step.commands)
             case Tx():
                 if ports.cold is None:
                     raise self._no_cold_tier(step)
                 return await ports.cold.transact(step)
             case Alone():
                 return ports.cold is not None and await ports.cold.alone(step)
+            case AskPooling():
+                return await aside(partial(pooling_of, self._connections.cold))
             case Pause():
                 return await asyncio.sleep(step.seconds)
             case Lanes():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -12,10 +12,14 @@ import msgpack
 from langgraph_tiered_checkpoint.cold.writes import ColdStatus
 from langgraph_tiered_checkpoint.errors import ColdTierError
 from langgraph_tiered_checkpoint.hot.calls import BUCKETS
+from langgraph_tiered_checkpoint.hot.durability import info_field
 from langgraph_tiered_checkpoint.plans.failover import change_number
 from langgraph_tiered_checkpoint.plans.tiers import Store
-from langgraph_tiered_checkpoint.records import ThreadStatus, TierStats
-from langgraph_tiered_checkpoint.steps import LuaBatch, Plan
+from langgraph_tiered_checkpoint.records import HotCount, ThreadStatus, TierStats
+from langgraph_tiered_checkpoint.steps import Ask, Lua, LuaBatch, Plan
+
+_SOME, _DUE = 5, 6
+"""Where the reply of bucket.lua names threads."""
 
 _STATES = {"e": "ephemeral", "d": "dirty", "c": "clean"}
 
@@ -160,23 +164,62 @@ def _buckets(store: Store) -> Plan[list[Any]]:
     return (yield LuaBatch(tuple(store.hot.bucket(bucket) for bucket in range(BUCKETS))))  # type: ignore[no-any-return]
 
 
+def _census(store: Store, replies: Sequence[Any]) -> Iterator[Lua[Any]]:
+    """What counts some threads of each bucket that has any, and then those that are due first."""
+    for at in (_SOME, _DUE):
+        for bucket, reply in enumerate(replies):
+            if reply[at]:
+                yield store.hot.census(bucket, [name.decode() for name in reply[at]])
+
+
+def _counted(replies: Sequence[Any], counts: Sequence[Any]) -> dict[str, HotCount]:
+    """Threads and bytes by state: of all of each bucket, by some of it."""
+    threads, memory = dict.fromkeys(_STATES, 0.0), dict.fromkeys(_STATES, 0.0)
+    with_some = (reply for reply in replies if reply[_SOME])
+    for reply, count in zip(with_some, counts, strict=False):
+        stands_for = reply[0] / len(reply[_SOME])
+        for state, number, size in zip(_STATES, count[:3], count[3:6], strict=True):
+            threads[state] += number * stands_for
+            memory[state] += size * stands_for
+    return {state: HotCount(threads=round(threads[state]), bytes=round(memory[state])) for state in _STATES}
+
+
+def _figure(info: object, name: str) -> int | None:
+    told = info_field(info, name)
+    return int(told) if told.isdigit() else None
+
+
 def stats(store: Store) -> Plan[TierStats]:
-    """Figures of the whole store: one request to Redis, one to Postgres."""
+    """Figures of the whole store: three requests to Redis, one to Postgres."""
     replies = yield from _buckets(store)
-    cold_threads, cold_error = None, None
+    calls = list(_census(store, replies))
+    workers, *counts = yield from LuaBatch((store.hot.workers(), *calls))
+    counted = _counted(replies, counts)
+    oldest_unflushed_ms = max((count[6] for count in counts), default=-1)
+    [memory] = yield from Ask((("INFO", "memory"),))
+    cold_threads, cold_bytes, cold_error = None, None, None
     if store.cold is not None:
         try:
-            cold_threads = yield store.cold.count_threads()
+            cold_threads, cold_bytes = yield store.cold.figures()
         except ColdTierError as exc:
             cold_error = str(exc)
     oldest_ms = max(reply[3] for reply in replies)
     return TierStats(
         hot_threads=sum(reply[0] for reply in replies),
+        ephemeral=counted["e"],
+        dirty=counted["d"],
+        clean=counted["c"],
+        hot_bytes=_figure(memory, "used_memory"),
+        hot_limit_bytes=_figure(memory, "maxmemory"),
         due_threads=sum(reply[1] for reply in replies),
         overdue_threads=sum(reply[2] for reply in replies),
         oldest_due_age=timedelta(milliseconds=oldest_ms) if oldest_ms >= 0 else None,
+        oldest_unflushed_age=timedelta(milliseconds=oldest_unflushed_ms) if oldest_unflushed_ms >= 0 else None,
+        flushed_per_s=sum(worker.flushed_per_s for worker in workers),
+        workers=tuple(workers),
         parked_threads=tuple(name.decode() for reply in replies for name in reply[4]),
         cold_threads=cold_threads,
+        cold_bytes=cold_bytes,
         cold_error=cold_error,
         warnings=tuple(store.dangers),
     )

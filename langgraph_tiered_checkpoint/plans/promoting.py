@@ -77,6 +77,11 @@ def lease_due(store: Store, buckets: Sequence[int], limit: int) -> Plan[list[str
     return [name.decode() for names in replies for name in names]
 
 
+def beat(store: Store, before: str, now: str) -> Plan[None]:
+    """Say what a promoter says of itself while it is alive, in place of what it said `before`; if "", that it ends."""
+    yield store.hot.beat(before, now)
+
+
 def sweep_in_turn(store: Store, every_ms: int) -> Plan[None]:
     """`sweep`, unless another process has done so, or begun to, within that time."""
     if (yield store.hot.turn(every_ms)) == b"1":

@@ -16,6 +16,8 @@ def broken_rules(client: redis.Redis) -> list[str]:
 
 
 def _problems(client: redis.Redis, key: bytes) -> list[str]:
+    if key.endswith(b":workers") and b":{" not in key:
+        return [f"{key!r} has no TTL"] if client.pttl(key) == -1 else []
     head, _, thread_id = key.partition(b":t:")
     if not thread_id:
         known = key.rpartition(b":")[2].decode() in COMPANIONS

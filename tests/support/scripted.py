@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from langgraph_tiered_checkpoint.steps import Alone, Behind, Lanes, Lua, LuaBatch, Pause, Plan, Step, Tx
+from langgraph_tiered_checkpoint.steps import (
+    Alone,
+    Ask,
+    AskPooling,
+    Behind,
+    Lanes,
+    Lua,
+    LuaBatch,
+    Pause,
+    Plan,
+    Step,
+    Tx,
+)
 
 T = TypeVar("T")
 
@@ -22,13 +34,17 @@ class Played(NamedTuple):
     result: Any
 
 
-def name_of(step: Step) -> str:
+def name_of(step: Step) -> str:  # noqa: PLR0911 - one for each kind
     """The script's name, the transaction's name, `name*count` for a batch, or "pause"."""
     match step:
         case Lua():
             return step.script
         case LuaBatch():
             return f"{step.calls[0].script}*{len(step.calls)}" if step.calls else "nothing*0"
+        case Ask():
+            return " ".join(step.commands[0])
+        case AskPooling():
+            return "pooling"
         case Tx() | Alone():
             return step.name
         case Pause():

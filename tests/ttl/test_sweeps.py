@@ -18,7 +18,7 @@ from langgraph_tiered_checkpoint.plans.promoting import sweep, sweep_in_turn
 from langgraph_tiered_checkpoint.steps import Lua, LuaBatch
 
 SHORT = timedelta(milliseconds=500)
-NO_BOOKKEEPING = {b"lgt:layout", b"lgt:turn"}
+NO_BOOKKEEPING = {b"lgt:layout", b"lgt:turn", b"lgt:workers"}
 
 
 @pytest.fixture

@@ -291,9 +291,10 @@ OR (SELECT true FROM $schema.checkpoints WHERE thread_id = %(thread)s ORDER BY c
 OR (SELECT true FROM $schema.checkpoint_writes WHERE thread_id = %(thread)s ORDER BY checkpoint_ns LIMIT 1) IS NOT NULL
 UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL WHERE NOT $bound -- if store
 
--- name: count_threads
--- How many threads this package has promoted or adopted.
-SELECT count(*) FROM $schema.tiered_threads
+-- name: figures
+-- How many threads this package has promoted or adopted, and how many bytes the tables take with their indexes.
+SELECT (SELECT count(*) FROM $schema.tiered_threads),
+    (SELECT sum(pg_total_relation_size(to_regclass(qualified)))::bigint FROM unnest(%(qualified)s::text[]) AS t (qualified))
 
 -- name: thread_ids
 -- A page of the threads that have checkpoints, in bytewise order: one index look-up per thread, not per checkpoint.

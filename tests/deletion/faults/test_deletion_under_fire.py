@@ -41,7 +41,8 @@ from langgraph_tiered_checkpoint.steps import Plan
 NIGHTLY = pytest.mark.nightly
 HOMES: list[Any] = ["dirty", "cold", *(pytest.param(home, marks=NIGHTLY) for home in ("ephemeral", "due", "clean"))]
 MARKER_MS = 60_000
-LAYOUT, TURN = "lgt:layout", "lgt:turn"  # the latter says for some seconds that somebody has swept
+LAYOUT = "lgt:layout"
+OF_PROMOTERS = ("lgt:turn", "lgt:workers")  # for some time after they have swept, and said that they are alive
 AGED_MS = 601_000
 """As old as no tombstone needs to be."""
 
@@ -49,7 +50,7 @@ AGED_MS = 601_000
 def left(client: redis.Redis, postgres_url: str, *words: str) -> list[str]:
     """What is left of threads after all there were have been deleted: traces of them, and keys beyond tombstones."""
     keys = {key.decode() for key in cast("Iterator[bytes]", client.scan_iter("*"))}
-    own = [key for key in keys if key not in {LAYOUT, TURN} and not key.endswith(":gone")]
+    own = [key for key in keys if key not in {LAYOUT, *OF_PROMOTERS} and not key.endswith(":gone")]
     return traces(client, postgres_url, *words) + sorted(own)
 
 
