@@ -12,7 +12,7 @@ for _, key in ipairs(KEYS) do
   local sound, m = pcall(cmsgpack.unpack, packed)
   local at = sound and type(m) == 'table' and place[m.s]
   if at then
-    local bytes = redis.pcall('MEMORY', 'USAGE', key)
+    local bytes = redis.pcall('MEMORY', 'USAGE', key, 'SAMPLES', 50) -- exact, if it has no more fields
     reply[at] = reply[at] + 1
     if type(bytes) == 'number' then reply[at + 3] = reply[at + 3] + bytes end
     if m.s == 'd' and type(m.du) == 'number' then reply[7] = math.max(reply[7], now - m.du) end
