@@ -12,11 +12,12 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from langgraph_tiered_checkpoint.errors import HotTierError
 from langgraph_tiered_checkpoint.plans.journal import Counts, journals
-from langgraph_tiered_checkpoint.records import TierStats
+from langgraph_tiered_checkpoint.records import HotCount, TierStats
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import CallbackOptions, Meter, Observation
@@ -59,21 +60,31 @@ class _Gauge(NamedTuple):
 
 
 _GAUGES: Final = (
+    _Gauge("lgt.workers", "{worker}", "Promoters that are alive", lambda s: len(s.workers)),
     _Gauge("lgt.threads.hot", "{thread}", "Threads in Redis", lambda s: s.hot_threads),
-    _Gauge("lgt.threads.cold", "{thread}", "Threads that Postgres has taken", lambda s: s.cold_threads),
+    _Gauge("lgt.threads.ephemeral", "{thread}", "Of these, ephemeral ones", lambda s: _count(s.ephemeral)),
+    _Gauge("lgt.threads.dirty", "{thread}", "Of these, with changes that Postgres lacks", lambda s: _count(s.dirty)),
+    _Gauge("lgt.threads.clean", "{thread}", "Of these, ones that Postgres has, too", lambda s: _count(s.clean)),
+    _Gauge("lgt.threads.cold", "{thread}", "Threads in Postgres", lambda s: s.cold_threads),
     _Gauge("lgt.threads.due", "{thread}", "Threads to be flushed: the backlog", lambda s: s.due_threads),
     _Gauge("lgt.threads.overdue", "{thread}", "Of the backlog, those whose time has come", lambda s: s.overdue_threads),
-    _Gauge(
-        "lgt.threads.parked", "{thread}", "Threads that could not be flushed last time", lambda s: len(s.parked_threads)
-    ),
-    _Gauge(
-        "lgt.backlog.age",
-        "s",
-        "For how long the first of the backlog has been overdue",
-        lambda s: s.oldest_due_age.total_seconds() if s.oldest_due_age is not None else 0.0,
-    ),
+    _Gauge("lgt.threads.parked", "{thread}", "Threads whose last flush failed", lambda s: len(s.parked_threads)),
+    _Gauge("lgt.backlog.age", "s", "How long the first of the backlog is overdue", lambda s: _age(s.oldest_due_age)),
+    _Gauge("lgt.unflushed.age", "s", "Of the first change that Postgres lacks", lambda s: _age(s.oldest_unflushed_age)),
+    _Gauge("lgt.redis.memory", "By", "Redis's memory, for whatever is in it", lambda s: s.hot_bytes),
+    _Gauge("lgt.redis.memory.limit", "By", "Redis's maxmemory; 0 if it has none", lambda s: s.hot_limit_bytes),
+    _Gauge("lgt.postgres.size", "By", "The tables with their indexes", lambda s: s.cold_bytes),
     _Gauge("lgt.warnings", "{warning}", "What will lose data, see stats()", lambda s: len(s.warnings)),
 )
+
+
+def _count(of_state: HotCount | None) -> int | None:
+    return None if of_state is None else of_state.threads
+
+
+def _age(oldest: timedelta | None) -> float:
+    """Nothing waits: that is an age of 0, so that a graph falls to it."""
+    return 0.0 if oldest is None else oldest.total_seconds()
 
 
 class _Reading(NamedTuple):

@@ -124,6 +124,7 @@ class Telemetry:
     """Follows the operations of one saver."""
 
     def __init__(self, hot: HotTarget, cold: ColdTarget | None) -> None:
+        self.key_prefix = hot.key_prefix
         self._hot = hot
         self._cold = cold
 
@@ -291,8 +292,13 @@ class _Operation:
         )
         if self._sdk is None:
             return
-        attributes: Attributes = {"lgt.operation": self._name, "lgt.tier": tier, "lgt.outcome": outcome}
-        attributes |= _of_error(error)
+        attributes: Attributes = {
+            "lgt.key_prefix": self._telemetry.key_prefix,
+            "lgt.operation": self._name,
+            "lgt.tier": tier,
+            "lgt.outcome": outcome,
+            **_of_error(error),
+        }
         if self._sdk.operations is not None:
             self._sdk.operations.record(duration_s, attributes)
         if self._span is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -209,13 +210,42 @@ def urls_of(saver: TieredSaver) -> tuple[str, str]:
     return connections.hot.url or "", connections.cold.url or ""
 
 
-def test_servers_list_our_connections_by_name(saver: TieredSaver, redis_client: redis.Redis, postgres_url: str) -> None:
-    asyncio.run(saver.aget_tuple(at("t")))
+def test_servers_list_our_connections_by_a_name(
+    saver: TieredSaver, redis_client: redis.Redis, postgres_url: str
+) -> None:
     saver.get_tuple(at("t"))
-    named = TieredSaver.from_urls(urls_of(saver)[0] + "?client_name=mine", postgres_url + "&application_name=mine")
-    named.close()
-    clients: Any = redis_client.client_list()
-    assert [client["name"] for client in clients].count("langgraph-tiered-checkpoint") == 1
+    assert names_of_clients(redis_client).count("langgraph-tiered-checkpoint") == 1
+
+    async def read() -> list[str]:
+        await saver.aget_tuple(at("t"))
+        return names_of_clients(redis_client)
+
+    assert asyncio.run(read()).count("langgraph-tiered-checkpoint") == 2
     with psycopg.connect(postgres_url) as admin:
-        names = admin.execute("SELECT application_name FROM pg_stat_activity").fetchall()
+        names = admin.execute("SELECT application_name FROM pg_stat_activity WHERE pid <> pg_backend_pid()").fetchall()
     assert ("langgraph-tiered-checkpoint",) in names
+
+
+def names_of_clients(client: redis.Redis) -> list[str]:
+    listed: Any = client.client_list()
+    return [one["name"] for one in listed]
+
+
+def test_a_name_that_is_given_is_kept_and_a_redis_that_forbids_names_does(
+    redis_url: str, redis_client: redis.Redis, postgres_url: str
+) -> None:
+    admin: Any = redis_client
+    admin.execute_command("ACL", "SETUSER", "nameless", "on", ">pw", "~*", "+@all", "-client")
+    try:
+        forbidden = re.sub("//.*@", "//nameless:pw@", redis_url)
+        for url, name in ((f"{redis_url}?client_name=mine", "mine"), (forbidden, "")):
+            named = f"{postgres_url}&application_name=mine"
+            with TieredSaver.from_urls(url, named, promoter="external") as saver:
+                saver.setup()
+                with psycopg.connect(postgres_url) as connection:
+                    names = connection.execute("SELECT application_name FROM pg_stat_activity").fetchall()
+                assert ("mine",) in names
+                assert name in names_of_clients(redis_client)
+                assert "langgraph-tiered-checkpoint" not in names_of_clients(redis_client)
+    finally:
+        admin.execute_command("ACL", "DELUSER", "nameless")
