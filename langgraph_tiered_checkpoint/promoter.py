@@ -20,7 +20,7 @@ from queue import Empty, SimpleQueue
 from typing import Protocol
 
 from langgraph_tiered_checkpoint.errors import TieredCheckpointError
-from langgraph_tiered_checkpoint.hot.calls import BUCKETS
+from langgraph_tiered_checkpoint.hot.keys import BUCKETS
 from langgraph_tiered_checkpoint.hot.workers import said_by
 from langgraph_tiered_checkpoint.incarnations import new_id
 from langgraph_tiered_checkpoint.plans.promoting import AT_ONCE, beat, flush_many, lease_due, sweep_in_turn

@@ -35,11 +35,11 @@ def prepare(schema: ColdSchema, patience_s: float) -> Plan[Inventory]:
         SchemaError: the tables are of a newer version.
         ConfigurationError: there is no place for them.
     """
-    found: Inventory = yield schema.look()
+    found = yield from schema.look()
     lock_s, waited_s = min(_LOCK_S, patience_s / 3), 0.0
     while found.lacks:
         try:
-            made: Inventory | None = yield schema.make(lock_s)
+            made = yield from schema.make(lock_s)
         except ColdLockedError:
             waited_s += lock_s
         else:
@@ -51,17 +51,17 @@ def prepare(schema: ColdSchema, patience_s: float) -> Plan[Inventory]:
                 f"setup: Postgres{schema.where} lacks {', '.join(found.lacks)}, and for {patience_s:g} s the tables "
                 f"could not be changed, because others hold them: {holders}. End those transactions, or try again later"
             )
-        yield Pause(_POLL_S)
+        yield from Pause(_POLL_S)
         waited_s += _POLL_S
-        found = yield schema.look()
+        found = yield from schema.look()
     return found
 
 
 def build_indexes(schema: ColdSchema, patience_s: float) -> Plan[bool]:
     """Build the missing indexes, unless another process does. The reply is whether they are all there."""
-    found: Inventory = yield schema.look()
-    if found.unindexed and (yield schema.build(patience_s)):
-        found = yield schema.look()
+    found = yield from schema.look()
+    if found.unindexed and (yield from schema.build(patience_s)):
+        found = yield from schema.look()
     return not found.unindexed
 
 
@@ -87,9 +87,9 @@ def set_up(schema: ColdSchema, patience_s: float, index_s: float) -> Plan[None]:
             waited_s = index_s
         if waited_s >= index_s:
             break
-        yield Pause(_POLL_S)
+        yield from Pause(_POLL_S)
         waited_s += _POLL_S
-    found: Inventory = yield schema.look()
+    found = yield from schema.look()
     holders = yield from _holders(schema)
     raise ColdTimeoutError(
         f"setup: the indexes {', '.join(found.unindexed)}{schema.where} are not there after {index_s:g} s. Their "
@@ -99,5 +99,5 @@ def set_up(schema: ColdSchema, patience_s: float, index_s: float) -> Plan[None]:
 
 
 def _holders(schema: ColdSchema) -> Plan[str]:
-    named: list[str] = yield schema.in_the_way()
+    named = yield from schema.in_the_way()
     return "; ".join(named) or "they have ended by now"

@@ -1,4 +1,4 @@
-"""What the scripts of the hot tier reply, parsed. No I/O."""
+"""What the scripts that read and write reply, parsed, and what replies have in common. No I/O."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 from langgraph_tiered_checkpoint.hot.frames import Parts
 from langgraph_tiered_checkpoint.records import (
     BlobRow,
-    CheckpointRow,
     DeltaAncestor,
-    Outline,
     StoredCheckpoint,
     Typed,
     WriteRow,
@@ -163,93 +161,6 @@ class Walk(NamedTuple):
     """Whether it goes on in the hot tier, after the last ancestor."""
 
 
-class Lease(NamedTuple):
-    """A thread as a promoter sees it before a flush."""
-
-    incarnation: str
-    state: str
-    flushed: str
-    flushed_number: int
-    last_number: int
-    last_write_ms: int
-    reason: str
-    rebase: int
-    """1: everything is to be uploaded again; 2: what was never acknowledged; then the hot copy is dropped."""
-    pinned: bool
-    moved: bool
-    """Whether it may be older than what Postgres holds: see lua/run.lua."""
-    copied: str
-    """Of a copy, its last checkpoint that no run of its own wrote, if the hot tier knows."""
-
-    @property
-    def needs_base(self) -> bool:
-        """Whether the log does not name all that Postgres may lack: it begins with the change that made it due."""
-        return self.rebase == 1 or (not self.flushed and self.flushed_number > 0)
-
-
-class Rows(NamedTuple):
-    """Rows on their way to Postgres."""
-
-    checkpoints: list[CheckpointRow]
-    blobs: list[BlobRow]
-    writes: list[WriteRow]
-
-
-class Changes(NamedTuple):
-    """What a stretch of changes touched."""
-
-    through: str
-    number: int
-    rows: Rows
-    more: bool
-    run: str
-    """Of the server that said so."""
-
-
-class Base(NamedTuple):
-    """All that a thread holds, or a part of it, read while it changes: torn, until the log is replayed on top of it."""
-
-    rows: Rows
-    number: int
-    """Of the last change when it was read: the log has to be replayed to there at least."""
-    runs: frozenset[str]
-    """Of the servers that it was read from."""
-
-    def is_mended_by(self, changes: Changes) -> bool:
-        """Whether with these changes, the last of several pages perhaps, it is what the thread held at one time."""
-        return changes.number >= self.number and self.is_of_the_time_of(changes)
-
-    def is_of_the_time_of(self, changes: Changes) -> bool:
-        """Whether Redis has not gone back in time since it was read, as far as can be told."""
-        return self.runs == {changes.run} and (changes.more or changes.number >= self.number)
-
-
-class CopiedPage(NamedTuple):
-    """One page of all that a thread holds, field by field; no fields if it is not ephemeral."""
-
-    state: State
-    meta: bytes
-    """Pages fit together while it is the same."""
-    cursor: str
-    """Of the next page; "0" at the end."""
-    fields: list[bytes]
-    """Each before its value: see lua/common.lua."""
-
-
-class MadeOf(NamedTuple):
-    """A page of what is still needed of the arenas that values have left."""
-
-    kind: str
-    """made_of or changed: see made_of.lua."""
-    change: int
-    """Number of the last change."""
-    cursor: str
-    arenas: list[tuple[int, int, int]]
-    """Number, bytes, piece size."""
-    stretches: list[tuple[int, int, int]]
-    """Number of the arena, offset, length."""
-
-
 def parse_moved(reply: Sequence[Any]) -> Moved:
     """The reply of last resort.
 
@@ -261,6 +172,19 @@ def parse_moved(reply: Sequence[Any]) -> Moved:
             return Moved(incarnation.decode(), flushed.decode(), bool(upload))
         case _:
             raise unknown(reply)
+
+
+def word(reply: Any) -> str:
+    """The word that a reply begins with."""
+    found = reply[0]
+    if not isinstance(found, bytes):
+        raise unknown(reply)
+    return found.decode()
+
+
+def texts(reply: Iterable[bytes]) -> list[str]:
+    """Of bytes, as Redis has them."""
+    return [text.decode() for text in reply]
 
 
 def unknown(reply: Any) -> LookupError:
@@ -385,85 +309,15 @@ def _walk(ns: str, walk: Sequence[Any]) -> Walk:
     )
 
 
-def parse_lease(reply: Sequence[Any]) -> Lease | None:
-    if reply[0] != b"thread":
-        return None
-    _, incarnation, state, flushed, number, last, last_write_ms, reason, rebase, pinned, moved, copied, _ = reply
-    return Lease(
-        incarnation.decode(),
-        state.decode(),
-        flushed.decode(),
-        number,
-        last,
-        last_write_ms,
-        reason.decode(),
-        rebase,
-        bool(pinned),
-        bool(moved),
-        copied.decode(),
-    )
-
-
-def parse_rows(rows: Iterable[Sequence[Any]]) -> Rows:
-    parsed = Rows([], [], [])
-    given = Parts()
-    for kind, *row in rows:
-        match kind:
-            case b"c":
-                parsed.checkpoints.append(given.checkpoint(*row))
-            case b"b":
-                ns, channel, version, value = row
-                parsed.blobs.append(given.blob(ns.decode(), channel.decode(), version.decode(), value))
-            case _:
-                ns, checkpoint_id, frame, *_ = row
-                parsed.writes.extend(given.writes(ns.decode(), checkpoint_id.decode(), [frame]))
-    return parsed
-
-
-def parse_changes(reply: Sequence[Any]) -> Changes | None:
-    if reply[0] != b"changes":
-        return None
-    _, through, number, rows, more, run = reply
-    return Changes(through.decode(), number, parse_rows(rows), more == b"1", run.decode())
-
-
-def parse_scan(reply: Sequence[Any]) -> tuple[str, Base] | None:
-    """The cursor of the next page, and this one."""
-    if reply[0] != b"scan":
-        return None
-    _, cursor, rows, number, _, run = reply
-    in_order = sorted(rows, key=lambda row: row[4] if row[0] == b"w" else 0)  # bundles have the first write win
-    return cursor.decode(), Base(parse_rows(in_order), number, frozenset([run.decode()]))
-
-
-def parse_copied(reply: Sequence[Any]) -> CopiedPage | Moved | None:
-    """None: there is no such thread."""
+def parse_fill(reply: Sequence[Any]) -> bool:
+    """Whether it was filled; if not, the thread has moved on."""
     match reply:
-        case [b"thread", state, meta, cursor, *fields]:
-            return CopiedPage(State(state.decode()), meta, cursor.decode(), fields)
-        case [b"absent"]:
-            return None
+        case [b"ok"]:
+            return True
+        case [b"skip"]:
+            return False
         case _:
-            return parse_moved(reply)
-
-
-def parse_made_of(reply: Sequence[Any]) -> MadeOf | None:
-    """None: there is nothing to erase."""
-    match reply:
-        case [b"made_of", change, cursor, arenas, stretches]:
-            threes = [list(zip(*[iter(figures)] * 3, strict=True)) for figures in (arenas, stretches)]
-            return MadeOf("made_of", change, cursor.decode(), *threes)
-        case [b"changed"]:
-            return MadeOf("changed", 0, "", [], [])
-        case _:
-            return None
-
-
-def parse_outline(entries: Iterable[Sequence[Any]]) -> list[Outline]:
-    return [
-        Outline(ns.decode(), id_.decode(), parent.decode(), root.decode(), depth, run.decode())
-        for ns, id_, parent, root, depth, run in entries
-    ]
+            raise unknown(reply)
 
 
 def inline_value(checkpoint: bytes, channel: str) -> Typed:

@@ -12,7 +12,7 @@ from typing import Final, Literal, NamedTuple
 
 from langgraph_tiered_checkpoint.cold.schema import ColdSchema
 from langgraph_tiered_checkpoint.errors import ConfigurationError
-from langgraph_tiered_checkpoint.hot.calls import BUCKETS
+from langgraph_tiered_checkpoint.hot.keys import BUCKETS
 from langgraph_tiered_checkpoint.incarnations import new_id
 from langgraph_tiered_checkpoint.records import Tables
 from langgraph_tiered_checkpoint.steps import Lua, Plan

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from langgraph_tiered_checkpoint.hot.replies import Base, Changes, Lease, Rows
+from langgraph_tiered_checkpoint.hot.flushing import Base, Changes, Lease, Rows
 from langgraph_tiered_checkpoint.records import ThreadBatch
 
 NO_ROWS = Rows([], [], [])

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from langgraph_tiered_checkpoint.errors import ThreadBusyError
-from langgraph_tiered_checkpoint.hot.replies import parse_made_of
+from langgraph_tiered_checkpoint.hot.reshaping import Erased, Left, MadeOf
 from langgraph_tiered_checkpoint.plans.tiers import Store
 from langgraph_tiered_checkpoint.steps import Pause, Plan
 
@@ -52,7 +52,7 @@ def erase(store: Store, thread_id: str, incarnation: str) -> Plan[None]:
     for _ in range(_ROUNDS):
         if (yield from _erase_once(store, thread_id, incarnation)):
             return
-        yield Pause(_PAUSE_S)
+        yield from Pause(_PAUSE_S)
     raise ThreadBusyError(
         f"thread {thread_id!r} is being written too fast: what was removed is out of sight, but some of its bytes are "
         "still in Redis. Repeat the call, at best when no run writes the thread"
@@ -61,26 +61,41 @@ def erase(store: Store, thread_id: str, incarnation: str) -> Plan[None]:
 
 def _erase_once(store: Store, thread_id: str, incarnation: str) -> Plan[bool]:
     """False: something was written meanwhile, or there is more to do."""
-    cursor, stretches, change = "", list[tuple[int, int, int]](), None
-    while True:
-        found = parse_made_of((yield store.hot.made_of(thread_id, incarnation, cursor)))
-        if found is None:
-            return True
-        if found.kind == "changed" or change not in (None, found.change):
-            return False
-        change, cursor = found.change, found.cursor
-        stretches += found.stretches
-        if not cursor:
-            break
+    found = yield from _needed(store, thread_id, incarnation)
+    if isinstance(found, Left):
+        return found is not Left.CHANGED
     for number, size, piece_size in found.arenas:
-        arena = Arena(number, size, piece_size, _joined((at, n) for of, at, n in stretches if of == number))
+        arena = Arena(number, size, piece_size, _joined((at, n) for of, at, n in found.stretches if of == number))
         for first, last, needed in (*arena.pages(), (0, -1, [])):
-            [reply] = yield store.hot.erase(
-                thread_id, incarnation, change, number, first, last, needed, complete=last < first
+            erased = yield from store.hot.erase(
+                thread_id,
+                incarnation=incarnation,
+                change=found.change,
+                arena=number,
+                first=first,
+                last=last,
+                needed=needed,
+                complete=last < first,
             )
-            if reply != b"ok":
-                return bool(reply == b"gone")
+            if erased is not Erased.DONE:
+                return erased is Erased.GONE
     return True
+
+
+def _needed(store: Store, thread_id: str, incarnation: str) -> Plan[MadeOf | Left]:
+    """What is still needed: all pages as one."""
+    whole: MadeOf | None = None
+    while True:
+        page = yield from store.hot.made_of(thread_id, incarnation=incarnation, cursor=whole.cursor if whole else "")
+        if isinstance(page, Left):
+            return page
+        if whole is not None:
+            if page.change != whole.change:
+                return Left.CHANGED
+            page = page._replace(stretches=whole.stretches + page.stretches)
+        if not page.cursor:
+            return page
+        whole = page
 
 
 def _joined(stretches: Iterable[Stretch]) -> list[Stretch]:

@@ -6,9 +6,8 @@ is served only after this comparison, which happens once per thread and run of t
 
 from __future__ import annotations
 
-from typing import Any
-
 from langgraph_tiered_checkpoint.cold.writes import Cold
+from langgraph_tiered_checkpoint.hot.flushing import Changed, Compared
 from langgraph_tiered_checkpoint.incarnations import new_id
 from langgraph_tiered_checkpoint.plans.tiers import Store
 from langgraph_tiered_checkpoint.records import Origin
@@ -26,36 +25,42 @@ def compare(store: Store, thread_id: str, incarnation: str, flushed: str) -> Pla
     """
     cold = store.need_cold("compared", thread_id)
     while True:
-        origin = yield cold.origin(thread_id)
+        origin = yield from cold.origin(thread_id)
         reply = yield from _settle(store, cold, thread_id, incarnation, flushed, origin)
-        if reply[0] != b"changed":
+        if not isinstance(reply, Changed):
             return
-        flushed = reply[1].decode()
+        flushed = reply.flushed
 
 
 def _settle(
     store: Store, cold: Cold, thread_id: str, incarnation: str, flushed: str, origin: Origin | None
-) -> Plan[Any]:
-    """The last reply: whether it is settled, or has changed."""
+) -> Plan[Compared | Changed]:
+    """Whether it is settled, or has changed."""
+    hot = store.hot
     held = origin.flushed if origin else ""
     ours = origin is not None and origin.incarnation == incarnation
     if not ours and (held or flushed):
-        return (yield store.hot.delete(thread_id, new_id(), (incarnation,)))
+        yield from hot.bury(thread_id, op=new_id(), incarnations=(incarnation,))
+        return Compared.GONE
     if held == flushed:
         # A first upload under way is of what Redis held before, if not of an incarnation that has ended; once
         # it is taken back, it cannot be committed.
-        if origin is not None and not held and not (yield cold.unclaim(thread_id, origin.incarnation)):
-            return [b"changed", flushed.encode()]
-        return (yield store.hot.vouch(thread_id, incarnation, flushed))
-    verdict, _ = yield store.hot.ack(thread_id, incarnation, held)
-    if verdict in (b"clean", b"dirty"):  # Postgres had committed it, and only the acknowledgement was lost
-        return (yield store.hot.vouch(thread_id, incarnation, held))
+        if origin is not None and not held and not (yield from cold.unclaim(thread_id, origin.incarnation)):
+            return Changed(flushed)
+        return (yield from hot.vouch(thread_id, incarnation=incarnation, flushed=flushed))
+    acknowledged = yield from hot.ack(thread_id, incarnation=incarnation, through=held)
+    if acknowledged.verdict.accepted:  # Postgres had committed it, and only the acknowledgement was lost
+        return (yield from hot.vouch(thread_id, incarnation=incarnation, flushed=held))
     redis_lost_time = change_number(held) > change_number(flushed)
     if redis_lost_time:
-        reply = yield store.hot.forget(thread_id, incarnation, flushed)
-        if reply[0] != b"dirty":
+        reply = yield from hot.forget(thread_id, incarnation=incarnation, flushed=flushed)
+        if reply is not Compared.DIRTY:
             return reply
-    return (yield store.hot.rebase(thread_id, incarnation, held, new_id(), whole=not redis_lost_time, seen=flushed))
+    return (
+        yield from hot.rebase(
+            thread_id, incarnation=incarnation, flushed=held, op=new_id(), whole=not redis_lost_time, seen=flushed
+        )
+    )
 
 
 def change_number(change_id: str) -> int:

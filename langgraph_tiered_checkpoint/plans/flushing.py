@@ -25,17 +25,9 @@ from langgraph_tiered_checkpoint.errors import (
     UnexpectedError,
     UnreadableValueError,
 )
-from langgraph_tiered_checkpoint.hot.calls import PAGE_BYTES
-from langgraph_tiered_checkpoint.hot.replies import (
-    Base,
-    Changes,
-    Guarded,
-    Lease,
-    Moved,
-    parse_changes,
-    parse_lease,
-    parse_scan,
-)
+from langgraph_tiered_checkpoint.hot.flushing import Acknowledged, Base, Changes, Lease, NoLease, Verdict
+from langgraph_tiered_checkpoint.hot.keys import PAGE_BYTES
+from langgraph_tiered_checkpoint.hot.replies import Guarded, Moved, State
 from langgraph_tiered_checkpoint.incarnations import new_id
 from langgraph_tiered_checkpoint.plans.copying import NO_ROWS, Copy, batch_of, joined_base, size_of
 from langgraph_tiered_checkpoint.plans.failover import compare
@@ -73,15 +65,15 @@ def flush(store: Store, thread_id: str) -> Plan[None]:
     cold = store.need_cold("flushed", thread_id)
     goal: tuple[str, int] | None = None
     for attempt in range(_ROUNDS):
-        lease = parse_lease((yield store.hot.lease(thread_id)))
-        if lease is None:
+        lease = yield from store.hot.lease(thread_id)
+        if isinstance(lease, NoLease):
             return
         if lease.moved and not lease.rebase:
             yield from compare(store, thread_id, lease.incarnation, lease.flushed)
             continue
-        if lease.state != "d":
+        if lease.state is not State.DIRTY:
             if lease.rebase:  # the worker that uploaded it died before this
-                yield store.hot.evict(thread_id, lease.incarnation, lease.flushed)
+                yield from store.hot.evict(thread_id, incarnation=lease.incarnation, flushed=lease.flushed)
             return
         if goal is None:
             goal = (lease.incarnation, lease.last_number)
@@ -113,14 +105,14 @@ def flush_write(
         cold = store.need_cold("flushed", thread_id)
         try:
             if (yield from commit(store, cold, [unflushed])):
-                yield Behind(partial(_acknowledge, store, unflushed, left_dirty), server_run)
+                yield from Behind(partial(_acknowledge, store, unflushed, left_dirty), server_run)
                 return
         except Exception as exc:
             if is_outage(exc):
                 raise
     yield from flush(store, thread_id)
-    *_, run = yield store.hot.lease(thread_id)
-    if run.decode() != server_run:
+    again = yield from store.hot.lease(thread_id)
+    if again.server_run != server_run:
         raise HotTierError(
             f"thread {thread_id!r}: Redis was restarted, or has failed over, since it took the write, and may have "
             "lost it before Postgres had it. Repeat the write"
@@ -136,8 +128,9 @@ def commit(store: Store, cold: Cold, batches: Sequence[ThreadBatch], *, keep: bo
 
 def _acknowledge(store: Store, committed: ThreadBatch, left_dirty: Callable[[], None]) -> Plan[None]:
     try:
-        reply = yield store.hot.ack(committed.thread_id, committed.incarnation, committed.flushed)
-        yield from acknowledged(store, committed.thread_id, committed.incarnation, *reply)
+        thread_id, incarnation = committed.thread_id, committed.incarnation
+        reply = yield from store.hot.ack(thread_id, incarnation=incarnation, through=committed.flushed)
+        yield from acknowledged(store, thread_id, incarnation, reply)
     except TieredCheckpointError:
         left_dirty()
 
@@ -154,13 +147,13 @@ def _flush_or_park(store: Store, cold: Cold, thread_id: str, lease: Lease, *, la
 def _park(store: Store, thread_id: str, lease: Lease, exc: Exception) -> Plan[None]:
     store.journal.parked(thread_id, exc)
     with suppress(TieredCheckpointError):  # what went wrong with the flush is what the caller has to hear
-        yield store.hot.park(thread_id, lease.incarnation, str(exc) or type(exc).__name__)
+        yield from store.hot.park(thread_id, incarnation=lease.incarnation, error=str(exc) or type(exc).__name__)
 
 
 def park(store: Store, thread_id: str, exc: Exception) -> Plan[None]:
     """Let a thread that cannot be flushed for a reason of its own wait, for longer each time, and note the reason."""
-    lease = parse_lease((yield store.hot.lease(thread_id)))
-    if lease is not None:
+    lease = yield from store.hot.lease(thread_id)
+    if isinstance(lease, Lease):
         yield from _park(store, thread_id, lease, exc)
 
 
@@ -169,7 +162,7 @@ def concerns_all(cold: Cold, thread_id: str, exc: Exception) -> Plan[bool]:
     if not isinstance(exc, ColdTimeoutError):
         return is_outage(exc)
     try:
-        yield cold.status(thread_id)
+        yield from cold.status(thread_id)
     except ColdTierError:
         return True
     return False
@@ -193,7 +186,7 @@ def _claim(cold: Cold, thread_id: str, lease: Lease) -> Plan[str]:
 
     Empty: somebody else has flushed the thread already.
     """
-    origin: Origin = yield cold.claim(thread_id, lease.incarnation, lease.reason, new_id())
+    origin = yield from cold.claim(thread_id, lease.incarnation, lease.reason, new_id())
     return origin.claim if origin.incarnation == lease.incarnation and not origin.flushed else ""
 
 
@@ -205,10 +198,10 @@ def _copy_changes(store: Store, cold: Cold, copy: Copy) -> Plan[int | None]:
     thread_id = copy.thread_id
     while True:
         lease = copy.lease
-        changes: Changes | None = parse_changes((yield store.hot.changes(thread_id, lease, copy.number)))
+        changes = yield from store.hot.changes(thread_id, lease, copy.number)
         if changes is None:
             if not lease.flushed:
-                yield cold.unclaim(thread_id, lease.incarnation)
+                yield from cold.unclaim(thread_id, lease.incarnation)
             return 0
         if not copy.is_of_the_time_of(changes):
             yield from _give_up(store, cold, thread_id, lease)
@@ -218,38 +211,41 @@ def _copy_changes(store: Store, cold: Cold, copy: Copy) -> Plan[int | None]:
             return None
         if copy.base is not None:
             continue
-        verdict, more = yield store.hot.ack(thread_id, lease.incarnation, changes.through)
-        yield from acknowledged(store, thread_id, lease.incarnation, verdict, more)
-        if verdict not in (b"clean", b"dirty"):
+        reply = yield from store.hot.ack(thread_id, incarnation=lease.incarnation, through=changes.through)
+        yield from acknowledged(store, thread_id, lease.incarnation, reply)
+        if not reply.verdict.accepted:
             return 0
         if not changes.more:
-            return (yield from _replayed(store, thread_id, lease, changes, verdict))
+            return (yield from _replayed(store, thread_id, lease, changes, reply.verdict))
 
 
-def _replayed(store: Store, thread_id: str, lease: Lease, changes: Changes, verdict: bytes) -> Plan[int]:
+def _replayed(store: Store, thread_id: str, lease: Lease, changes: Changes, verdict: Verdict) -> Plan[int]:
     """The whole log is in Postgres; after an upload of everything again, the hot copy goes."""
     if not lease.rebase:
         return changes.number
-    if verdict == b"clean":
-        yield store.hot.evict(thread_id, lease.incarnation, changes.through)
+    if verdict is Verdict.CLEAN:
+        yield from store.hot.evict(thread_id, incarnation=lease.incarnation, flushed=changes.through)
     return 0
 
 
 def _give_up(store: Store, cold: Cold, thread_id: str, lease: Lease) -> Plan[None]:
     """Redis has gone back in time since the base was read: Postgres may have got what Redis has lost."""
     if lease.flushed:
-        yield store.hot.rebase(thread_id, lease.incarnation, lease.flushed, new_id(), whole=True)
+        yield from store.hot.rebase(
+            thread_id, incarnation=lease.incarnation, flushed=lease.flushed, op=new_id(), whole=True
+        )
     else:
-        yield cold.unclaim(thread_id, lease.incarnation)
+        yield from cold.unclaim(thread_id, lease.incarnation)
 
 
-def acknowledged(store: Store, thread_id: str, incarnation: str, verdict: bytes, more: bytes) -> Plan[None]:
+def acknowledged(store: Store, thread_id: str, incarnation: str, reply: Acknowledged) -> Plan[None]:
     """Do what the reply to an acknowledgement asks for: go on with its trim, or compare the tiers again."""
-    if more == b"1":
-        yield from _trim(store, thread_id, incarnation)
-    if verdict == b"diverged":  # Redis went back in time before it, and may have been vouched for since
-        lease = parse_lease((yield store.hot.lease(thread_id)))
-        if lease is not None and lease.incarnation == incarnation:
+    more = reply.more
+    while more:
+        more = yield from store.hot.trim(thread_id, incarnation)
+    if reply.verdict is Verdict.DIVERGED:  # Redis went back in time before it, and may have been vouched for since
+        lease = yield from store.hot.lease(thread_id)
+        if isinstance(lease, Lease) and lease.incarnation == incarnation:
             yield from compare(store, thread_id, lease.incarnation, lease.flushed)
 
 
@@ -261,13 +257,12 @@ def _copy_base(store: Store, cold: Cold, thread_id: str, lease: Lease, fence: st
     """
     cursor, base, size = "0", None, 0
     while True:
-        scan = parse_scan((yield store.hot.scan(thread_id, lease, cursor)))
+        scan = yield from store.hot.scan(thread_id, lease, cursor)
         if scan is None:
             if not lease.flushed:
-                yield cold.unclaim(thread_id, lease.incarnation)
+                yield from cold.unclaim(thread_id, lease.incarnation)
             return None
-        cursor, page = scan
-        base, size = joined_base(base, page), size + size_of(page.rows)
+        cursor, base, size = scan.cursor, joined_base(base, scan.base), size + size_of(scan.base.rows)
         if cursor == "0":
             return base
         if size >= PAGE_BYTES:
@@ -279,27 +274,32 @@ def _copy_base(store: Store, cold: Cold, thread_id: str, lease: Lease, fence: st
 
 def _reconcile(store: Store, cold: Cold, thread_id: str, lease: Lease, *, last_chance: bool) -> Plan[None]:
     """The fence did not hold: find out what Postgres has, and acknowledge it or upload everything again."""
-    answer = yield cold.status(thread_id)
+    answer = yield from cold.status(thread_id)
     origin = answer.origin if answer and answer.origin.incarnation else None
     if origin is None or origin.incarnation != lease.incarnation:
         yield from _settle_without_row(store, cold, thread_id, lease, origin)
     elif origin.flushed:
-        verdict, _ = yield store.hot.ack(thread_id, lease.incarnation, origin.flushed)
-        if verdict == b"diverged" or (verdict == b"stale" and last_chance):
-            yield store.hot.rebase(
-                thread_id, lease.incarnation, origin.flushed, new_id(), whole=True, seen=lease.flushed
+        reply = yield from store.hot.ack(thread_id, incarnation=lease.incarnation, through=origin.flushed)
+        if reply.verdict is Verdict.DIVERGED or (reply.verdict is Verdict.STALE and last_chance):
+            yield from store.hot.rebase(
+                thread_id,
+                incarnation=lease.incarnation,
+                flushed=origin.flushed,
+                op=new_id(),
+                whole=True,
+                seen=lease.flushed,
             )
 
 
 def _settle_without_row(store: Store, cold: Cold, thread_id: str, lease: Lease, origin: Origin | None) -> Plan[None]:
     """Postgres has no row of this incarnation; of another one, perhaps."""
-    again = parse_lease((yield store.hot.lease(thread_id)))
-    if again is None or again.incarnation != lease.incarnation:
+    again = yield from store.hot.lease(thread_id)
+    if isinstance(again, NoLease) or again.incarnation != lease.incarnation:
         return  # deleted meanwhile, and perhaps begun anew
     if origin is not None and not origin.flushed:  # of an incarnation that ended before this one, whose worker died
-        yield cold.unclaim(thread_id, origin.incarnation)
+        yield from cold.unclaim(thread_id, origin.incarnation)
     elif again.rebase:  # when the tiers were compared, the row was there: deleted meanwhile
-        yield store.hot.delete(thread_id, new_id(), (lease.incarnation,))
+        yield from store.hot.bury(thread_id, op=new_id(), incarnations=(lease.incarnation,))
     elif origin is not None:
         raise ColdRefusedError(
             f"thread {thread_id!r}: Postgres holds another incarnation of that id ({origin.incarnation}; Redis has "
@@ -331,12 +331,6 @@ def ask(store: Store, thread_id: str, call: Guarded[R]) -> Plan[R]:
     raise ThreadBusyError(f"thread {thread_id!r} is being compared with Postgres by others; try again")
 
 
-def _trim(store: Store, thread_id: str, incarnation: str) -> Plan[None]:
-    more = b"1"
-    while more == b"1":
-        _, more = yield store.hot.trim(thread_id, incarnation)
-
-
 def promote(store: Store, thread_id: str, reason: str, *, pin: bool | None = None) -> Plan[None]:
     """Promote a thread now: when this returns, Postgres holds it.
 
@@ -344,14 +338,13 @@ def promote(store: Store, thread_id: str, reason: str, *, pin: bool | None = Non
         NotPromotableError: there is no such thread, or no cold tier.
     """
     cold = store.need_cold("promoted", thread_id)
-    reply = yield store.hot.promote(thread_id, reason, new_id(), pin=pin)
-    if reply[0] == b"ok":
-        incarnation = reply[1].decode()
+    incarnation = yield from store.hot.promote(thread_id, reason=reason, op=new_id(), pin=pin)
+    if incarnation is not None:
         yield from flush(store, thread_id)
     else:
-        origin = yield cold.adopt(thread_id, new_id())
+        origin = yield from cold.adopt(thread_id, new_id())
         if origin is None:
             raise NotPromotableError(f"thread {thread_id!r} does not exist in either tier, or has expired")
         incarnation = origin.incarnation
     if pin is not None:
-        yield cold.pin(thread_id, incarnation, pin)
+        yield from cold.pin(thread_id, incarnation, pin)

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
-from typing import Any
+from typing import Literal
 
-import msgpack
+from typing_extensions import assert_never
 
 from langgraph_tiered_checkpoint.cold.writes import ColdStatus
 from langgraph_tiered_checkpoint.errors import ColdTierError
-from langgraph_tiered_checkpoint.hot.calls import BUCKETS
 from langgraph_tiered_checkpoint.hot.durability import info_field
+from langgraph_tiered_checkpoint.hot.replies import State
+from langgraph_tiered_checkpoint.hot.upkeep import Census, Damaged, Figures, HotStatus
+from langgraph_tiered_checkpoint.plans.buckets import of_each
 from langgraph_tiered_checkpoint.plans.failover import change_number
 from langgraph_tiered_checkpoint.plans.tiers import Store
 from langgraph_tiered_checkpoint.records import HotCount, ThreadStatus, TierStats
 from langgraph_tiered_checkpoint.steps import Ask, Lua, LuaBatch, Plan
 
-_SOME, _DUE = 5, 6
-"""Where the reply of bucket.lua names threads."""
-
-_STATES = {"e": "ephemeral", "d": "dirty", "c": "clean"}
+_STATES: dict[State, Literal["ephemeral", "dirty", "clean"]] = {
+    State.EPHEMERAL: "ephemeral",
+    State.DIRTY: "dirty",
+    State.CLEAN: "clean",
+}
 
 
 def explain(store: Store, stored_id: str, thread_id: str) -> Plan[ThreadStatus]:
@@ -32,23 +35,27 @@ def explain(store: Store, stored_id: str, thread_id: str) -> Plan[ThreadStatus]:
     Raises:
         ColdTierError: the thread is not resident, and Postgres did not answer.
     """
-    reply = yield store.hot.status(stored_id)
-    resident = reply[0] in (b"thread", b"damaged")
+    hot = yield from store.hot.status(stored_id)
     cold: ColdStatus | None = None
     cold_error: str | None = None
     if store.cold is not None:
         try:
-            cold = yield store.cold.status(stored_id)
+            cold = yield from store.cold.status(stored_id)
         except ColdTierError as exc:
-            if not resident:
+            if hot is None:
                 raise
             cold_error = str(exc)
     if cold is not None and not cold.checkpoints and not cold.origin.flushed:
         cold = None
-    if reply[0] == b"damaged":
-        status = _damaged(thread_id, reply[1].decode(), cold, cold_error)
-    else:
-        status = _resident(thread_id, reply, cold, cold_error) if resident else _not_resident(thread_id, cold)
+    match hot:
+        case HotStatus():
+            status = _resident(thread_id, hot, cold, cold_error)
+        case Damaged(what):
+            status = _damaged(thread_id, what, cold, cold_error)
+        case None:
+            status = _not_resident(thread_id, cold)
+        case _:
+            assert_never(hot)
     return replace(status, warnings=tuple(store.dangers))
 
 
@@ -92,59 +99,57 @@ def _not_resident(thread_id: str, cold: ColdStatus | None) -> ThreadStatus:
     )
 
 
-def _resident(thread_id: str, reply: Sequence[Any], cold: ColdStatus | None, cold_error: str | None) -> ThreadStatus:
-    _, packed, ttl_ms, due, memory, now_ms, lease_ms = reply
-    meta = msgpack.unpackb(packed)
-    due_ms = float(due) if due else None
-    other_life = cold is not None and cold.origin.incarnation not in ("", meta["i"])
-    in_cold = bool(meta["fl"]) if cold_error else cold is not None and not other_life
+def _resident(thread_id: str, hot: HotStatus, cold: ColdStatus | None, cold_error: str | None) -> ThreadStatus:
+    other_life = cold is not None and cold.origin.incarnation not in ("", hot.incarnation)
+    in_cold = bool(hot.flushed) if cold_error else cold is not None and not other_life
+    since_dirty_ms = hot.now_ms - hot.dirty_since_ms
     return ThreadStatus(
         thread_id=thread_id,
         tier="both" if in_cold else "hot",
-        state=_STATES[meta["s"]],  # type: ignore[arg-type]  # the three literals of ThreadStatus.state
-        why=_why(meta, ttl_ms) if meta["s"] != "c" else _why_clean(meta, cold, cold_error),
-        incarnation=meta["i"],
-        hot_checkpoints=meta["n"],
+        state=_STATES[hot.state],
+        why=_why_clean(hot, cold, cold_error) if hot.state is State.CLEAN else _why(hot),
+        incarnation=hot.incarnation,
+        hot_checkpoints=hot.checkpoints,
         cold_checkpoints=None if cold_error else cold.checkpoints if cold else 0,
-        hot_bytes=max(memory, 0),
-        expires_at=_at(now_ms + ttl_ms) if ttl_ms > 0 else None,
-        created_at=_at(meta["ct"]),
-        last_write_at=_at(meta["lw"]),
-        unflushed_age=timedelta(milliseconds=now_ms - meta["du"]) if meta["s"] == "d" else None,
-        due_at=_at(due_ms) if due_ms is not None else None,
-        lease=lease_ms > now_ms,
-        pinned=bool(meta["pin"]),
-        interrupted=bool(meta["int"]),
-        last_error=meta["er"] or None,
+        hot_bytes=max(hot.memory_bytes, 0),
+        expires_at=_at(hot.now_ms + hot.ttl_ms) if hot.ttl_ms > 0 else None,
+        created_at=_at(hot.created_ms),
+        last_write_at=_at(hot.last_write_ms),
+        unflushed_age=timedelta(milliseconds=since_dirty_ms) if hot.state is State.DIRTY else None,
+        due_at=_at(hot.due_ms) if hot.due_ms is not None else None,
+        lease=hot.lease_ms > hot.now_ms,
+        pinned=hot.pinned,
+        interrupted=hot.interrupted,
+        last_error=hot.error or None,
         cold_error=cold_error,
     )
 
 
-def _why(meta: dict[str, Any], ttl_ms: int) -> str:
-    match meta["s"]:
-        case "e" if ttl_ms > 0:
-            return f"not promoted; it is deleted {ttl_ms / 1000:.0f} s from now unless it is used again"
-        case "e":
+def _why(hot: HotStatus) -> str:
+    match hot.state:
+        case State.EPHEMERAL if hot.ttl_ms > 0:
+            return f"not promoted; it is deleted {hot.ttl_ms / 1000:.0f} s from now unless it is used again"
+        case State.EPHEMERAL:
             return "not promoted, and kept for ever: ttl=None"
-        case "d" if meta["er"]:
-            return f"promoted ({meta['rs']}); its last flush failed {meta['bk']} times and will be tried again"
+        case _ if hot.error:
+            return f"promoted ({hot.reason}); its last flush failed {hot.failures} times and will be tried again"
         case _:
-            return f"promoted ({meta['rs']}); it holds changes that Postgres has not committed yet"
+            return f"promoted ({hot.reason}); it holds changes that Postgres has not committed yet"
 
 
-def _why_clean(meta: dict[str, Any], cold: ColdStatus | None, cold_error: str | None) -> str:
+def _why_clean(hot: HotStatus, cold: ColdStatus | None, cold_error: str | None) -> str:
     """What Postgres does not confirm is not claimed of it."""
-    promoted = f"promoted ({meta['rs']}); "
+    promoted = f"promoted ({hot.reason}); "
     if cold_error:
         return promoted + "Postgres has committed everything, but cannot be asked now whether it still holds it"
-    if cold is None or cold.origin.incarnation != meta["i"]:
+    if cold is None or cold.origin.incarnation != hot.incarnation:
         return promoted + (
             "but Postgres does not hold this incarnation of the thread any more, though nobody deleted it here. The "
             "hot copy may be all there is; its TTL ends it, unless it is written to"
         )
-    if cold.origin.flushed == meta["fl"]:
+    if cold.origin.flushed == hot.flushed:
         return promoted + "Postgres holds everything, the hot copy may lapse at any time"
-    if change_number(cold.origin.flushed) > change_number(meta["fl"]):
+    if change_number(cold.origin.flushed) > change_number(hot.flushed):
         return promoted + "Postgres holds later changes: they have just been flushed, or Redis has gone back in time"
     return promoted + "Postgres has gone back in time, behind what this copy holds: evict() uploads it again"
 
@@ -155,32 +160,31 @@ def _at(ms: float) -> datetime:
 
 def tenant_stats(store: Store, prefix: str) -> Plan[TierStats]:
     """What of the figures is a tenant's own: one request to Redis. The others would tell of everybody's threads."""
-    replies = yield from _buckets(store)
-    names = [name.decode() for reply in replies for name in reply[4]]
+    buckets = yield from _figures(store)
+    names = [name for bucket in buckets for name in bucket.parked]
     return TierStats(parked_threads=tuple(name.removeprefix(prefix) for name in names if name.startswith(prefix)))
 
 
-def _buckets(store: Store) -> Plan[list[Any]]:
-    return (yield LuaBatch(tuple(store.hot.bucket(bucket) for bucket in range(BUCKETS))))  # type: ignore[no-any-return]
+def _figures(store: Store) -> Plan[list[Figures]]:
+    return list((yield from of_each(store.hot.figures)).values())
 
 
-def _census(store: Store, replies: Sequence[Any]) -> Iterator[Lua[Any]]:
+def _census(store: Store, buckets: Sequence[Figures]) -> Iterator[Lua[Census]]:
     """What counts some threads of each bucket that has any, and then those that are due first."""
-    for at in (_SOME, _DUE):
-        for bucket, reply in enumerate(replies):
-            if reply[at]:
-                yield store.hot.census(bucket, [name.decode() for name in reply[at]])
+    for names in (*(bucket.some for bucket in buckets), *(bucket.due_first for bucket in buckets)):
+        if names:
+            yield store.hot.census(names)
 
 
-def _counted(replies: Sequence[Any], counts: Sequence[Any]) -> dict[str, HotCount]:
+def _counted(buckets: Sequence[Figures], counts: Sequence[Census]) -> Mapping[State, HotCount]:
     """Threads and bytes by state: of all of each bucket, by some of it."""
     threads, memory = dict.fromkeys(_STATES, 0.0), dict.fromkeys(_STATES, 0.0)
-    with_some = (reply for reply in replies if reply[_SOME])
-    for reply, count in zip(with_some, counts, strict=False):
-        stands_for = reply[0] / len(reply[_SOME])
-        for state, number, size in zip(_STATES, count[:3], count[3:6], strict=True):
-            threads[state] += number * stands_for
-            memory[state] += size * stands_for
+    with_some = (bucket for bucket in buckets if bucket.some)
+    for bucket, count in zip(with_some, counts, strict=False):
+        stands_for = bucket.threads / len(bucket.some)
+        for state in _STATES:
+            threads[state] += count.threads[state] * stands_for
+            memory[state] += count.bytes[state] * stands_for
     return {state: HotCount(threads=round(threads[state]), bytes=round(memory[state])) for state in _STATES}
 
 
@@ -190,34 +194,34 @@ def _figure(info: object, name: str) -> int | None:
 
 
 def stats(store: Store) -> Plan[TierStats]:
-    """Figures of the whole store: three requests to Redis, one to Postgres."""
-    replies = yield from _buckets(store)
-    calls = list(_census(store, replies))
-    workers, *counts = yield from LuaBatch((store.hot.workers(), *calls))
-    counted = _counted(replies, counts)
-    oldest_unflushed_ms = max((count[6] for count in counts), default=-1)
+    """Figures of the whole store: four requests to Redis, one to Postgres."""
+    buckets = yield from _figures(store)
+    workers = yield from store.hot.workers()
+    counts = yield from LuaBatch(tuple(_census(store, buckets)))
+    counted = _counted(buckets, counts)
+    oldest_unflushed_ms = max((count.oldest_unflushed_ms for count in counts), default=-1)
     [memory] = yield from Ask((("INFO", "memory"),))
     cold_threads, cold_bytes, cold_error = None, None, None
     if store.cold is not None:
         try:
-            cold_threads, cold_bytes = yield store.cold.figures()
+            cold_threads, cold_bytes = yield from store.cold.figures()
         except ColdTierError as exc:
             cold_error = str(exc)
-    oldest_ms = max(reply[3] for reply in replies)
+    oldest_ms = max(bucket.oldest_ms for bucket in buckets)
     return TierStats(
-        hot_threads=sum(reply[0] for reply in replies),
-        ephemeral=counted["e"],
-        dirty=counted["d"],
-        clean=counted["c"],
+        hot_threads=sum(bucket.threads for bucket in buckets),
+        ephemeral=counted[State.EPHEMERAL],
+        dirty=counted[State.DIRTY],
+        clean=counted[State.CLEAN],
         hot_bytes=_figure(memory, "used_memory"),
         hot_limit_bytes=_figure(memory, "maxmemory"),
-        due_threads=sum(reply[1] for reply in replies),
-        overdue_threads=sum(reply[2] for reply in replies),
+        due_threads=sum(bucket.due for bucket in buckets),
+        overdue_threads=sum(bucket.overdue for bucket in buckets),
         oldest_due_age=timedelta(milliseconds=oldest_ms) if oldest_ms >= 0 else None,
         oldest_unflushed_age=timedelta(milliseconds=oldest_unflushed_ms) if oldest_unflushed_ms >= 0 else None,
         flushed_per_s=sum(worker.flushed_per_s for worker in workers),
         workers=tuple(workers),
-        parked_threads=tuple(name.decode() for reply in replies for name in reply[4]),
+        parked_threads=tuple(name for bucket in buckets for name in bucket.parked),
         cold_threads=cold_threads,
         cold_bytes=cold_bytes,
         cold_error=cold_error,

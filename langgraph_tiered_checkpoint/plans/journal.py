@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from langgraph_tiered_checkpoint.hot.replies import Rows
+from langgraph_tiered_checkpoint.hot.flushing import Rows
 from langgraph_tiered_checkpoint.plans.copying import size_of
 from langgraph_tiered_checkpoint.records import ThreadBatch
 

@@ -7,13 +7,15 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from langgraph_tiered_checkpoint.cold.writes import sends_among
-from langgraph_tiered_checkpoint.hot.calls import BUCKETS, NOWHERE, PAGE_BYTES
+from langgraph_tiered_checkpoint.hot.calls import NOWHERE
+from langgraph_tiered_checkpoint.hot.keys import BUCKETS, PAGE_BYTES
 from langgraph_tiered_checkpoint.hot.replies import Known, Moved
+from langgraph_tiered_checkpoint.plans.buckets import BucketPages, of_each
 from langgraph_tiered_checkpoint.plans.flushing import ask
 from langgraph_tiered_checkpoint.plans.reading import merge_writes
 from langgraph_tiered_checkpoint.plans.tiers import Store
 from langgraph_tiered_checkpoint.records import CheckpointRow, StoredCheckpoint, Typed
-from langgraph_tiered_checkpoint.steps import LuaBatch, Plan
+from langgraph_tiered_checkpoint.steps import Lua, LuaBatch, Plan
 
 PAGE = 50
 FILTERED_PAGE = 200
@@ -281,15 +283,14 @@ class ThreadIds:
         self._prefix = prefix
         self._waiting: list[list[str]] = [[] for _ in range(BUCKETS)]
         """Of each bucket: ids that are known, and have not been listed."""
-        self._read = dict.fromkeys(range(BUCKETS), "")
-        """How far the list of a bucket has been read, of those that go on."""
+        self._pages = BucketPages(self._names, _after, "")
         self._after = ""
         self.done = False
 
     def next_page(self) -> Plan[list[str]]:
         """The next ids; possibly none although the listing is not `done`."""
         yield from self._read_hot()
-        known = min(self._read.values(), default=None)
+        known = min(self._pages.at.values(), default=None)
         cold: list[str] = []
         if self._store.cold is not None:
             cold = yield from self._store.cold.thread_ids(self._after, self._prefix, THREAD_PAGE, upto=known)
@@ -306,20 +307,18 @@ class ThreadIds:
 
     def _read_hot(self) -> Plan[None]:
         """Go on with the lists of which little is known. What has lapsed, and is not swept yet, is left out."""
-        hot = self._store.hot
-        buckets = [bucket for bucket in self._read if len(self._waiting[bucket]) < BUCKET_PAGE]
+        buckets = [bucket for bucket in self._pages.at if len(self._waiting[bucket]) < BUCKET_PAGE]
         if not buckets:
             return
-        calls = (hot.threads(bucket, self._prefix, self._read[bucket], BUCKET_PAGE) for bucket in buckets)
-        replies = yield from LuaBatch(tuple(calls))
-        pages = {b: [name.decode() for name in names] for b, names in zip(buckets, replies, strict=True)}
-        for bucket, names in pages.items():
-            if len(names) == BUCKET_PAGE:
-                self._read[bucket] = names[-1]
-            else:
-                del self._read[bucket]
+        pages = yield from self._pages.next_pages(buckets)
         pages = {bucket: names for bucket, names in pages.items() if names}
-        if pages:
-            replies = yield from LuaBatch(tuple(hot.present(names) for names in pages.values()))
-            for (bucket, names), there in zip(pages.items(), replies, strict=True):
-                self._waiting[bucket] += [name for name, is_there in zip(names, there, strict=True) if is_there == b"1"]
+        there = yield from of_each(lambda bucket: self._store.hot.present(pages[bucket]), pages)
+        for bucket, names in pages.items():
+            self._waiting[bucket] += [name for name, is_there in zip(names, there[bucket], strict=True) if is_there]
+
+    def _names(self, bucket: int, after: str) -> Lua[list[str]]:
+        return self._store.hot.threads(bucket, prefix=self._prefix, after=after, limit=BUCKET_PAGE)
+
+
+def _after(_: int, names: list[str]) -> str | None:
+    return names[-1] if len(names) == BUCKET_PAGE else None

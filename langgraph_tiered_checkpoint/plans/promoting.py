@@ -8,9 +8,12 @@ from contextlib import suppress
 
 from langgraph_tiered_checkpoint.cold.writes import Cold
 from langgraph_tiered_checkpoint.errors import ColdRefusedError, ColdTimeoutError, FlushError
-from langgraph_tiered_checkpoint.hot.calls import BUCKETS, PAGE_BYTES
-from langgraph_tiered_checkpoint.hot.replies import Base, Lease, Rows, parse_changes, parse_lease, parse_scan
+from langgraph_tiered_checkpoint.hot.flushing import Base, DuePage, Lease, Rows
+from langgraph_tiered_checkpoint.hot.keys import BUCKETS, PAGE_BYTES
+from langgraph_tiered_checkpoint.hot.replies import State
+from langgraph_tiered_checkpoint.hot.upkeep import Lapses
 from langgraph_tiered_checkpoint.incarnations import new_id
+from langgraph_tiered_checkpoint.plans.buckets import BucketPages, of_each
 from langgraph_tiered_checkpoint.plans.copying import NO_ROWS, Copy, batch_of, joined_base, size_of
 from langgraph_tiered_checkpoint.plans.flushing import acknowledged, commit, concerns_all, flush, park
 from langgraph_tiered_checkpoint.plans.tiers import Store
@@ -39,20 +42,19 @@ def due_threads(store: Store) -> Plan[list[str]]:
     Leases and acknowledgements change due times meanwhile, in either direction, so pages do not go by them. Of a bucket
     that another run of Redis goes on with, it begins again.
     """
+    runs: dict[int, str] = {}
+
+    def following(bucket: int, page: DuePage) -> str | None:
+        run, runs[bucket] = runs.get(bucket, page.server_run), page.server_run
+        if page.server_run != run:
+            return "0"
+        return None if page.cursor == "0" else page.cursor
+
     found: dict[str, None] = {}
-    runs: dict[int, bytes] = {}
-    cursors = dict.fromkeys(range(BUCKETS), "0")
-    while cursors:
-        replies = yield LuaBatch(tuple(store.hot.due(bucket, cursor) for bucket, cursor in cursors.items()))
-        following = {}
-        for (bucket, at), (cursor, run, names) in zip(cursors.items(), replies, strict=True):
-            found.update((name.decode(), None) for name in names)
-            if at != "0" and run != runs[bucket]:
-                following[bucket] = "0"
-            elif cursor != b"0":
-                following[bucket] = cursor.decode()
-            runs[bucket] = run
-        cursors = following
+    pages = BucketPages(store.hot.due, following, "0")
+    while pages.at:
+        for page in (yield from pages.next_pages()).values():
+            found.update(dict.fromkeys(page.thread_ids))
     return list(found)
 
 
@@ -73,18 +75,18 @@ def flush_all(store: Store, prefix: str = "") -> Plan[None]:
 
 def lease_due(store: Store, buckets: Sequence[int], limit: int) -> Plan[list[str]]:
     """Lease what is due in some buckets: one request."""
-    replies = yield LuaBatch(tuple(store.hot.lease_due(bucket, limit) for bucket in buckets))
-    return [name.decode() for names in replies for name in names]
+    leased = yield from of_each(lambda bucket: store.hot.lease_due(bucket, limit), buckets)
+    return [name for names in leased.values() for name in names]
 
 
 def beat(store: Store, before: str, now: str) -> Plan[None]:
     """Say what a promoter says of itself while it is alive, in place of what it said `before`; if "", that it ends."""
-    yield store.hot.beat(before, now)
+    yield from store.hot.beat(before=before, now=now)
 
 
 def sweep_in_turn(store: Store, every_ms: int) -> Plan[None]:
     """`sweep`, unless another process has done so, or begun to, within that time."""
-    if (yield store.hot.turn(every_ms)) == b"1":
+    if (yield from store.hot.turn(every_ms)):
         yield from sweep(store)
 
 
@@ -94,13 +96,16 @@ def sweep(store: Store) -> Plan[None]:
     Only threads that may have lapsed since the last sweep are looked at, some in each request: others' come in between.
     """
     for start in range(0, BUCKETS, _SWEPT_BUCKETS):
-        buckets = list(range(start, min(start + _SWEPT_BUCKETS, BUCKETS)))
-        while buckets:
-            replies = yield LuaBatch(tuple(store.hot.lapses(bucket, _SWEPT_THREADS) for bucket in buckets))
-            for bucket, (names, _) in zip(buckets, replies, strict=True):
-                if names:
-                    yield store.hot.sweep(bucket, [name.decode() for name in names], _SWEPT_RUNS)
-            buckets = [bucket for bucket, (_, more) in zip(buckets, replies, strict=True) if more == b"1"]
+        some = range(start, min(start + _SWEPT_BUCKETS, BUCKETS))
+        pages = BucketPages(lambda bucket, _: store.hot.lapses(bucket, _SWEPT_THREADS), _goes_on, "", some)
+        while pages.at:
+            for bucket, page in (yield from pages.next_pages()).items():
+                if page.thread_ids:
+                    yield from store.hot.sweep(bucket, page.thread_ids, _SWEPT_RUNS)
+
+
+def _goes_on(_: int, page: Lapses) -> str | None:
+    return "" if page.more else None
 
 
 def flush_many(store: Store, thread_ids: Sequence[str]) -> Plan[dict[str, str]]:
@@ -118,7 +123,7 @@ def flush_many(store: Store, thread_ids: Sequence[str]) -> Plan[dict[str, str]]:
             raise
 
     if len(batches) > 1:
-        yield Lanes(tuple(lane() for _ in range(_LANES)))
+        yield from Lanes(tuple(lane() for _ in range(_LANES)))
     else:
         yield from lane()
     return failed
@@ -170,9 +175,12 @@ def _flush_each(store: Store, cold: Cold, thread_ids: Sequence[str]) -> Plan[dic
 
 def _flush_together(store: Store, cold: Cold, thread_ids: Sequence[str]) -> Plan[list[str]]:
     """Flush the changes of several threads together; the reply names those that need a flush of their own."""
-    replies = yield LuaBatch(tuple(store.hot.lease(t) for t in thread_ids))
-    leases = {t: lease for t, reply in zip(thread_ids, replies, strict=True) if (lease := parse_lease(reply))}
-    dirty = {t: lease for t, lease in leases.items() if lease.state == "d"}
+    leases = yield from LuaBatch(tuple(store.hot.lease(t) for t in thread_ids))
+    dirty = {
+        t: lease
+        for t, lease in zip(thread_ids, leases, strict=True)
+        if isinstance(lease, Lease) and lease.state is State.DIRTY
+    }
     first = {t: lease for t, lease in dirty.items() if not (lease.flushed or lease.rebase or lease.moved)}
     copies = [Copy.begun(t, p) for t, p in dirty.items() if p.flushed and not p.rebase]
     if first:
@@ -191,15 +199,15 @@ def _flush_pages(store: Store, cold: Cold, copies: Sequence[Copy]) -> Plan[tuple
     """
     share = PAGE_BYTES // len(copies)
     calls = (store.hot.changes(c.thread_id, c.lease, c.number, share) for c in copies)
-    replies = yield LuaBatch(tuple(calls))
+    pages = yield from LuaBatch(tuple(calls))
     batches: dict[str, ThreadBatch] = {}
     following: dict[str, Copy] = {}
     failed: set[str] = set()
-    for copy, reply in zip(copies, replies, strict=True):
-        changes, thread_id = parse_changes(reply), copy.thread_id
+    for copy, changes in zip(copies, pages, strict=True):
+        thread_id = copy.thread_id
         if changes is None or not copy.is_of_the_time_of(changes):
             if not copy.lease.flushed:
-                yield cold.unclaim(thread_id, copy.lease.incarnation)
+                yield from cold.unclaim(thread_id, copy.lease.incarnation)
             failed |= {thread_id} if changes else set()
             continue
         batches[thread_id], after = copy.page(changes)
@@ -208,10 +216,11 @@ def _flush_pages(store: Store, cold: Cold, copies: Sequence[Copy]) -> Plan[tuple
     committed = yield from _commit_together(store, cold, list(batches.values()))
     acks = [b for t, b in batches.items() if t in committed and b.flushed]
     if acks:
-        replies = yield LuaBatch(tuple(store.hot.ack(b.thread_id, b.incarnation, b.flushed) for b in acks))
-        for batch, (verdict, more) in zip(acks, replies, strict=True):
-            yield from acknowledged(store, batch.thread_id, batch.incarnation, verdict, more)
-            if verdict not in (b"clean", b"dirty") and batch.thread_id in following:
+        asked = (store.hot.ack(b.thread_id, incarnation=b.incarnation, through=b.flushed) for b in acks)
+        replies = yield from LuaBatch(tuple(asked))
+        for batch, reply in zip(acks, replies, strict=True):
+            yield from acknowledged(store, batch.thread_id, batch.incarnation, reply)
+            if not reply.verdict.accepted and batch.thread_id in following:
                 del following[batch.thread_id]
                 failed.add(batch.thread_id)
     failed |= batches.keys() - committed
@@ -239,7 +248,7 @@ def _begin(store: Store, cold: Cold, first: Mapping[str, Lease]) -> Plan[list[Co
     A thread that is not in the reply needs a flush of its own.
     """
     claim = new_id()
-    claimed = yield cold.claim_all([(t, lease.incarnation, lease.reason) for t, lease in first.items()], claim)
+    claimed = yield from cold.claim_all([(t, lease.incarnation, lease.reason) for t, lease in first.items()], claim)
     based = [t for t in claimed if first[t].needs_base]
     bases = yield from _copy_bases(store, cold, {t: first[t] for t in based}, claim)
     return [Copy.begun(t, first[t], claim, bases.get(t)) for t in claimed if t in bases or not first[t].needs_base]
@@ -254,16 +263,15 @@ def _copy_bases(store: Store, cold: Cold, first: Mapping[str, Lease], claim: str
         while cursors:
             share = PAGE_BYTES // len(cursors)
             scans = (store.hot.scan(t, first[t], at, share) for t, at in cursors.items())
-            replies = yield LuaBatch(tuple(scans))
-            for thread_id, reply in zip(list(cursors), replies, strict=True):
-                scan = parse_scan(reply)
+            replies = yield from LuaBatch(tuple(scans))
+            for thread_id, scan in zip(list(cursors), replies, strict=True):
                 if scan is None:
                     bases.pop(thread_id, None)
-                    yield cold.unclaim(thread_id, first[thread_id].incarnation)
+                    yield from cold.unclaim(thread_id, first[thread_id].incarnation)
                     cursors[thread_id] = "0"
                 else:
-                    cursors[thread_id], page = scan
-                    bases[thread_id] = joined_base(bases.get(thread_id), page)
+                    cursors[thread_id] = scan.cursor
+                    bases[thread_id] = joined_base(bases.get(thread_id), scan.base)
             cursors = {t: cursor for t, cursor in cursors.items() if cursor != "0"}
             if sum(size_of(base.rows) for base in bases.values()) >= PAGE_BYTES:
                 pages = [batch_of(t, first[t], base.rows, "", claim) for t, base in bases.items()]

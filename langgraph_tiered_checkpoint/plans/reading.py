@@ -99,7 +99,16 @@ def _fill(store: Store, thread_id: str, ns: str, found: Found, answer: ColdAnswe
     since = head if found.oldest is None else min(head, found.oldest)
     tag = new_id()
     fill = store.hot.fill(
-        thread_id, found.token, incarnation, flushed, ns, answer.stored, answer.early, since, tag=tag, pinned=pinned
+        thread_id,
+        token=found.token,
+        incarnation=incarnation,
+        flushed=flushed,
+        pinned=pinned,
+        ns=ns,
+        stored=answer.stored,
+        early=answer.early,
+        since=since,
+        tag=tag,
     )
     if answer.stored:  # which it will be; if not, that is found out
         store.known_values.remember(thread_id, ns, answer.stored.blobs, tag)

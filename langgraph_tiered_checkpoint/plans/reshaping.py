@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import islice
-from typing import Any
 
 from langgraph_tiered_checkpoint.cold.writes import Cold
 from langgraph_tiered_checkpoint.errors import (
@@ -19,17 +19,18 @@ from langgraph_tiered_checkpoint.errors import (
     ThreadBusyError,
     TieredCheckpointError,
 )
-from langgraph_tiered_checkpoint.hot.calls import BUCKETS
-from langgraph_tiered_checkpoint.hot.frames import renamed
-from langgraph_tiered_checkpoint.hot.replies import CopiedPage, Lease, State, parse_lease, parse_outline
+from langgraph_tiered_checkpoint.hot.flushing import Lease, NoLease
+from langgraph_tiered_checkpoint.hot.replies import State
+from langgraph_tiered_checkpoint.hot.reshaping import CopiedPage, Dropped, DroppedInPart, Evicted
 from langgraph_tiered_checkpoint.incarnations import new_id
 from langgraph_tiered_checkpoint.plans import pruning
+from langgraph_tiered_checkpoint.plans.buckets import BucketPages
 from langgraph_tiered_checkpoint.plans.erasing import erase
 from langgraph_tiered_checkpoint.plans.failover import change_number, compare
 from langgraph_tiered_checkpoint.plans.flushing import ask, flush
 from langgraph_tiered_checkpoint.plans.tiers import Store
 from langgraph_tiered_checkpoint.records import Outline, Renaming
-from langgraph_tiered_checkpoint.steps import LuaBatch, Pause, Plan
+from langgraph_tiered_checkpoint.steps import Lua, Pause, Plan
 
 Decide = Callable[[list[Outline]], set[pruning.Place]]
 
@@ -38,6 +39,7 @@ _TX_MS = 20_000
 _ROUNDS = 50
 _PAUSE_S = 0.02
 _DROPS = 200
+_MEMBERS = 500
 
 
 def delete(store: Store, thread_id: str) -> Plan[float]:
@@ -50,25 +52,25 @@ def delete(store: Store, thread_id: str) -> Plan[float]:
     Repeating the whole completes a delete that failed half-way. The reply is as of when the thread is gone, in
     milliseconds by Redis's clock.
     """
-    reply: list[Any] = [b"more"]
-    while reply[0] == b"more":
-        reply = yield store.hot.delete(thread_id, new_id())
-    _, maybe_cold, removed, run, gone_ms = reply
-    gone = {removed.decode()} - {""}
-    while store.cold is not None and maybe_cold == b"1":
-        origin = yield store.cold.adopt(thread_id, new_id())
+    deleted = None
+    while deleted is None:
+        deleted = yield from store.hot.delete(thread_id, new_id())
+    maybe_cold, run = deleted.maybe_cold, deleted.server_run
+    gone = {deleted.incarnation} - {""}
+    while store.cold is not None and maybe_cold:
+        origin = yield from store.cold.adopt(thread_id, new_id())
         if origin is not None and origin.incarnation not in gone:
             gone.add(origin.incarnation)
-            yield store.hot.delete(thread_id, new_id(), sorted(gone))
-        yield store.cold.delete(thread_id, gone)
+            yield from store.hot.bury(thread_id, op=new_id(), incarnations=sorted(gone))
+        yield from store.cold.delete(thread_id, gone)
         if not gone:
             break
-        _, maybe_cold, _, run_then, *_ = yield store.hot.delete(thread_id, new_id(), sorted(gone))
-        if run_then != run:  # what Redis brought back may have been flushed, and evicted
-            maybe_cold, run = b"1", run_then
+        buried = yield from store.hot.bury(thread_id, op=new_id(), incarnations=sorted(gone))
+        # What another run of Redis has brought back may have been flushed, and evicted.
+        maybe_cold, run = buried.was_here or buried.server_run != run, buried.server_run
     if gone:
         store.journal.deleted(thread_id)
-    return float(gone_ms)
+    return deleted.gone_ms
 
 
 def prune(store: Store, thread_id: str) -> Plan[None]:
@@ -85,28 +87,30 @@ def threads_of_runs(store: Store, run_ids: Sequence[str], prefix: str) -> Plan[l
     """The threads that some runs wrote to, in either tier."""
     found: set[str] = set()
     for run_id in run_ids:
-        after = dict.fromkeys(range(BUCKETS), "")
-        while after:
-            calls = tuple(store.hot.threads_of_run(b, run_id, last, 500) for b, last in after.items())
-            replies = yield LuaBatch(calls)
-            following = {}
-            for bucket, members in zip(after, replies, strict=True):
-                found.update(member.decode().partition("\0")[2] for member in members)
-                if len(members) == 500:
-                    following[bucket] = members[-1].decode()
-            after = following
+        pages = BucketPages(partial(_members, store, run_id), _after, "")
+        while pages.at:
+            for members in (yield from pages.next_pages()).values():
+                found.update(member.partition("\0")[2] for member in members)
     if store.cold is not None:
-        found.update((yield store.cold.threads_of_runs(run_ids, prefix)))
+        found.update((yield from store.cold.threads_of_runs(run_ids, prefix)))
     return sorted(name for name in found if name.startswith(prefix))
+
+
+def _members(store: Store, run_id: str, bucket: int, after: str) -> Lua[list[str]]:
+    return store.hot.threads_of_run(bucket, run_id=run_id, after=after, limit=_MEMBERS)
+
+
+def _after(_: int, members: Sequence[str]) -> str | None:
+    return members[-1] if len(members) == _MEMBERS else None
 
 
 def _restructure(store: Store, thread_id: str, decide: Decide) -> Plan[None]:
     for _ in range(_ROUNDS):
-        lease = parse_lease((yield store.hot.lease(thread_id)))
-        if lease is not None and lease.moved:
+        lease = yield from store.hot.lease(thread_id)
+        if isinstance(lease, Lease) and lease.moved:
             yield from flush(store, thread_id)
             done = False
-        elif lease is not None and lease.state == "e":
+        elif isinstance(lease, Lease) and lease.state is State.EPHEMERAL:
             done = yield from _drop_hot(store, thread_id, lease.incarnation, decide)
         elif store.cold is None:
             return
@@ -115,7 +119,7 @@ def _restructure(store: Store, thread_id: str, decide: Decide) -> Plan[None]:
         if done:
             store.journal.restructured(thread_id)
             return
-        yield Pause(_PAUSE_S)
+        yield from Pause(_PAUSE_S)
     raise ThreadBusyError(f"thread {thread_id!r} is being written too fast to be changed; nothing was lost, try again")
 
 
@@ -130,15 +134,22 @@ def _drop_hot(store: Store, thread_id: str, incarnation: str, decide: Decide) ->
     while pending or more:
         page = list(islice(pending, _DROPS))
         spaces = {"", *(ns for ns, _ in page)}
-        reply = yield store.hot.drop(thread_id, incarnation, page, [place for place in staying if place[0] in spaces])
-        more = reply[0] == b"more"
-        if not more and reply[0] != b"ok":
-            return bool(reply[0] == b"gone")
-        for _ in range(reply[1] if more else len(page)):
+        kept = [place for place in staying if place[0] in spaces]
+        done = len(page)
+        match (yield from store.hot.drop(thread_id, incarnation, which=page, staying=kept)):
+            case Dropped.DONE:
+                more = False
+            case DroppedInPart(done):
+                more = True
+            case Dropped.CHANGED:
+                return False
+            case Dropped.GONE:
+                return True
+        for _ in range(done):
             pending.popleft()
     orphans = pruning.orphaned(outlines, dropped)
     if orphans:
-        yield store.hot.orphan(thread_id, incarnation, orphans)
+        yield from store.hot.orphan(thread_id, incarnation, orphans)
     yield from erase(store, thread_id, incarnation)
     return True
 
@@ -148,36 +159,38 @@ def _outline(store: Store, thread_id: str, incarnation: str) -> Plan[list[Outlin
     outlines: list[Outline] = []
     cursor = ""
     while True:
-        reply = yield store.hot.outline(thread_id, cursor)
-        if reply[0] != b"outline" or reply[1].decode() != incarnation or reply[4] == b"!":
+        page = yield from store.hot.outline(thread_id, cursor)
+        if page is None or page.incarnation != incarnation:
             return None
-        outlines += parse_outline(reply[3])
-        cursor = reply[4].decode()
+        outlines += page.entries
+        cursor = page.cursor
         if not cursor:
             return outlines
 
 
 def _drop_cold(store: Store, cold: Cold, thread_id: str, decide: Decide) -> Plan[bool]:
     yield from flush(store, thread_id)
-    lease = parse_lease((yield store.hot.lease(thread_id)))
-    if lease is None:
-        origin = yield cold.adopt(thread_id, new_id())
+    lease = yield from store.hot.lease(thread_id)
+    if isinstance(lease, NoLease):
+        origin = yield from cold.adopt(thread_id, new_id())
         if origin is None:
             return True
         incarnation, flushed = origin.incarnation, origin.flushed
     else:
         incarnation, flushed = lease.incarnation, lease.flushed
     token = new_id()
-    reply = yield store.hot.evict(thread_id, incarnation, flushed, token=token, hold_ms=HOLD_MS)
-    if reply[0] != b"ok":
+    evicted = yield from store.hot.evict(
+        thread_id, incarnation=incarnation, flushed=flushed, token=token, hold_ms=HOLD_MS
+    )
+    if evicted is not Evicted.DONE:
         return False
     try:
-        done = yield cold.drop(thread_id, incarnation, flushed, _next_change(flushed), decide, _TX_MS)
+        done = yield from cold.drop(thread_id, incarnation, flushed, _next_change(flushed), decide, _TX_MS)
     except TieredCheckpointError:
-        yield store.hot.reopen(thread_id, token)
+        yield from store.hot.reopen(thread_id, token)
         raise
-    yield store.hot.reopen(thread_id, token)
-    return bool(done)
+    yield from store.hot.reopen(thread_id, token)
+    return done
 
 
 def _next_change(flushed: str) -> str:
@@ -195,20 +208,20 @@ def copy(store: Store, source: str, target: str, renaming: Renaming) -> Plan[Non
     """
     for _ in range(_ROUNDS):
         token = new_id()
-        held = yield store.hot.evict(target, "", "", token=token, hold_ms=HOLD_MS)
-        if held[0] != b"ok":
+        held = yield from store.hot.evict(target, incarnation="", flushed="", token=token, hold_ms=HOLD_MS)
+        if held is not Evicted.DONE:
             raise _taken(source, target)
         try:
-            if store.cold is not None and (yield store.cold.adopt(target, new_id())) is not None:
+            if store.cold is not None and (yield from store.cold.adopt(target, new_id())) is not None:
                 raise _taken(source, target)
             done = yield from _copy_to(store, source, target, token, renaming)
         except TieredCheckpointError:
-            yield store.hot.reopen(target, token)
+            yield from store.hot.reopen(target, token)
             raise
-        yield store.hot.reopen(target, token)
+        yield from store.hot.reopen(target, token)
         if done:
             return
-        yield Pause(_PAUSE_S)
+        yield from Pause(_PAUSE_S)
     raise ThreadBusyError(
         f"thread {source!r} could not be copied to {target!r}: it is written, or changes "
         "tiers, all the time. Nothing was copied; try again, at best when no run writes it"
@@ -223,28 +236,23 @@ def _copy_to(store: Store, source: str, target: str, token: str, renaming: Renam
         return True
     if page is not None:
         yield from flush(store, source)
-    yield store.cold.copy(source, target, new_id(), f"1.{new_id()}", renaming)
+    yield from store.cold.copy(source, target, new_id(), f"1.{new_id()}", renaming)
     return True
 
 
 def _copy_hot(store: Store, source: str, target: str, token: str, renaming: Renaming, page: CopiedPage) -> Plan[bool]:
     """Copy an ephemeral thread, page by page, of which this is the first. False: it has changed meanwhile."""
     while page.cursor != "0":
-        [staged] = yield store.hot.stage(target, token, HOLD_MS, _renamed(page.fields, renaming))
+        staged = yield from store.hot.stage(target, token=token, hold_ms=HOLD_MS, fields=page.renamed(renaming))
         following = yield from ask(store, source, store.hot.copy_out(source, page.cursor))
-        if staged != b"ok" or following is None or following.meta != page.meta:
+        if not staged or following is None or following.meta != page.meta:
             return False
         page = following
-    landed = yield store.hot.land(target, token, new_id(), page.meta, _renamed(page.fields, renaming))
-    return bool(landed[0] == b"ok")
-
-
-def _renamed(fields: Sequence[bytes], renaming: Renaming) -> list[bytes]:
-    """Fields of a thread's hash, each before its value: see hot/lua/common.lua."""
-    of_copy: list[bytes] = []
-    for name, value in zip(fields[::2], fields[1::2], strict=True):
-        of_copy += (name, renamed(value, renaming) if name.startswith(b"c") else value)
-    return of_copy
+    return (
+        yield from store.hot.land(
+            target, token=token, incarnation=new_id(), meta=page.meta, fields=page.renamed(renaming)
+        )
+    )
 
 
 def _taken(source: str, target: str) -> ConfigurationError:
@@ -265,30 +273,33 @@ def evict(store: Store, thread_id: str) -> Plan[None]:
     cold = store.need_cold("evicted", thread_id)
     for _ in range(_ROUNDS):
         yield from flush(store, thread_id)
-        lease = parse_lease((yield store.hot.lease(thread_id)))
-        if lease is not None and lease.state == "e":
-            raise NotPromotableError(
-                f"thread {thread_id!r} is ephemeral: its hot copy is all there is. promote() it first"
-            )
-        if lease is not None and lease.state == "c" and not (yield from _in_postgres(store, cold, thread_id, lease)):
-            continue
-        incarnation, flushed = (lease.incarnation, lease.flushed) if lease else ("", "")
-        reply = yield store.hot.evict(thread_id, incarnation, flushed)
-        if reply[0] != b"dirty":
-            if reply[0] == b"ok":
+        lease = yield from store.hot.lease(thread_id)
+        incarnation, flushed = "", ""
+        if isinstance(lease, Lease):
+            if lease.state is State.EPHEMERAL:
+                raise NotPromotableError(
+                    f"thread {thread_id!r} is ephemeral: its hot copy is all there is. promote() it first"
+                )
+            if lease.state is State.CLEAN and not (yield from _in_postgres(store, cold, thread_id, lease)):
+                continue
+            incarnation, flushed = lease.incarnation, lease.flushed
+        evicted = yield from store.hot.evict(thread_id, incarnation=incarnation, flushed=flushed)
+        if evicted is not Evicted.DIRTY:
+            if evicted is Evicted.DONE:
                 store.journal.evicted(thread_id)
             return
-        yield Pause(_PAUSE_S)
+        yield from Pause(_PAUSE_S)
     raise ThreadBusyError(f"thread {thread_id!r} is being written too fast to be evicted; try again")
 
 
 def _in_postgres(store: Store, cold: Cold, thread_id: str, lease: Lease) -> Plan[bool]:
     """Whether Postgres has flushed what a clean hot copy takes to be flushed. If not, look at the hot copy again."""
-    origin = yield cold.origin(thread_id)
+    origin = yield from cold.origin(thread_id)
     if origin is not None and (origin.incarnation, origin.flushed) == (lease.incarnation, lease.flushed):
         return True
-    again = parse_lease((yield store.hot.lease(thread_id)))
-    if again is None or (again.incarnation, again.state, again.flushed) != (lease.incarnation, "c", lease.flushed):
+    again = yield from store.hot.lease(thread_id)
+    seen = lease.incarnation, State.CLEAN, lease.flushed
+    if isinstance(again, NoLease) or (again.incarnation, again.state, again.flushed) != seen:
         return False
     if origin is None or origin.incarnation != lease.incarnation:
         raise ColdRefusedError(

@@ -12,11 +12,10 @@ import redis
 from homes import at, make_checkpoint, put, settle
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.memory import InMemorySaver
-from stepping import Stepped
+from stepping import Stepped, lease_of, reply_to
 from turns import Counted, count_turns
 
 from langgraph_tiered_checkpoint import Promotion, TieredSaver
-from langgraph_tiered_checkpoint.hot.replies import parse_lease
 from langgraph_tiered_checkpoint.steps import Lua
 
 
@@ -233,11 +232,9 @@ def test_trim_of_checkpoints_with_many_values_goes_in_pages(
         page = count_turns(redis_client, next_script(flushing))
         assert page.reply == [b"clean", b"1"]
         assert page.turns < 100_000
-        peeked = parse_lease(saver._sync._perform(saver._store.hot.lease("t")))
-        assert peeked is not None
-        more: bytes = b"1"
-        while more == b"1":
-            _, more = saver._sync._perform(saver._store.hot.trim("t", peeked.incarnation))
+        incarnation = lease_of(saver, "t").incarnation
+        while reply_to(saver, saver._store.hot.trim("t", incarnation)):
+            pass
         assert saver.explain("t").hot_checkpoints == 1
 
 
@@ -267,12 +264,11 @@ def test_acknowledgement_does_not_look_at_what_it_does_not_acknowledge(
     saver.promote("t")
     for number in range(300):
         saver.put_writes(config, [("a", number)], f"task {number}")
-    peeked = parse_lease(saver._sync._perform(saver._store.hot.lease("t")))
-    assert peeked is not None
+    lease = lease_of(saver, "t")
     [key] = redis_client.scan_iter("*:t:t")
-    first = peeked.flushed_number + 1
+    first = lease.flushed_number + 1
     logged: Any = redis_client.hget(key, f"g{first}")
     through = f"{first}.{msgpack.unpackb(logged)[0]}"
-    acknowledged = count_turns(redis_client, saver._store.hot.ack("t", peeked.incarnation, through))
+    acknowledged = count_turns(redis_client, saver._store.hot.ack("t", incarnation=lease.incarnation, through=through))
     assert acknowledged.reply == [b"dirty", b"0"]
     assert acknowledged.turns < 50

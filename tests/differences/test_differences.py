@@ -19,10 +19,9 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.graph import START, MessagesState, StateGraph
-from stepping import Stepped
+from stepping import Stepped, lease_of, reply_to
 
 from langgraph_tiered_checkpoint import Promotion, TieredSaver
-from langgraph_tiered_checkpoint.hot.replies import parse_changes, parse_lease, parse_rows
 from langgraph_tiered_checkpoint.steps import Lua
 
 
@@ -319,11 +318,10 @@ def test_page_of_a_flush_is_bounded_by_the_bytes_that_values_come_to(saver: Tier
     saver.promote("t")
     for number in range(1, 20):
         config = put(saver, config, {"a": LONG[: 380 + number]}, 1 + number)
-    lease = parse_lease(saver._sync._perform(saver._store.hot.lease("t")))
-    assert lease is not None
+    lease = lease_of(saver, "t")
     whole = len(JsonPlusSerializer().dumps_typed(LONG)[1])
     call = saver._store.hot.changes("t", lease, lease.flushed_number)
-    page = parse_changes(saver._sync._perform(replace(call, args=(*call.args[:-2], str(5 * whole), call.args[-1]))))
+    page = reply_to(saver, replace(call, args=(*call.args[:-2], str(5 * whole), call.args[-1])))
     assert page is not None
     assert page.more
     assert 4 * whole < sum(len(blob.data) for blob in page.rows.blobs) < 7 * whole
@@ -331,15 +329,14 @@ def test_page_of_a_flush_is_bounded_by_the_bytes_that_values_come_to(saver: Tier
 
 def test_page_of_a_first_copy_is_bounded_likewise(saver: TieredSaver) -> None:
     chain(saver, "t", [LONG[: 300 + number] for number in range(100)])
-    saver._sync._perform(saver._store.hot.promote("t", "test", "op"))
+    saver._sync._perform(saver._store.hot.promote("t", reason="test", op="op"))
     whole = len(JsonPlusSerializer().dumps_typed(LONG)[1])
-    lease = parse_lease(saver._sync._perform(saver._store.hot.lease("t")))
-    assert lease is not None
+    lease = lease_of(saver, "t")
     seen, pages, cursor = set[str](), 0, "0"
     while pages == 0 or cursor != "0":
-        reply = saver._sync._perform(saver._store.hot.scan("t", lease, cursor, 10 * whole))
-        cursor, pages = reply[1].decode(), pages + 1
-        blobs = parse_rows(reply[2]).blobs
+        page = reply_to(saver, saver._store.hot.scan("t", lease, cursor, 10 * whole))
+        assert page is not None
+        cursor, pages, blobs = page.cursor, pages + 1, page.base.rows.blobs
         seen.update(blob.version for blob in blobs)
         assert sum(len(blob.data) for blob in blobs) < 30 * whole  # what one step of HSCAN gives, beyond the bound
     assert len(seen) == 100

@@ -10,7 +10,7 @@ import pytest
 from homes import at, make_checkpoint, put
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import CheckpointTuple
-from stepping import Stepped
+from stepping import Stepped, reply_to
 
 from langgraph_tiered_checkpoint import Promotion, TieredSaver
 from langgraph_tiered_checkpoint.steps import Lua, LuaBatch, Tx
@@ -143,7 +143,7 @@ def test_what_leaves_the_hot_tier_before_its_values_are_fetched(redis_url: str, 
     settings: dict[str, Any] = {"promoter": "external", "remembered_bytes": 0, "hot_checkpoints": 1}
     with TieredSaver.from_urls(redis_url, postgres_url, promotion=Promotion.never(), **settings) as saver:
         values = fill(saver)
-        saver._sync.run(saver._store.hot.promote("t", "test", "op") for _ in "1")  # it is trimmed with the first flush
+        reply_to(saver, saver._store.hot.promote("t", reason="test", op="op"))  # it is trimmed with the first flush
         listed: list[CheckpointTuple] = []
         pages = saver._requests.listing(at("t"), {"odd": 0}, None, None)
         done = False

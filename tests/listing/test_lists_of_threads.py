@@ -13,7 +13,7 @@ from homes import at, put
 from stepping import Stepped
 
 from langgraph_tiered_checkpoint import Promotion, TieredSaver
-from langgraph_tiered_checkpoint.hot.calls import BUCKETS, bucket_of
+from langgraph_tiered_checkpoint.hot.keys import BUCKETS, bucket_of
 from langgraph_tiered_checkpoint.plans.promoting import due_threads
 
 

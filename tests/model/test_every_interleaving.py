@@ -293,7 +293,7 @@ def explore(
 
 def promoted(saver: TieredSaver) -> Plan[None]:
     """Promoted by a write's own script, and not flushed yet."""
-    yield saver._store.hot.promote(THREAD, "test", "op", pin=None)
+    yield from saver._store.hot.promote(THREAD, reason="test", op="op")
 
 
 @pytest.mark.timeout(600)

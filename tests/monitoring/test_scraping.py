@@ -22,7 +22,7 @@ from prometheus_client.samples import Sample
 from waiting import wait_until
 
 from langgraph_tiered_checkpoint import Promotion, TieredSaver
-from langgraph_tiered_checkpoint.hot.calls import bucket_of
+from langgraph_tiered_checkpoint.hot.keys import bucket_of
 
 DOCS = Path(__file__).parents[2] / "docs"
 ALERTS: list[dict[str, Any]] = yaml.safe_load((DOCS / "monitoring/alerts.yml").read_text())["groups"][0]["rules"]

@@ -294,21 +294,22 @@ FLUSHING = (
     Mutation(
         "a flush that lost the fence acknowledges nothing",
         "plans/flushing.py",
-        'if verdict == b"diverged" or (',
+        "if reply.verdict is Verdict.DIVERGED or (",
         "if (",
         (UNIT_FLUSHING + "test_change_that_redis_never_had_makes_it_upload_everything",),
     ),
     Mutation(
         "the claim of a first copy stays where the thread is gone",
         "plans/flushing.py",
-        "            if not lease.flushed:\n                yield cold.unclaim(thread_id, lease.incarnation)\n            return 0",
+        "            if not lease.flushed:\n                yield from cold.unclaim(thread_id, lease.incarnation)\n            return 0",
         "            return 0",
         (UNIT_FLUSHING + "test_thread_that_vanishes_before_its_log_is_read_takes_its_row_along",),
     ),
     Mutation(
         "a thread that was uploaded again stays as it is",
         "plans/flushing.py",
-        '    if verdict == b"clean":\n        yield store.hot.evict(thread_id, lease.incarnation, changes.through)\n',
+        "    if verdict is Verdict.CLEAN:\n"
+        "        yield from store.hot.evict(thread_id, incarnation=lease.incarnation, flushed=changes.through)\n",
         "",
         (UNIT_FLUSHING + "test_change_that_redis_never_had_makes_it_upload_everything",),
     ),

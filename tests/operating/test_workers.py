@@ -12,7 +12,7 @@ from homes import at, put
 from waiting import wait_until
 
 from langgraph_tiered_checkpoint import Promotion, TieredSaver
-from langgraph_tiered_checkpoint.hot.calls import ALIVE_MS
+from langgraph_tiered_checkpoint.hot.upkeep import ALIVE_MS
 from langgraph_tiered_checkpoint.plans.promoting import beat
 from langgraph_tiered_checkpoint.records import HotCount
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import count, islice
 
-from langgraph_tiered_checkpoint.hot.calls import bucket_of
+from langgraph_tiered_checkpoint.hot.keys import bucket_of
 
 BUCKET = 7
 

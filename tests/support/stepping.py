@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 from scripted import name_of, waited_for
 
 from langgraph_tiered_checkpoint import TieredSaver
-from langgraph_tiered_checkpoint.steps import Plan, Step
+from langgraph_tiered_checkpoint.hot.flushing import Lease
+from langgraph_tiered_checkpoint.steps import Lua, Plan, Step
+
+R = TypeVar("R")
+
+
+def reply_to(saver: TieredSaver, call: Lua[R]) -> R:
+    """What the script says."""
+    return saver._sync.run(iter(call))
+
+
+def lease_of(saver: TieredSaver, thread_id: str) -> Lease:
+    """A lease on a thread that is resident."""
+    lease = reply_to(saver, saver._store.hot.lease(thread_id))
+    assert isinstance(lease, Lease)
+    return lease
 
 
 class Stepped:

@@ -13,7 +13,7 @@ from homes import at, put
 from waiting import wait_until
 
 from langgraph_tiered_checkpoint import Promotion, TieredSaver, promoter
-from langgraph_tiered_checkpoint.hot.calls import bucket_of
+from langgraph_tiered_checkpoint.hot.keys import bucket_of
 from langgraph_tiered_checkpoint.plans.promoting import sweep, sweep_in_turn
 from langgraph_tiered_checkpoint.steps import Lua, LuaBatch
 

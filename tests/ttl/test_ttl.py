@@ -13,7 +13,7 @@ from homes import at, put
 
 from langgraph_tiered_checkpoint import Promotion, TieredSaver
 from langgraph_tiered_checkpoint.errors import NotPromotableError
-from langgraph_tiered_checkpoint.hot.calls import bucket_of
+from langgraph_tiered_checkpoint.hot.keys import bucket_of
 
 TTL = timedelta(hours=10)
 HOT_TTL = timedelta(hours=20)

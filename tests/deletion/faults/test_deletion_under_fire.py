@@ -33,7 +33,7 @@ from langgraph_tiered_checkpoint import (
     TieredSaver,
 )
 from langgraph_tiered_checkpoint.errors import ColdRefusedError
-from langgraph_tiered_checkpoint.hot.calls import bucket_of
+from langgraph_tiered_checkpoint.hot.keys import bucket_of
 from langgraph_tiered_checkpoint.io.faults import DRIVER_ERRORS
 from langgraph_tiered_checkpoint.plans import promoting, reshaping
 from langgraph_tiered_checkpoint.steps import Plan
@@ -122,7 +122,7 @@ class Victim:
 
 def _due(saver: TieredSaver, thread_id: str) -> Plan[None]:
     """Promoted by a write's own script, and not copied yet."""
-    yield saver._store.hot.promote(thread_id, "test", "op", pin=None)
+    yield from saver._store.hot.promote(thread_id, reason="test", op="op")
 
 
 OTHERS: dict[str, Callable[[Victim], Plan[Any]]] = {

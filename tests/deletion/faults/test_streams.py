@@ -15,7 +15,7 @@ from langgraph.graph import START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
 from langgraph_tiered_checkpoint import Promotion, ThreadDeletedError, TieredSaver
-from langgraph_tiered_checkpoint.hot.calls import bucket_of
+from langgraph_tiered_checkpoint.hot.keys import bucket_of
 
 
 class State(TypedDict):

@@ -14,11 +14,11 @@ import pytest
 import redis
 from homes import at, make_checkpoint, put, values_of
 from langgraph.checkpoint.base import Checkpoint
-from stepping import Stepped
+from stepping import Stepped, lease_of, reply_to
 
 from langgraph_tiered_checkpoint import Promotion, TieredSaver
 from langgraph_tiered_checkpoint.errors import FlushError, ThreadDeletedError
-from langgraph_tiered_checkpoint.hot.replies import parse_lease
+from langgraph_tiered_checkpoint.hot.replies import State
 from langgraph_tiered_checkpoint.plans import flushing, reading, reshaping
 from langgraph_tiered_checkpoint.plans.promoting import flush_due
 from langgraph_tiered_checkpoint.steps import Plan
@@ -183,9 +183,10 @@ def test_delete_of_an_incarnation_that_is_repeated_says_what_the_first_one_did(s
     promoted(saver)
     incarnation = saver.explain("t").incarnation
     assert incarnation
-    delete = saver._store.hot.delete("t", "op", (incarnation,))
-    assert [saver._sync._perform(delete)[1] for _ in range(2)] == [b"1", b"1"]
-    assert saver._sync._perform(saver._store.hot.delete("t", "another op", (incarnation,)))[1] == b"0"
+    bury = saver._store.hot.bury("t", op="op", incarnations=(incarnation,))
+    assert [reply_to(saver, bury).was_here for _ in range(2)] == [True, True]
+    again = saver._store.hot.bury("t", op="another op", incarnations=(incarnation,))
+    assert not reply_to(saver, again).was_here
     saver.delete_thread("t")
 
 
@@ -194,7 +195,7 @@ def test_first_copy_does_not_take_what_a_reader_has_filled_in_before_a_delete(
 ) -> None:
     """A worker that had begun when Postgres did not have the thread yet."""
     store(saver, at("t"), checkpoint(1))
-    saver._sync._perform(saver._store.hot.promote("t", "test", "op"))
+    saver._sync._perform(saver._store.hot.promote("t", reason="test", op="op"))
     late = Stepped(saver, flushing.flush(saver._store, "t")).stop_before("claim")
     saver.flush()
     client.delete(saver._store.hot.thread_key("t"))  # the end of its TTL
@@ -237,7 +238,7 @@ def test_life_that_begins_under_a_delete_is_taken_along_or_spared_but_not_in_par
 ) -> None:
     """It is promoted and flushed at once, and the connection of the delete may be cut."""
     store(saver, at("t"), checkpoint(1))
-    saver._sync._perform(saver._store.hot.promote("t", "test", "op"))
+    saver._sync._perform(saver._store.hot.promote("t", reason="test", op="op"))
     delete = Stepped(saver, reshaping.delete(saver._store, "t")).take(1).stop_before(begins_before)
     run = contextvars.Context()
     assert run.run(saver.get_tuple, at("t")) is None
@@ -262,7 +263,7 @@ def test_life_that_is_taken_along_is_not_flushed_any_more(saver: TieredSaver, cl
     delete = Stepped(saver, reshaping.delete(saver._store, "t")).stop_before("adopt")
     assert saver.get_tuple(at("t")) is None
     store(saver, at("t"), checkpoint(1))
-    saver._sync._perform(saver._store.hot.promote("t", "test", "op"))
+    saver._sync._perform(saver._store.hot.promote("t", reason="test", op="op"))
     flush = Stepped(saver, flushing.flush(saver._store, "t")).stop_before("ack")
     delete.stop_before("delete", 2).take(1)
     late = Stepped(saver, flushing.flush(saver._store, "t")).take(4)
@@ -355,7 +356,7 @@ def test_namespace_of_a_call_stays_while_it_holds_early_writes(saver: TieredSave
 
 def iter_promote(saver: TieredSaver) -> Any:
     """Make the thread due, and leave the flush to the caller."""
-    yield saver._store.hot.promote("t", "test", "op")
+    yield from saver._store.hot.promote("t", reason="test", op="op")
 
 
 # --- trimming
@@ -482,9 +483,8 @@ def test_worker_that_comes_late_does_not_begin_an_upload_that_others_have_finish
     saver.flush()
     latest = store(saver, at("t"), checkpoint(4))
     late.take(1)
-    lease = parse_lease(saver._sync._perform(saver._store.hot.lease("t")))
-    assert lease is not None
-    assert (lease.state, lease.rebase) == ("d", 0)
+    lease = lease_of(saver, "t")
+    assert (lease.state, lease.rebase) == (State.DIRTY, 0)
     late.finish()
     found = [one.config["configurable"]["checkpoint_id"] for one in saver.list(at("t"))]
     assert len(found) == 4

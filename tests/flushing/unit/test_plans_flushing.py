@@ -87,8 +87,8 @@ def test_thread_that_vanishes_after_the_claim_takes_its_row_along() -> None:
             ("scan", [b"gone"]),
             ("unclaim", None),
             ("status", None),
-            ("lease", [b"absent"]),
-            ("lease", [b"absent"]),
+            ("lease", [b"absent", b"run"]),
+            ("lease", [b"absent", b"run"]),
         ],
     )
 
@@ -101,7 +101,7 @@ def test_thread_that_vanishes_before_its_log_is_read_takes_its_row_along() -> No
             ("claim", Origin("life", "", pinned=False, claim="claim")),
             ("changes", [b"gone"]),
             ("unclaim", None),
-            ("lease", [b"absent"]),
+            ("lease", [b"absent", b"run"]),
         ],
     )
 
@@ -139,7 +139,7 @@ def test_change_that_redis_never_had_makes_it_upload_everything() -> None:
             ("commit", frozenset({"t"})),
             ("ack", [b"clean", b"0"]),
             ("evict", [b"ok"]),
-            ("lease", [b"absent"]),
+            ("lease", [b"absent", b"run"]),
         ],
     )
 
@@ -269,7 +269,7 @@ def test_write_that_is_committed_succeeds_though_its_acknowledgement_fails_and_t
 
 def test_acknowledgement_that_nobody_waits_for_goes_on_with_its_trim_and_with_what_it_finds() -> None:
     play(flush_write(), [("commit", frozenset({"t"})), ("ack", [b"clean", b"1"]), ("trim", [b"ok", b"0"])])
-    diverged = [("lease", lease(b"1.op", 1, 1)), ("origin", None), ("delete", [b"ok"])]
+    diverged = [("lease", lease(b"1.op", 1, 1)), ("origin", None), ("delete", [b"ok", b"1", b"", b"run"])]
     play(flush_write(), [("commit", frozenset({"t"})), ("ack", [b"diverged", b"0"]), *diverged])
 
 

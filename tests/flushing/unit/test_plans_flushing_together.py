@@ -11,7 +11,7 @@ from scripted import play
 
 from langgraph_tiered_checkpoint.config import Settings
 from langgraph_tiered_checkpoint.errors import ColdRefusedError, HotTierError
-from langgraph_tiered_checkpoint.hot.calls import PAGE_BYTES
+from langgraph_tiered_checkpoint.hot.keys import PAGE_BYTES
 from langgraph_tiered_checkpoint.plans import flushing, promoting
 from langgraph_tiered_checkpoint.plans.tiers import Store
 from langgraph_tiered_checkpoint.records import Origin
@@ -166,7 +166,7 @@ def test_first_copy_from_a_long_log_goes_on_as_a_flush_of_what_is_in_postgres_by
 
 @pytest.mark.parametrize("verdict", [b"diverged", b"stale", b"gone"])
 def test_thread_whose_page_could_not_be_acknowledged_goes_on_alone(verdict: bytes) -> None:
-    looked = [("lease", [b"absent"])] * (verdict == b"diverged")
+    looked = [("lease", [b"absent", b"run"])] * (verdict == b"diverged")
     play(
         promoting.flush_due(STORE, ["a"]),
         [
@@ -175,7 +175,7 @@ def test_thread_whose_page_could_not_be_acknowledged_goes_on_alone(verdict: byte
             ("commit", frozenset({"a"})),
             ("ack*1", [[verdict, b"0"]]),
             *looked,
-            ("lease", [b"absent"]),
+            ("lease", [b"absent", b"run"]),
         ],
     )
 
@@ -210,7 +210,7 @@ def test_threads_that_vanish_in_their_first_copy_take_their_rows_along() -> None
             ("unclaim", True),
             ("changes*1", [[b"gone"]]),
             ("unclaim", True),
-            ("lease", [b"absent"]),
+            ("lease", [b"absent", b"run"]),
         ],
     )
 
@@ -280,9 +280,14 @@ def test_threads_are_shared_out_evenly(count: int, sizes: list[int]) -> None:
     assert [name for share in shares for name in share] == names
 
 
+ABSENT = [b"absent", b"run"]
+
+
 def next_batch(lane: Any) -> Any:
     """The first step of the next batch; whatever the lane had in hand turns out to be absent."""
-    return next(lane) if inspect.getgeneratorstate(lane) == inspect.GEN_CREATED else lane.send([[b"absent"]] * 20)
+    return (
+        next(lane) if inspect.getgeneratorstate(lane) == inspect.GEN_CREATED else lane.send([[b"absent", b"run"]] * 20)
+    )
 
 
 def test_outage_in_one_lane_leaves_nothing_for_the_other() -> None:
@@ -295,4 +300,4 @@ def test_outage_in_one_lane_leaves_nothing_for_the_other() -> None:
     with pytest.raises(HotTierError, match="down"):
         one.throw(HotTierError("down"))
     with pytest.raises(StopIteration):
-        two.send([[b"absent"]] * 25)
+        two.send([ABSENT] * 25)

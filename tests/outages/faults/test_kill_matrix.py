@@ -15,11 +15,12 @@ from faults.ledger import Caller, Ledger
 from faults.outages import MakeSaver
 from homes import at
 from key_rules import broken_rules
+from stepping import lease_of, reply_to
 
 from langgraph_tiered_checkpoint import ConfigurationError, TieredSaver
-from langgraph_tiered_checkpoint.hot import calls
-from langgraph_tiered_checkpoint.hot.calls import BUCKETS
-from langgraph_tiered_checkpoint.hot.replies import parse_lease
+from langgraph_tiered_checkpoint.hot import flushing
+from langgraph_tiered_checkpoint.hot.flushing import Compared
+from langgraph_tiered_checkpoint.hot.keys import BUCKETS
 from langgraph_tiered_checkpoint.plans import promoting, reshaping
 from langgraph_tiered_checkpoint.steps import Plan
 
@@ -64,7 +65,7 @@ def ephemeral(scene: Scene) -> None:
 def due(scene: Scene) -> None:
     """Promoted by a write's own script, and not flushed yet."""
     scene.write()
-    scene.saver._sync._perform(scene.saver._store.hot.promote(scene.thread_id, "test", "op", pin=None))
+    scene.saver._sync._perform(scene.saver._store.hot.promote(scene.thread_id, reason="test", op="op"))
 
 
 def dirty(scene: Scene) -> None:
@@ -86,10 +87,11 @@ def to_be_uploaded_again(scene: Scene) -> None:
     """As after a restart of Redis that Postgres does not agree with."""
     dirty(scene)
     store = scene.saver._store
-    lease = parse_lease(scene.saver._sync._perform(store.hot.lease(scene.thread_id)))
-    assert lease is not None
-    rebase = store.hot.rebase(scene.thread_id, lease.incarnation, lease.flushed, "op", whole=True)
-    assert scene.saver._sync._perform(rebase)[0] == b"ok"
+    lease = lease_of(scene.saver, scene.thread_id)
+    rebase = store.hot.rebase(
+        scene.thread_id, incarnation=lease.incarnation, flushed=lease.flushed, op="op", whole=True
+    )
+    assert reply_to(scene.saver, rebase) is Compared.DONE
 
 
 Arrange = Callable[[Scene], None]
@@ -194,8 +196,7 @@ CASES: dict[str, tuple[Arrange, Act, Callable[[Scene], None]]] = {
 @pytest.fixture(autouse=True)
 def small_pages_and_short_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several pages for a thread of three checkpoints. Workers are forks, so this holds for them, too."""
-    monkeypatch.setattr(calls, "PAGE_BYTES", 1_000)
-    monkeypatch.setattr(calls, "SCAN_FIELDS", 4)
+    monkeypatch.setattr(flushing, "SCAN_FIELDS", 4)
     monkeypatch.setattr(reshaping, "HOLD_MS", HOLD_MS)
 
 

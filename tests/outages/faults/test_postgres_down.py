@@ -25,7 +25,8 @@ from langgraph_tiered_checkpoint import (
     Promotion,
     promoter,
 )
-from langgraph_tiered_checkpoint.hot import calls
+from langgraph_tiered_checkpoint.hot import flushing as hot_flushing
+from langgraph_tiered_checkpoint.hot.keys import bucket_of
 from langgraph_tiered_checkpoint.plans import flushing
 
 NO_ANSWER = (ColdTierError, ColdTimeoutError)
@@ -312,7 +313,7 @@ def test_what_a_dead_process_left_is_taken_up_by_the_next(
     make_saver: MakeSaver,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(calls, "LEASE_MS", 1_000)
+    monkeypatch.setattr(hot_flushing, "LEASE_MS", 1_000)
     monkeypatch.setattr(promoter, "SWEEP_S", 0.1)
     call = embedded(make_saver, redis_url, postgres_url)
     ledger = Ledger(call, "t")
@@ -350,7 +351,7 @@ def test_promoter_takes_over_from_a_dead_one_when_its_lease_has_ended(
     with make_saver(redis_url, postgres_url, promoter="embedded"):
         wait_until(lambda: call("explain", "free").state == "clean", "what nobody has in hand")
         assert call("explain", "leased").state == "dirty"
-        redis_client.zadd(store.hot.bucket_key(calls.bucket_of("leased"), "due"), {"leased": 1})
+        redis_client.zadd(store.hot.bucket_key(bucket_of("leased"), "due"), {"leased": 1})
         wait_until(lambda: call("explain", "leased").state == "clean", "a sweep after the end of the lease")
         for ledger in (leased, free):
             ledger.settle(postgres_url)

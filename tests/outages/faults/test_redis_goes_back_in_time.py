@@ -97,7 +97,7 @@ def test_first_copy_that_a_failover_cuts_in_two_is_begun_again(
     """Or Postgres would hold what Redis has lost, behind a hot copy that counts as clean."""
     ledger = Ledger(Caller(saver, None), "t")
     ledger.put("kept")
-    saver._sync._perform(saver._store.hot.promote("t", "test", "op"))
+    saver._sync._perform(saver._store.hot.promote("t", reason="test", op="op"))
     snapshot = take()
     lost = ledger.put("lost")
     plan = promoting.flush_due(saver._store, ["t"]) if together else flushing.flush(saver._store, "t")

@@ -10,10 +10,11 @@ import pytest
 import redis
 from homes import at, make_checkpoint, put
 from langgraph.checkpoint.base import Checkpoint
-from stepping import Stepped
+from stepping import Stepped, lease_of, reply_to
 
 from langgraph_tiered_checkpoint import Promotion, TieredSaver
 from langgraph_tiered_checkpoint.errors import ThreadDeletedError
+from langgraph_tiered_checkpoint.hot.flushing import Verdict
 from langgraph_tiered_checkpoint.plans import flushing, reading, reshaping
 from langgraph_tiered_checkpoint.steps import Plan
 
@@ -104,7 +105,7 @@ def test_write_of_a_run_whose_thread_has_expired_is_refused_though_it_is_known_t
 def test_second_write_of_a_run_whose_incarnation_was_deleted_does_not_join_the_next_one(saver: TieredSaver) -> None:
     """A delete that was under way took the run's life along. Both writes had been sent before either was answered."""
     put(saver, at("t"), {"a": 1})
-    saver._sync._perform(saver._store.hot.promote("t", "test", "op"))
+    saver._sync._perform(saver._store.hot.promote("t", reason="test", op="op"))
     delete = Stepped(saver, reshaping.delete(saver._store, "t")).take(1).stop_before("adopt")
     run = contextvars.Context()
     assert run.run(saver.get_tuple, at("t")) is None
@@ -181,7 +182,7 @@ def test_reader_does_not_fill_under_the_token_of_another(saver: TieredSaver) -> 
 def test_prune_does_not_leave_in_postgres_what_it_takes_from_a_thread_that_is_just_promoted(saver: TieredSaver) -> None:
     put(saver, put(saver, at("t"), {"a": 1}), {"a": 2}, 2)
     prune = Stepped(saver, reshaping.prune(saver._store, "t")).stop_before("drop")
-    saver._sync._perform(saver._store.hot.promote("t", "test", "op"))
+    saver._sync._perform(saver._store.hot.promote("t", reason="test", op="op"))
     saver.flush("t")
     prune.finish()
     saver.evict("t")
@@ -225,7 +226,7 @@ def test_eviction_leaves_a_thread_that_was_written_since_its_flush(saver: Tiered
 @pytest.mark.parametrize("before", ["scan", "changes"])
 def test_first_copy_commits_nothing_once_another_worker_has_flushed(saver: TieredSaver, before: str) -> None:
     put(saver, at("t"), {"a": 1})
-    saver._sync._perform(saver._store.hot.promote("t", "test", "op"))
+    saver._sync._perform(saver._store.hot.promote("t", reason="test", op="op"))
     late = Stepped(saver, flushing.flush(saver._store, "t")).stop_before(before)
     saver.flush()
     with pytest.raises(AssertionError, match="ended before commit"):
@@ -257,10 +258,11 @@ def test_acknowledgement_is_not_taken_for_another_one_of_the_same_number(saver: 
     """As when Redis has gone back in time, and others have flushed since."""
     promoted(saver)
     hot = saver._store.hot
-    before = lease = saver._sync._perform(hot.lease("t"))
-    incarnation, number = lease[1].decode(), lease[4]
-    assert saver._sync._perform(hot.ack("t", incarnation, f"{number}.another"))[0] == b"diverged"
-    assert saver._sync._perform(hot.lease("t")) == before
+    before = lease_of(saver, "t")
+    through = f"{before.flushed_number}.another"
+    acknowledged = reply_to(saver, hot.ack("t", incarnation=before.incarnation, through=through))
+    assert acknowledged.verdict is Verdict.DIVERGED
+    assert lease_of(saver, "t") == before
 
 
 def test_late_writes_stay_while_a_newer_change_names_their_checkpoint(saver: TieredSaver) -> None:

@@ -1,0 +1,327 @@
+"""Calls of the scripts that bring Postgres up to date, and compare it with what an older Redis brings back.
+
+What each replies, as records, and how it is parsed, stands before the calls. No I/O, no clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from enum import Enum
+from typing import Any, Final, NamedTuple
+
+from langgraph_tiered_checkpoint.hot.frames import Parts
+from langgraph_tiered_checkpoint.hot.keys import PAGE_BYTES, Keys
+from langgraph_tiered_checkpoint.hot.replies import State, texts, unknown, word
+from langgraph_tiered_checkpoint.records import BlobRow, CheckpointRow, WriteRow
+from langgraph_tiered_checkpoint.steps import Lua
+
+LEASE_MS: Final = 30_000
+DUE_PAGE: Final = 100
+"""How many due threads are read at once, about, of each bucket."""
+SCAN_FIELDS: Final = 1_000
+"""How many fields one page of a first copy reads at most, about: some milliseconds of the server's time."""
+_FIRST_DELAY_MS, _LONGEST_DELAY_MS = "1000", "600000"
+
+
+class DuePage(NamedTuple):
+    """Some of the threads that are due or dirty in one bucket."""
+
+    cursor: str
+    """Of the next page; "0" at the end."""
+    server_run: str
+    """To another run of the server the cursor means nothing."""
+    thread_ids: list[str]
+
+
+class Lease(NamedTuple):
+    """A thread as a promoter sees it before a flush."""
+
+    incarnation: str
+    state: State
+    flushed: str
+    flushed_number: int
+    last_number: int
+    last_write_ms: int
+    reason: str
+    rebase: int
+    """1: everything is to be uploaded again; 2: what was never acknowledged; then the hot copy is dropped."""
+    pinned: bool
+    moved: bool
+    """Whether it may be older than what Postgres holds: see lua/run.lua."""
+    copied: str
+    """Of a copy, its last checkpoint that no run of its own wrote, if the hot tier knows."""
+    server_run: str
+
+    @property
+    def needs_base(self) -> bool:
+        """Whether the log does not name all that Postgres may lack: it begins with the change that made it due."""
+        return self.rebase == 1 or (not self.flushed and self.flushed_number > 0)
+
+
+class NoLease(NamedTuple):
+    """The thread is not in the hot tier."""
+
+    server_run: str
+
+
+class Rows(NamedTuple):
+    """Rows on their way to Postgres."""
+
+    checkpoints: list[CheckpointRow]
+    blobs: list[BlobRow]
+    writes: list[WriteRow]
+
+
+class Changes(NamedTuple):
+    """What a stretch of changes touched."""
+
+    through: str
+    number: int
+    rows: Rows
+    more: bool
+    run: str
+    """Of the server that said so."""
+
+
+class Base(NamedTuple):
+    """All that a thread holds, or a part of it, read while it changes: torn, until the log is replayed on top of it."""
+
+    rows: Rows
+    number: int
+    """Of the last change when it was read: the log has to be replayed to there at least."""
+    runs: frozenset[str]
+    """Of the servers that it was read from."""
+
+    def is_mended_by(self, changes: Changes) -> bool:
+        """Whether with these changes, the last of several pages perhaps, it is what the thread held at one time."""
+        return changes.number >= self.number and self.is_of_the_time_of(changes)
+
+    def is_of_the_time_of(self, changes: Changes) -> bool:
+        """Whether Redis has not gone back in time since it was read, as far as can be told."""
+        return self.runs == {changes.run} and (changes.more or changes.number >= self.number)
+
+
+class Scanned(NamedTuple):
+    """One page of everything that a thread holds."""
+
+    cursor: str
+    """Of the next page; "0" at the end."""
+    base: Base
+
+
+class Verdict(Enum):
+    """What an acknowledgement has made of the thread."""
+
+    CLEAN = "clean"
+    DIRTY = "dirty"
+    """It was written meanwhile."""
+    DIVERGED = "diverged"
+    """The hot tier never had that change."""
+    STALE = "stale"
+    """A later one was acknowledged before."""
+    GONE = "gone"
+
+    @property
+    def accepted(self) -> bool:
+        """Whether what was committed is acknowledged now."""
+        return self in (Verdict.CLEAN, Verdict.DIRTY)
+
+
+class Acknowledged(NamedTuple):
+    """The reply to an acknowledgement."""
+
+    verdict: Verdict
+    more: bool
+    """Whether there is more to trim."""
+
+
+class Changed(NamedTuple):
+    """Nothing was done: the thread is not as the caller saw it."""
+
+    flushed: str
+    """What is flushed of it by now."""
+
+
+class Compared(Enum):
+    """What came of a thread that was compared with Postgres."""
+
+    DONE = "ok"
+    GONE = "gone"
+    DIRTY = "dirty"
+    """It was not dropped, since it has changes that were never acknowledged."""
+
+
+def parse_due(reply: Any) -> DuePage:
+    cursor, server_run, names = reply
+    return DuePage(cursor.decode(), server_run.decode(), texts(names))
+
+
+def parse_lease(reply: Any) -> Lease | NoLease:
+    match reply:
+        case [
+            b"thread",
+            incarnation,
+            state,
+            flushed,
+            number,
+            last,
+            last_ms,
+            reason,
+            rebase,
+            pinned,
+            moved,
+            copied,
+            run,
+        ]:
+            return Lease(
+                incarnation.decode(),
+                State(state.decode()),
+                flushed.decode(),
+                number,
+                last,
+                last_ms,
+                reason.decode(),
+                rebase,
+                bool(pinned),
+                bool(moved),
+                copied.decode(),
+                run.decode(),
+            )
+        case [b"absent", run]:
+            return NoLease(run.decode())
+        case _:
+            raise unknown(reply)
+
+
+def parse_rows(rows: Iterable[Sequence[Any]]) -> Rows:
+    parsed = Rows([], [], [])
+    given = Parts()
+    for kind, *row in rows:
+        match kind:
+            case b"c":
+                parsed.checkpoints.append(given.checkpoint(*row))
+            case b"b":
+                ns, channel, version, value = row
+                parsed.blobs.append(given.blob(ns.decode(), channel.decode(), version.decode(), value))
+            case b"w":
+                ns, checkpoint_id, frame, *_ = row
+                parsed.writes.extend(given.writes(ns.decode(), checkpoint_id.decode(), [frame]))
+            case _:
+                raise unknown(kind)
+    return parsed
+
+
+def parse_changes(reply: Any) -> Changes | None:
+    """None: it is gone, or not for Postgres."""
+    match reply:
+        case [b"changes", through, number, rows, more, run]:
+            return Changes(through.decode(), number, parse_rows(rows), more == b"1", run.decode())
+        case [b"gone"]:
+            return None
+        case _:
+            raise unknown(reply)
+
+
+def parse_scan(reply: Any) -> Scanned | None:
+    """None: it is gone, or not for Postgres."""
+    match reply:
+        case [b"scan", cursor, rows, number, _, run]:
+            in_order = sorted(rows, key=lambda row: row[4] if row[0] == b"w" else 0)  # bundles have the first write win
+            return Scanned(cursor.decode(), Base(parse_rows(in_order), number, frozenset([run.decode()])))
+        case [b"gone"]:
+            return None
+        case _:
+            raise unknown(reply)
+
+
+def parse_ack(reply: Any) -> Acknowledged:
+    _, more = reply
+    return Acknowledged(Verdict(word(reply)), more == b"1")
+
+
+def parse_trim(reply: Any) -> bool:
+    """Whether there is more to trim."""
+    match reply:
+        case [b"ok", more]:
+            return bool(more == b"1")
+        case _:
+            raise unknown(reply)
+
+
+def parse_parked(reply: Any) -> bool:
+    """Whether it was there."""
+    match reply:
+        case [b"parked", _]:
+            return True
+        case [b"gone"]:
+            return False
+        case _:
+            raise unknown(reply)
+
+
+def parse_compared(reply: Any) -> Compared | Changed:
+    match reply:
+        case [b"changed", flushed]:
+            return Changed(flushed.decode())
+        case _:
+            return Compared(word(reply))
+
+
+def parse_promoted(reply: Any) -> str | None:
+    """The incarnation; None if there is no such thread here."""
+    match reply:
+        case [b"ok", incarnation, _]:
+            return str(incarnation.decode())
+        case [b"absent"]:
+            return None
+        case _:
+            raise unknown(reply)
+
+
+class FlushingCalls(Keys):
+    """Calls that bring Postgres up to date."""
+
+    def lease_due(self, bucket: int, limit: int) -> Lua[list[str]]:
+        return self._of_bucket("lease_due", bucket, ("due",), str(limit), str(LEASE_MS), parse=texts)
+
+    def due(self, bucket: int, cursor: str) -> Lua[DuePage]:
+        return self._of_bucket("due", bucket, ("due",), cursor, str(DUE_PAGE), self._run, parse=parse_due)
+
+    def lease(self, thread_id: str) -> Lua[Lease | NoLease]:
+        return self._call("lease", thread_id, ("due",), thread_id, str(LEASE_MS), self._run, parse=parse_lease)
+
+    def changes(self, thread_id: str, lease: Lease, after: int, most_bytes: int = PAGE_BYTES) -> Lua[Changes | None]:
+        args = (lease.incarnation, lease.flushed, str(after), str(most_bytes), self._run)
+        return self._call("changes", thread_id, (), *args, parse=parse_changes)
+
+    def scan(self, thread_id: str, lease: Lease, cursor: str, most_bytes: int = PAGE_BYTES) -> Lua[Scanned | None]:
+        args = (lease.incarnation, lease.flushed, cursor, str(SCAN_FIELDS), str(most_bytes), self._run)
+        return self._call("scan", thread_id, (), *args, parse=parse_scan)
+
+    def ack(self, thread_id: str, *, incarnation: str, through: str) -> Lua[Acknowledged]:
+        args = (thread_id, incarnation, through, self._interval_ms, self._kept)
+        return self._call("ack", thread_id, ("due", "parked"), *args, parse=parse_ack)
+
+    def trim(self, thread_id: str, incarnation: str) -> Lua[bool]:
+        return self._call("trim", thread_id, (), incarnation, self._kept, parse=parse_trim)
+
+    def park(self, thread_id: str, *, incarnation: str, error: str) -> Lua[bool]:
+        args = (thread_id, incarnation, error, _FIRST_DELAY_MS, _LONGEST_DELAY_MS)
+        return self._call("park", thread_id, ("due", "parked"), *args, parse=parse_parked)
+
+    def promote(self, thread_id: str, *, reason: str, op: str, pin: bool | None = None) -> Lua[str | None]:
+        args = (thread_id, reason, "" if pin is None else str(int(pin)), op)
+        return self._call("promote", thread_id, ("due",), *args, parse=parse_promoted)
+
+    def rebase(
+        self, thread_id: str, *, incarnation: str, flushed: str, op: str, whole: bool, seen: str = "any"
+    ) -> Lua[Compared | Changed]:
+        args = (thread_id, incarnation, flushed, op, self._interval_ms, "1" if whole else "0", seen)
+        return self._call("rebase", thread_id, ("due",), *args, parse=parse_compared)
+
+    def forget(self, thread_id: str, *, incarnation: str, flushed: str) -> Lua[Compared | Changed]:
+        lists = ("due", "threads", "lapses")
+        return self._call("forget", thread_id, lists, thread_id, incarnation, flushed, parse=parse_compared)
+
+    def vouch(self, thread_id: str, *, incarnation: str, flushed: str) -> Lua[Compared | Changed]:
+        return self._call("vouch", thread_id, (), incarnation, flushed, self._run, parse=parse_compared)

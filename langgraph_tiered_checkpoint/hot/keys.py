@@ -1,0 +1,64 @@
+"""Keys of the hot tier, and what calls of all scripts have in common. No I/O, no clock.
+
+The layout of a thread's hash is described in lua/common.lua; what each script promises, in its own header.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar
+
+from langgraph_tiered_checkpoint.config import Settings
+from langgraph_tiered_checkpoint.hot.replies import Guarded, Moved
+from langgraph_tiered_checkpoint.steps import SERVER_RUN, Lua
+
+R = TypeVar("R")
+
+BUCKETS: Final = 256
+PAGE_BYTES: Final = 4_000_000
+"""How much one page of a flush carries, about."""
+
+
+class Keys:
+    """Keys under one prefix, and the policies that are arguments of several scripts."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._prefix = settings.key_prefix
+        self._buckets = [f"{self._prefix}:{{{bucket:02x}}}:" for bucket in range(BUCKETS)]
+        self._ttls = str(settings.ttl_ms), str(settings.hot_ttl_ms)
+        self._interval_ms = str(int(settings.flush_interval.total_seconds() * 1000))
+        self._kept = str(settings.hot_checkpoints or 0)
+        self._cold = "1" if settings.cold else "0"
+        self._run = SERVER_RUN if settings.cold else ""
+
+    def thread_key(self, thread_id: str) -> str:
+        return f"{self._buckets[bucket_of(thread_id)]}t:{thread_id}"
+
+    def bucket_key(self, bucket: int, what: str) -> str:
+        return self._buckets[bucket] + what
+
+    def _keys(self, thread_id: str, lists: Sequence[str]) -> tuple[str, ...]:
+        bucket = self._buckets[bucket_of(thread_id)]
+        return (f"{bucket}t:{thread_id}", *[bucket + name for name in lists])
+
+    def _call(
+        self, script: str, thread_id: str, lists: Sequence[str], *args: bytes | str, parse: Callable[[Any], R]
+    ) -> Lua[R]:
+        return Lua(script, self._keys(thread_id, lists), args, thread_id, parse)
+
+    def _guarded(
+        self, script: str, thread_id: str, lists: Sequence[str], *args: bytes | str, parse: Callable[[Any], R | Moved]
+    ) -> Guarded[R]:
+        return Guarded(script, self._keys(thread_id, lists), (*args, self._run), thread_id, parse)
+
+    def _of_bucket(
+        self, script: str, bucket: int, lists: Sequence[str], *args: bytes | str, parse: Callable[[Any], R]
+    ) -> Lua[R]:
+        keys = tuple(self.bucket_key(bucket, name) for name in lists)
+        return Lua(script, keys, args, f"bucket {bucket:02x}", parse)
+
+
+def bucket_of(thread_id: str) -> int:
+    """The bucket whose hash tag puts the thread and its bookkeeping in one slot."""
+    return zlib.crc32(thread_id.encode()) % BUCKETS
