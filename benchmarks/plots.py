@@ -37,6 +37,7 @@ def draw(results: Results, folder: Path) -> list[str]:
     }
     folder.mkdir(parents=True, exist_ok=True)
     plots: dict[str, Callable[[Results, Any], bool]] = {
+        "bench-summary.svg": _summary,
         "bench-operations.svg": _operations,
         "bench-sessions.svg": _sessions,
         "bench-runs.svg": _runs,
@@ -47,7 +48,8 @@ def draw(results: Results, folder: Path) -> list[str]:
 
     written = []
     for name, plot in plots.items():
-        figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
+        two = plot is _summary
+        figure, axes = plt.subplots(ncols=2 if two else 1, figsize=(8, 2.4 if two else 4), layout="constrained")
         if plot(results, axes):
             figure.savefig(folder / name, metadata={"Date": None})
             path = folder / name
@@ -125,6 +127,44 @@ def _operations(results: Results, axes: Any) -> bool:
         return results.ratio("operations", "20 messages", peer, base, f"{operation} us")
 
     return _bars(axes, ["put", "put_writes", "get_tuple"], [p for p in peers if not p.startswith("limit")], ratio)
+
+
+def _summary(results: Results, axes: Any) -> bool:
+    """What the README shows: two figures, of those that are kept for a long time and of those that are many."""
+    memory, sessions = axes
+    kept = _of_each_peer(results, "conversation", "200 turns", "redis memory bytes", "live state bytes")
+    turns = {
+        peer: ratio
+        for peer in peers_of(results, "sessions")
+        if peer not in {"limit", "InMemorySaver"}
+        and not peer.endswith("plain pool")
+        and (ratio := results.ratio("sessions", "64 sessions", peer, "InMemorySaver", "turns per s"))
+    }
+    _ranking(memory, kept, "Memory of Redis after 200 turns,\n× what the chat holds", "{:,.0f}")
+    _ranking(sessions, turns, "Turns per second, 64 sessions at once,\n× a saver in memory", "{:.2f}")
+    return bool(kept and turns)
+
+
+def _of_each_peer(results: Results, workload: str, case: str, measure: str, base: str) -> dict[str, float]:
+    found = {}
+    for peer in peers_of(results, workload):
+        value, whole = (results.get(workload, case, peer, name) for name in (measure, base))
+        if value and whole:
+            found[peer] = value / whole
+    return found
+
+
+def _ranking(axes: Any, figures: dict[str, float], title: str, form: str) -> None:
+    """Bars side by side, with their figures; this package's at the top."""
+    peers = sorted(figures, key=lambda peer: (not peer.startswith("TieredSaver"), peer), reverse=True)
+    bars = axes.barh(peers, [figures[peer] for peer in peers], color=[COLOURS.get(peer, OURS) for peer in peers])
+    axes.bar_label(bars, [form.format(figures[peer]) for peer in peers], padding=3)
+    axes.set_title(title, fontsize=9)
+    axes.grid(visible=False)
+    axes.spines[["top", "right", "bottom"]].set_visible(False)
+    axes.set_xticks([])
+    axes.minorticks_off()
+    axes.margins(x=0.15)
 
 
 def _number(case: str) -> float:

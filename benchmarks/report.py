@@ -44,7 +44,6 @@ What this package wants to reach, and whether this run did. "At best" is what th
 writes that of a script that stores what it is sent (HSET): what is beyond it cannot be reached on these servers."""
 
 SECTIONS = (
-    ("Targets", TARGETS, sections.targets_section, ""),
     (
         "Single operations",
         "On resident threads, one at a time; the list of messages gains one with each superstep.",
@@ -94,6 +93,7 @@ SECTIONS = (
         "bench-conversation.svg",
     ),
     ("Start-up", "CPU time of an import in a fresh process.", sections.startup_section, ""),
+    ("Targets", TARGETS, sections.targets_section, ""),
 )
 
 PACKAGES = (
