@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 import redis
+from homes import make_checkpoint
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.postgres import PostgresSaver
+from langgraph.checkpoint.serde.types import INTERRUPT
 from scenarios.driving import play
 from scenarios.graphs import CORPUS, Invoke, Script
 from scenarios.threads import (
@@ -128,6 +130,28 @@ def test_interrupted_thread_is_promoted_with_its_question(open_saver: Open, offi
     for either in (saver, official):
         state = APPROVALS.build(either).get_state(APPROVALS.config(THREAD))
         assert [i.value for i in state.interrupts] == ["really?"]
+
+
+@pytest.mark.parametrize("question_first", [False, True])
+def test_question_that_is_stored_before_its_checkpoint_is_a_question_too(
+    open_saver: Open, *, question_first: bool
+) -> None:
+    """As LangGraph's background threads may do with `durability="async"`."""
+    saver = open_saver(promotion=Promotion())
+    made = make_checkpoint({"a": ["b"]})
+    calls: list[Callable[[], object]] = [
+        lambda: saver.put(config(ns=""), made, {"source": "loop", "step": 1}, made["channel_versions"]),
+        lambda: saver.put_writes(config(ns="", checkpoint_id=made["id"]), [(INTERRUPT, "really?")], "task"),
+    ]
+    for call in reversed(calls) if question_first else calls:
+        call()
+    status = saver.explain(THREAD)
+    assert (status.state, status.interrupted) == ("dirty", True)
+    calls[0]()  # again, as after a lost reply
+    assert saver.explain(THREAD).interrupted
+    after = make_checkpoint({"a": ["c"]}, 2)
+    saver.put(config(ns="", checkpoint_id=made["id"]), after, {"source": "loop", "step": 2}, after["channel_versions"])
+    assert not saver.explain(THREAD).interrupted, "it was answered"
 
 
 def test_interrupted_thread_expires_if_the_user_wants_it_so(open_saver: Open) -> None:

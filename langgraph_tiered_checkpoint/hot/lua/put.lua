@@ -49,8 +49,10 @@ local function put_value(bk, i)
   if t[2] then left[t[2]] = true end -- the value is replaced
   if derived[i] then derive(m, bk, OP, unpack(derived[i])) else put_whole(bk, i) end
 end
+local early = n[7] > 0
 local k, blobs, fresh = store(m, n, id, ARGV[22], frame, 25, keys, put_value)
-if ns == '' then m.int = 0 end
+-- A new step answers what the run waited for; not so its own question, where that came first or the call is a repeated one.
+if ns == '' and (fresh and not early or call('HEXISTS', T, 'y' .. k) == 0) then m.int = 0 end
 local what = {OP, 'c', k}
 for i = 1, #blobs do what[3 + i] = blobs[i] end
 if fresh and head[3] ~= '' then note_run(KEYS[4], head[3], TID) end
