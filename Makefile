@@ -103,7 +103,7 @@ wheel-test: $(READY)
 		if grep -vxFf build/packed build/tracked; then echo "the source distribution lacks these files"; exit 1; fi; fi
 	$(call install,$(WHEEL_VENV),build/wheel/*.whl --group dev)
 	bin="$$PWD/$(WHEEL_VENV)/bin" && away="$$(mktemp -d)" && trap 'rm -rf "$$away"' EXIT && \
-	cp -R README.md pyproject.toml docs tests examples "$$away" && cd "$$away" && \
+	cp -R *.md pyproject.toml zensical.toml docs tests examples "$$away" && cd "$$away" && \
 	"$$bin/python" -c 'import pathlib, sysconfig, langgraph_tiered_checkpoint as p; f = pathlib.Path(p.__file__); print(f); assert f.is_relative_to(sysconfig.get_path("purelib"))' && \
 	"$$bin/mypy" --config-file= --strict tests/entrances/downstream.py && \
 	"$$bin/pytest" -n $(WORKERS) -p no:cacheprovider tests/*/unit tests/contract $(patsubst %,tests/%,$(USED)) \

@@ -8,12 +8,13 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from waiting import HANGS_S
+from waiting import HANGS_S, wait_until
 
 from langgraph_tiered_checkpoint.embedded.client import _redis_server
 
@@ -92,3 +93,17 @@ class OwnSentinel(OwnRedis):
     def arguments(self) -> list[str]:
         """What it is told to watch; it rewrites the file itself."""
         return [str(self._file), "--sentinel"]
+
+
+@contextlib.contextmanager
+def cluster_of_one(directory: Path) -> Iterator[OwnRedis]:
+    """A cluster whose one node has all slots."""
+    server = OwnRedis(directory, "--cluster-enabled", "yes")
+    server.start()
+    try:
+        with redis.Redis(port=server.port) as node:
+            node.execute_command("CLUSTER", "ADDSLOTS", *range(16384))
+            wait_until(lambda: node.cluster("INFO")["cluster_state"] == "ok", "the cluster")
+        yield server
+    finally:
+        server.stop()

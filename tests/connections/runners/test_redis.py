@@ -8,7 +8,6 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import pytest
 import redis
 import redis.asyncio
 from connections.runners.driving import Make, ask, hot, lua
-from own_redis import OwnRedis
+from own_redis import OwnRedis, cluster_of_one
 from waiting import AT_ONCE_S, wait_until
 
 from langgraph_tiered_checkpoint.errors import ConfigurationError, HotTierError
@@ -177,19 +176,6 @@ async def test_a_missing_side_is_a_configuration_error(redis_url: str) -> None:
     with pytest.raises(ConfigurationError, match="pass a URL, or a pair"):
         await AsyncRunner(connections).run(ask(lua("count")))
     connections.close()
-
-
-@contextlib.contextmanager
-def cluster_of_one(directory: Path) -> Iterator[OwnRedis]:
-    server = OwnRedis(directory, "--cluster-enabled", "yes")
-    server.start()
-    try:
-        with redis.Redis(port=server.port) as node:
-            node.execute_command("CLUSTER", "ADDSLOTS", *range(16384))
-            wait_until(lambda: node.cluster("INFO")["cluster_state"] == "ok", "the cluster")
-        yield server
-    finally:
-        server.stop()
 
 
 async def test_a_cluster_client_that_closes_its_connections_under_a_task_is_asked_again(tmp_path: Path) -> None:
