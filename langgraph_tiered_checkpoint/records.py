@@ -131,6 +131,8 @@ class ThreadBatch(NamedTuple):
     """Why the thread was promoted."""
     copied: str = ""
     """Of a copy, its last checkpoint that no run of its own wrote; empty where that is nothing new."""
+    keep: bool = False
+    """Whether rows that are there already stay as they are: Redis has lost time, and they may be newer."""
 
 
 class Renaming(NamedTuple):

@@ -9,7 +9,7 @@ the raw reply what the step is for. What cannot be made anything of is an error 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
@@ -104,6 +104,17 @@ class LuaBatch(Generic[R_co]):
     def __iter__(self) -> Plan[list[R_co]]:
         replies: list[Any] = yield self
         return [call.read(reply) for call, reply in zip(self.calls, replies, strict=True)]
+
+
+def together(calls: Iterable[Lua[R_co]]) -> Plan[list[R_co]]:
+    """The replies of independent scripts: none is no step, and one is sent as it is."""
+    match tuple(calls):
+        case ():
+            return []
+        case (call,):
+            return [(yield from call)]
+        case several:
+            return (yield from LuaBatch(several))
 
 
 @dataclass(frozen=True, slots=True)

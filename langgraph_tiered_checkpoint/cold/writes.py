@@ -20,7 +20,7 @@ from langgraph_tiered_checkpoint.cold.reads import (
     describe,
     sends_among,
 )
-from langgraph_tiered_checkpoint.errors import ConfigurationError, ThreadBusyError
+from langgraph_tiered_checkpoint.errors import ConfigurationError
 from langgraph_tiered_checkpoint.records import (
     BlobRow,
     CheckpointRow,
@@ -73,42 +73,27 @@ class Cold(ColdReader):
             origin = yield from self._origin(thread_id)
         return origin
 
-    def claim(self, thread_id: str, incarnation: str, reason: str, fresh_claim: str) -> Tx[Origin]:
-        """Make sure that the thread has a row, and reply with the row as it stands: perhaps of another incarnation.
+    def claim(self, threads: Sequence[tuple[str, str, str]], fresh_claim: str) -> Tx[dict[str, Origin]]:
+        """Make sure that some (thread id, incarnation, reason) have rows; the reply has each row as it stands.
 
-        The reply's `claim` is `fresh_claim` in a new row; who finds the row of another worker's claim shares it.
+        It may be of another incarnation. Its `claim` is `fresh_claim` if it is new; who finds another worker's claim
+        shares it. A thread whose row comes and goes meanwhile is missing. One statement.
         """
-        body = partial(self._claim, thread_id, incarnation, reason, fresh_claim)
-        return Tx("claim", thread_id, body, together=False)
+        return Tx("claim", _names(threads), partial(self._claim, threads, fresh_claim), together=False)
 
-    def _claim(self, thread_id: str, incarnation: str, reason: str, claim: str) -> Statements[Origin]:
+    def _claim(self, threads: Sequence[tuple[str, str, str]], claim: str) -> Statements[dict[str, Origin]]:
+        found: dict[str, Origin] = {}
+        missing = sorted(threads)
         for _ in range(_CLAIM_ATTEMPTS):
-            for row in (
-                yield from self._in_store(
-                    "claim", thread=thread_id, incarnation=incarnation, reason=reason, claim=claim
-                )
-            ):
-                return Origin(*row)
-            origin = yield from self._origin(thread_id)
-            if origin is not None:
-                return origin
-        raise ThreadBusyError(f"thread {thread_id!r}: its row in Postgres came and went meanwhile. Try again")
-
-    def claim_all(self, threads: Sequence[tuple[str, str, str]], fresh_claim: str) -> Tx[list[str]]:
-        """`claim` for several (thread id, incarnation, reason). The reply names those that had no row."""
-        return Tx(
-            "claim",
-            ", ".join(thread_id for thread_id, *_ in threads),
-            partial(self._claim_all, threads, fresh_claim),
-            together=False,
-        )
-
-    def _claim_all(self, threads: Sequence[tuple[str, str, str]], claim: str) -> Statements[list[str]]:
-        ids, incarnations, reasons = map(list, zip(*sorted(threads), strict=True))
-        claimed = yield from self._in_store(
-            "claim_all", threads=ids, incarnations=incarnations, reasons=reasons, claim=claim
-        )
-        return [thread_id for (thread_id,) in claimed]
+            ids, incarnations, reasons = map(list, zip(*missing, strict=True))
+            rows = yield from self._in_store(
+                "claim", threads=ids, incarnations=incarnations, reasons=reasons, claim=claim
+            )
+            found.update((thread_id, Origin(*row)) for thread_id, *row in rows)
+            missing = [thread for thread in missing if thread[0] not in found]
+            if not missing:
+                break
+        return found
 
     def unclaim(self, thread_id: str, incarnation: str) -> Tx[bool]:
         """Take back a claim and what a first upload has copied. False: there is none, or something was flushed."""
@@ -133,7 +118,7 @@ class Cold(ColdReader):
         """
         return Tx(
             "commit",
-            ", ".join(batch.thread_id for batch in batches),
+            _names(batches),
             partial(self._commit, tuple(batches), keep=keep),
             together=False,
         )
@@ -287,6 +272,11 @@ class Cold(ColdReader):
         yield self._q("copy_blobs", source=source, target=target)
         yield self._q("copy_writes", source=source, target=target)
         return int(sum(row[5] for row in rows))
+
+
+def _names(threads: Iterable[tuple[Any, ...]]) -> str:
+    """For messages, of what begins with thread ids."""
+    return ", ".join(thread_id for thread_id, *_ in threads)
 
 
 # One statement cannot touch a row twice, so of rows with the same key the last one stays; of pending writes the first

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 from langgraph_tiered_checkpoint.hot.frames import Parts
 from langgraph_tiered_checkpoint.hot.keys import PAGE_BYTES, Keys
 from langgraph_tiered_checkpoint.hot.replies import State, texts, unknown, word
-from langgraph_tiered_checkpoint.records import BlobRow, CheckpointRow, WriteRow
+from langgraph_tiered_checkpoint.records import BlobRow, CheckpointRow, ThreadBatch, WriteRow
 from langgraph_tiered_checkpoint.steps import Lua
 
 LEASE_MS: Final = 30_000
@@ -70,6 +70,12 @@ class Rows(NamedTuple):
     checkpoints: list[CheckpointRow]
     blobs: list[BlobRow]
     writes: list[WriteRow]
+
+
+def size_of(rows: Rows | ThreadBatch) -> int:
+    """What rows carry, in bytes, about."""
+    size = sum(len(row.checkpoint) + len(row.metadata) for row in rows.checkpoints)
+    return size + sum(len(blob.data) for blob in rows.blobs) + sum(len(write.data) for write in rows.writes)
 
 
 class Changes(NamedTuple):

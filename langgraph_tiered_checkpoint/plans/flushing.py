@@ -1,15 +1,13 @@
-"""Plans that bring Postgres up to date with one thread. The order is copy, commit, acknowledge.
-
-Every step can be repeated, and any number of workers may flush the same thread at once: the commit is fenced by
-the incarnation and by the change id that Postgres must still hold, and an acknowledgement names what was committed.
-"""
+"""Plans that bring Postgres up to date with one thread: a flush of it alone, until nothing is left to reconcile."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import TypeVar
+
+from typing_extensions import assert_never
 
 from langgraph_tiered_checkpoint.cold.writes import Cold
 from langgraph_tiered_checkpoint.errors import (
@@ -25,11 +23,10 @@ from langgraph_tiered_checkpoint.errors import (
     UnexpectedError,
     UnreadableValueError,
 )
-from langgraph_tiered_checkpoint.hot.flushing import Acknowledged, Base, Changes, Lease, NoLease, Verdict
-from langgraph_tiered_checkpoint.hot.keys import PAGE_BYTES
+from langgraph_tiered_checkpoint.hot.flushing import Lease, NoLease, Verdict
 from langgraph_tiered_checkpoint.hot.replies import Guarded, Moved, State
 from langgraph_tiered_checkpoint.incarnations import new_id
-from langgraph_tiered_checkpoint.plans.copying import NO_ROWS, Copy, batch_of, joined_base, size_of
+from langgraph_tiered_checkpoint.plans.copying import Copied, Ended, acknowledged, commit, copy
 from langgraph_tiered_checkpoint.plans.failover import compare
 from langgraph_tiered_checkpoint.plans.tiers import Store
 from langgraph_tiered_checkpoint.records import Origin, ThreadBatch
@@ -119,13 +116,6 @@ def flush_write(
         )
 
 
-def commit(store: Store, cold: Cold, batches: Sequence[ThreadBatch], *, keep: bool = False) -> Plan[frozenset[str]]:
-    """Commit, and enter in the journal what Postgres took."""
-    held = yield from cold.commit(batches, keep=keep)
-    store.journal.committed(batches, held)
-    return held
-
-
 def _acknowledge(store: Store, committed: ThreadBatch, left_dirty: Callable[[], None]) -> Plan[None]:
     try:
         thread_id, incarnation = committed.thread_id, committed.incarnation
@@ -142,6 +132,24 @@ def _flush_or_park(store: Store, cold: Cold, thread_id: str, lease: Lease, *, la
         if not is_outage(exc):
             yield from _park(store, thread_id, lease, exc)
         raise
+
+
+def _flush_once(store: Store, cold: Cold, thread_id: str, lease: Lease, *, last_chance: bool) -> Plan[int]:
+    """The reply is the number of the change up to which all is done; 0 if that has to be looked up."""
+    outcomes = yield from copy(store, cold, {thread_id: lease})
+    match outcomes[thread_id]:
+        case Copied(_, through, verdict) if lease.rebase:
+            if verdict is Verdict.CLEAN:  # everything is uploaded again, and the hot copy goes
+                yield from store.hot.evict(thread_id, incarnation=lease.incarnation, flushed=through)
+        case Copied(number):
+            return number
+        case Ended.FENCED:
+            yield from _reconcile(store, cold, thread_id, lease, last_chance=last_chance)
+        case Ended.CHANGED:
+            pass
+        case never:
+            assert_never(never)
+    return 0
 
 
 def _park(store: Store, thread_id: str, lease: Lease, exc: Exception) -> Plan[None]:
@@ -166,110 +174,6 @@ def concerns_all(cold: Cold, thread_id: str, exc: Exception) -> Plan[bool]:
     except ColdTierError:
         return True
     return False
-
-
-def _flush_once(store: Store, cold: Cold, thread_id: str, lease: Lease, *, last_chance: bool) -> Plan[int]:
-    """The reply is the number of the change up to which all is done; 0 if that has to be looked up."""
-    fence = lease.flushed or (yield from _claim(cold, thread_id, lease))
-    fenced, base = bool(fence), None
-    if fenced and lease.needs_base:
-        base = yield from _copy_base(store, cold, thread_id, lease, fence)
-        fenced = base is not None
-    done = (yield from _copy_changes(store, cold, Copy.begun(thread_id, lease, fence, base))) if fenced else None
-    if done is None:
-        yield from _reconcile(store, cold, thread_id, lease, last_chance=last_chance)
-    return done or 0
-
-
-def _claim(cold: Cold, thread_id: str, lease: Lease) -> Plan[str]:
-    """Make sure of the thread's row before anything is read; the reply is the fence of a first copy.
-
-    Empty: somebody else has flushed the thread already.
-    """
-    origin = yield from cold.claim(thread_id, lease.incarnation, lease.reason, new_id())
-    return origin.claim if origin.incarnation == lease.incarnation and not origin.flushed else ""
-
-
-def _copy_changes(store: Store, cold: Cold, copy: Copy) -> Plan[int | None]:
-    """Replay the log into Postgres, a page and an acknowledgement at a time. None: the fence did not hold.
-
-    The reply is the number of the last change that was acknowledged; 0 if that was refused.
-    """
-    thread_id = copy.thread_id
-    while True:
-        lease = copy.lease
-        changes = yield from store.hot.changes(thread_id, lease, copy.number)
-        if changes is None:
-            if not lease.flushed:
-                yield from cold.unclaim(thread_id, lease.incarnation)
-            return 0
-        if not copy.is_of_the_time_of(changes):
-            yield from _give_up(store, cold, thread_id, lease)
-            return 0
-        batch, copy = copy.page(changes)
-        if not (yield from commit(store, cold, [batch], keep=lease.rebase > 0)):
-            return None
-        if copy.base is not None:
-            continue
-        reply = yield from store.hot.ack(thread_id, incarnation=lease.incarnation, through=changes.through)
-        yield from acknowledged(store, thread_id, lease.incarnation, reply)
-        if not reply.verdict.accepted:
-            return 0
-        if not changes.more:
-            return (yield from _replayed(store, thread_id, lease, changes, reply.verdict))
-
-
-def _replayed(store: Store, thread_id: str, lease: Lease, changes: Changes, verdict: Verdict) -> Plan[int]:
-    """The whole log is in Postgres; after an upload of everything again, the hot copy goes."""
-    if not lease.rebase:
-        return changes.number
-    if verdict is Verdict.CLEAN:
-        yield from store.hot.evict(thread_id, incarnation=lease.incarnation, flushed=changes.through)
-    return 0
-
-
-def _give_up(store: Store, cold: Cold, thread_id: str, lease: Lease) -> Plan[None]:
-    """Redis has gone back in time since the base was read: Postgres may have got what Redis has lost."""
-    if lease.flushed:
-        yield from store.hot.rebase(
-            thread_id, incarnation=lease.incarnation, flushed=lease.flushed, op=new_id(), whole=True
-        )
-    else:
-        yield from cold.unclaim(thread_id, lease.incarnation)
-
-
-def acknowledged(store: Store, thread_id: str, incarnation: str, reply: Acknowledged) -> Plan[None]:
-    """Do what the reply to an acknowledgement asks for: go on with its trim, or compare the tiers again."""
-    more = reply.more
-    while more:
-        more = yield from store.hot.trim(thread_id, incarnation)
-    if reply.verdict is Verdict.DIVERGED:  # Redis went back in time before it, and may have been vouched for since
-        lease = yield from store.hot.lease(thread_id)
-        if isinstance(lease, Lease) and lease.incarnation == incarnation:
-            yield from compare(store, thread_id, lease.incarnation, lease.flushed)
-
-
-def _copy_base(store: Store, cold: Cold, thread_id: str, lease: Lease, fence: str) -> Plan[Base | None]:
-    """Copy everything the thread holds, without moving the fence, but for the last rows: these are the reply.
-
-    None: the fence did not hold. What changes meanwhile is in the log. Where Postgres holds something already, from a
-    time that Redis has lost, that stays.
-    """
-    cursor, base, size = "0", None, 0
-    while True:
-        scan = yield from store.hot.scan(thread_id, lease, cursor)
-        if scan is None:
-            if not lease.flushed:
-                yield from cold.unclaim(thread_id, lease.incarnation)
-            return None
-        cursor, base, size = scan.cursor, joined_base(base, scan.base), size + size_of(scan.base.rows)
-        if cursor == "0":
-            return base
-        if size >= PAGE_BYTES:
-            batch = batch_of(thread_id, lease, base.rows, lease.flushed, fence)
-            if not (yield from commit(store, cold, [batch], keep=lease.rebase > 0)):
-                return None
-            base, size = base._replace(rows=NO_ROWS), 0
 
 
 def _reconcile(store: Store, cold: Cold, thread_id: str, lease: Lease, *, last_chance: bool) -> Plan[None]:

@@ -11,8 +11,7 @@ import weakref
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from langgraph_tiered_checkpoint.hot.flushing import Rows
-from langgraph_tiered_checkpoint.plans.copying import size_of
+from langgraph_tiered_checkpoint.hot.flushing import size_of
 from langgraph_tiered_checkpoint.records import ThreadBatch
 
 logger = logging.getLogger("langgraph_tiered_checkpoint.threads")
@@ -60,7 +59,7 @@ class Journal:
                     logger.info("thread %r: a copy of it was fenced, others were faster", batch.thread_id)
                     continue
                 counts.flushed += 1
-                counts.flushed_bytes += size_of(Rows(batch.checkpoints, batch.blobs, batch.writes))
+                counts.flushed_bytes += size_of(batch)
                 if _completes_a_first_copy(batch):
                     counts.promoted += 1
                     logger.info("thread %r was promoted (%s)", batch.thread_id, batch.reason)

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 
 from langgraph_tiered_checkpoint.cold.writes import Cold
-from langgraph_tiered_checkpoint.errors import ColdRefusedError, ColdTimeoutError, FlushError
-from langgraph_tiered_checkpoint.hot.flushing import Base, DuePage, Lease, Rows
-from langgraph_tiered_checkpoint.hot.keys import BUCKETS, PAGE_BYTES
+from langgraph_tiered_checkpoint.errors import ColdTimeoutError, FlushError
+from langgraph_tiered_checkpoint.hot.flushing import DuePage, Lease
+from langgraph_tiered_checkpoint.hot.keys import BUCKETS
 from langgraph_tiered_checkpoint.hot.replies import State
 from langgraph_tiered_checkpoint.hot.upkeep import Lapses
-from langgraph_tiered_checkpoint.incarnations import new_id
 from langgraph_tiered_checkpoint.plans.buckets import BucketPages, of_each
-from langgraph_tiered_checkpoint.plans.copying import NO_ROWS, Copy, batch_of, joined_base, size_of
-from langgraph_tiered_checkpoint.plans.flushing import acknowledged, commit, concerns_all, flush, park
+from langgraph_tiered_checkpoint.plans.copying import Copied, copy
+from langgraph_tiered_checkpoint.plans.flushing import concerns_all, flush, park
 from langgraph_tiered_checkpoint.plans.tiers import Store
-from langgraph_tiered_checkpoint.records import ThreadBatch
-from langgraph_tiered_checkpoint.steps import Lanes, LuaBatch, Plan
+from langgraph_tiered_checkpoint.steps import Lanes, Plan, together
 
 BATCH = 32
 """Threads flushed together, at most."""
@@ -31,9 +28,6 @@ AT_ONCE = 2 * _LANES * BATCH
 
 _SWEPT_BUCKETS, _SWEPT_THREADS, _SWEPT_RUNS = 64, 50, 500
 """Of a sweep: buckets that are asked in one request; threads, and entries of runs, that one script deals with."""
-
-_SCANS = 8
-"""Threads of which a first copy reads a page each in one request."""
 
 
 def due_threads(store: Store) -> Plan[list[str]]:
@@ -175,107 +169,12 @@ def _flush_each(store: Store, cold: Cold, thread_ids: Sequence[str]) -> Plan[dic
 
 def _flush_together(store: Store, cold: Cold, thread_ids: Sequence[str]) -> Plan[list[str]]:
     """Flush the changes of several threads together; the reply names those that need a flush of their own."""
-    leases = yield from LuaBatch(tuple(store.hot.lease(t) for t in thread_ids))
+    leases = yield from together(map(store.hot.lease, thread_ids))
     dirty = {
         t: lease
         for t, lease in zip(thread_ids, leases, strict=True)
         if isinstance(lease, Lease) and lease.state is State.DIRTY
     }
-    first = {t: lease for t, lease in dirty.items() if not (lease.flushed or lease.rebase or lease.moved)}
-    copies = [Copy.begun(t, p) for t, p in dirty.items() if p.flushed and not p.rebase]
-    if first:
-        copies += yield from _begin(store, cold, first)
-    alone = dirty.keys() - {copy.thread_id for copy in copies}
-    while copies:
-        copies, failed = yield from _flush_pages(store, cold, copies)
-        alone |= failed
-    return [t for t in dirty if t in alone]
-
-
-def _flush_pages(store: Store, cold: Cold, copies: Sequence[Copy]) -> Plan[tuple[list[Copy], set[str]]]:
-    """Flush the next changes of several threads, a page in all.
-
-    The reply is what there is more of, and the threads that need a flush of their own.
-    """
-    share = PAGE_BYTES // len(copies)
-    calls = (store.hot.changes(c.thread_id, c.lease, c.number, share) for c in copies)
-    pages = yield from LuaBatch(tuple(calls))
-    batches: dict[str, ThreadBatch] = {}
-    following: dict[str, Copy] = {}
-    failed: set[str] = set()
-    for copy, changes in zip(copies, pages, strict=True):
-        thread_id = copy.thread_id
-        if changes is None or not copy.is_of_the_time_of(changes):
-            if not copy.lease.flushed:
-                yield from cold.unclaim(thread_id, copy.lease.incarnation)
-            failed |= {thread_id} if changes else set()
-            continue
-        batches[thread_id], after = copy.page(changes)
-        if changes.more and (after.base or changes.number < copy.lease.last_number):
-            following[thread_id] = after
-    committed = yield from _commit_together(store, cold, list(batches.values()))
-    acks = [b for t, b in batches.items() if t in committed and b.flushed]
-    if acks:
-        asked = (store.hot.ack(b.thread_id, incarnation=b.incarnation, through=b.flushed) for b in acks)
-        replies = yield from LuaBatch(tuple(asked))
-        for batch, reply in zip(acks, replies, strict=True):
-            yield from acknowledged(store, batch.thread_id, batch.incarnation, reply)
-            if not reply.verdict.accepted and batch.thread_id in following:
-                del following[batch.thread_id]
-                failed.add(batch.thread_id)
-    failed |= batches.keys() - committed
-    return [copy for t, copy in following.items() if t in committed], failed
-
-
-def _commit_together(store: Store, cold: Cold, batches: Sequence[ThreadBatch]) -> Plan[frozenset[str]]:
-    """Commit what is not refused, a few MB at a time: all of it is in memory three times over."""
-    committed: frozenset[str] = frozenset()
-    page: list[ThreadBatch] = []
-    size = 0
-    for i, batch in enumerate(batches):
-        page.append(batch)
-        size += size_of(Rows(batch.checkpoints, batch.blobs, batch.writes))
-        if size >= PAGE_BYTES or i == len(batches) - 1:
-            with suppress(ColdRefusedError):  # one damaged thread must not keep the others from Postgres
-                committed |= yield from commit(store, cold, page)
-            page, size = [], 0
-    return committed
-
-
-def _begin(store: Store, cold: Cold, first: Mapping[str, Lease]) -> Plan[list[Copy]]:
-    """Begin the first copy of several threads: claim them, and copy what they hold, but for what the reply has.
-
-    A thread that is not in the reply needs a flush of its own.
-    """
-    claim = new_id()
-    claimed = yield from cold.claim_all([(t, lease.incarnation, lease.reason) for t, lease in first.items()], claim)
-    based = [t for t in claimed if first[t].needs_base]
-    bases = yield from _copy_bases(store, cold, {t: first[t] for t in based}, claim)
-    return [Copy.begun(t, first[t], claim, bases.get(t)) for t in claimed if t in bases or not first[t].needs_base]
-
-
-def _copy_bases(store: Store, cold: Cold, first: Mapping[str, Lease], claim: str) -> Plan[dict[str, Base]]:
-    """Copy what several threads hold, but for what the reply has. Of a thread that is not in it the copy has failed."""
-    bases: dict[str, Base] = {}
-    names = list(first)
-    for start in range(0, len(names), _SCANS):
-        cursors = dict.fromkeys(names[start : start + _SCANS], "0")
-        while cursors:
-            share = PAGE_BYTES // len(cursors)
-            scans = (store.hot.scan(t, first[t], at, share) for t, at in cursors.items())
-            replies = yield from LuaBatch(tuple(scans))
-            for thread_id, scan in zip(list(cursors), replies, strict=True):
-                if scan is None:
-                    bases.pop(thread_id, None)
-                    yield from cold.unclaim(thread_id, first[thread_id].incarnation)
-                    cursors[thread_id] = "0"
-                else:
-                    cursors[thread_id] = scan.cursor
-                    bases[thread_id] = joined_base(bases.get(thread_id), scan.base)
-            cursors = {t: cursor for t, cursor in cursors.items() if cursor != "0"}
-            if sum(size_of(base.rows) for base in bases.values()) >= PAGE_BYTES:
-                pages = [batch_of(t, first[t], base.rows, "", claim) for t, base in bases.items()]
-                committed = yield from _commit_together(store, cold, pages)
-                bases = {t: base._replace(rows=NO_ROWS) for t, base in bases.items() if t in committed}
-                cursors = {t: cursor for t, cursor in cursors.items() if t in committed}
-    return bases
+    plain = {t: lease for t, lease in dirty.items() if not lease.rebase and (lease.flushed or not lease.moved)}
+    outcomes = (yield from copy(store, cold, plain)) if plain else {}
+    return [t for t in dirty if not isinstance(outcomes.get(t), Copied)]

@@ -12,6 +12,7 @@ from statements import (
     batch,
     blob,
     checkpoint_row,
+    claim,
     connect,
     counts,
     execute,
@@ -55,7 +56,7 @@ def test_delete_leaves_an_incarnation_alone_that_it_does_not_know(conn: Connecti
 
 
 def test_delete_takes_a_claim_and_what_was_copied_under_it_whosesoever_it_is(conn: Connection, cold: Cold) -> None:
-    run(conn, cold.claim("t", "i", "age", "claim"))
+    claim(conn, cold, "t")
     rows: dict[str, Any] = {"checkpoints": [checkpoint_row("1")], "blobs": [blob("c", "1")], "writes": [write("1")]}
     assert run(conn, cold.commit([batch("t", expected="claim", flushed="", **rows)])) == {"t"}
     run(conn, cold.delete("t", []))
@@ -179,7 +180,7 @@ def test_copy_copies_everything_under_a_new_fence(conn: Connection, cold: Cold) 
 
 def test_copy_refuses_any_existing_target_and_copies_no_absence(conn: Connection, cold: Cold) -> None:
     build(conn, cold, "t")
-    run(conn, cold.claim("claimed", "x", "age", "claim"))
+    claim(conn, cold, "claimed", "x", "claim")
     for target in ("t", "claimed"):
         with pytest.raises(ConfigurationError, match=f"thread '{target}' already exists"):
             run(conn, cold.copy("t", target, "j", "0.j"))

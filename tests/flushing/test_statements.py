@@ -11,6 +11,7 @@ from statements import (
     batch,
     blob,
     checkpoint_row,
+    claim,
     connect,
     counts,
     run,
@@ -27,29 +28,32 @@ from langgraph_tiered_checkpoint.records import Origin
 
 
 def test_claim_keeps_the_row_that_is_there_and_unclaim_only_takes_unflushed_ones(conn: Connection, cold: Cold) -> None:
-    assert run(conn, cold.claim("t", "i", "age", "claim")) == Origin("i", "", pinned=False, claim="claim")
-    assert run(conn, cold.claim("t", "j", "age", "later")) == Origin("i", "", pinned=False, claim="claim")
+    assert claim(conn, cold, "t") == Origin("i", "", pinned=False, claim="claim")
+    assert claim(conn, cold, "t", "j", "later") == Origin("i", "", pinned=False, claim="claim")
     run(conn, cold.unclaim("t", "j"))
-    assert run(conn, cold.claim("t", "k", "age", "claim")).incarnation == "i"
+    assert claim(conn, cold, "t", "k", "claim").incarnation == "i"
     run(conn, cold.unclaim("t", "i"))
-    assert run(conn, cold.claim("t", "k", "age", "claim")).incarnation == "k"
+    assert claim(conn, cold, "t", "k", "claim").incarnation == "k"
     run(conn, cold.commit([batch("t", incarnation="k")]))
     run(conn, cold.unclaim("t", "k"))
     assert counts(conn, cold, "t")[3] == 1
 
 
-def test_claims_of_several_threads_name_those_that_had_no_row(conn: Connection, cold: Cold) -> None:
-    run(conn, cold.claim("b", "i", "age", "claim"))
+def test_claims_of_several_threads_share_those_that_are_there(conn: Connection, cold: Cold) -> None:
+    claim(conn, cold, "b")
     threads = [("c", "k", "size"), ("b", "j", "age"), ("a", "l", "age")]
-    assert run(conn, cold.claim_all(threads, "later")) == ["a", "c"]
+    assert run(conn, cold.claim(threads, "later")) == {
+        "a": Origin("l", "", pinned=False, claim="later"),
+        "b": Origin("i", "", pinned=False, claim="claim"),
+        "c": Origin("k", "", pinned=False, claim="later"),
+    }
     assert run(conn, cold.origin("a")) == Origin("l", "", pinned=False, claim="later")
-    assert run(conn, cold.origin("b")) == Origin("i", "", pinned=False, claim="claim")
 
 
 def test_first_copy_is_not_committed_behind_the_claim_of_another(conn: Connection, cold: Cold) -> None:
-    run(conn, cold.claim("t", "i", "age", "claim"))
+    claim(conn, cold, "t")
     run(conn, cold.delete("t", ["i"]))
-    run(conn, cold.claim("t", "i", "age", "later"))
+    claim(conn, cold, "t", "i", "later")
     assert run(conn, cold.commit([batch("t", checkpoints=[checkpoint_row("1")])])) == frozenset()
     assert run(conn, cold.commit([batch("t", expected="")])) == frozenset()
     assert run(conn, cold.commit([batch("t", expected="later", flushed="")])) == {"t"}
@@ -59,7 +63,7 @@ def test_first_copy_is_not_committed_behind_the_claim_of_another(conn: Connectio
 
 def test_commit_writes_only_threads_whose_fence_holds(conn: Connection, cold: Cold) -> None:
     for thread in ("b", "a", "other life", "ahead"):
-        run(conn, cold.claim(thread, "i", "age", "claim"))
+        claim(conn, cold, thread)
     run(conn, cold.commit([batch("ahead", flushed="5")]))
     rows: dict[str, Any] = {"checkpoints": [checkpoint_row("1")], "blobs": [blob("c", "1")], "writes": [write("1")]}
     batches = [
@@ -122,7 +126,7 @@ def test_two_commits_of_one_thread_exclude_each_other(postgres_url: str) -> None
     cold = Cold(None)
     with connect(postgres_url) as one, connect(postgres_url) as two, connect(postgres_url) as watch:
         set_up(one, cold)
-        run(one, cold.claim("t", "i", "age", "claim"))
+        claim(one, cold, "t")
         one.execute("BEGIN")
         assert run(one, cold.commit([batch("t", checkpoints=[checkpoint_row("1")], flushed="1.one")]))
         with ThreadPoolExecutor(1) as pool:
@@ -134,16 +138,16 @@ def test_two_commits_of_one_thread_exclude_each_other(postgres_url: str) -> None
 
 
 def test_pin_needs_the_incarnation(conn: Connection, cold: Cold) -> None:
-    run(conn, cold.claim("t", "i", "age", "claim"))
+    claim(conn, cold, "t")
     assert not run(conn, cold.pin("t", "j", pinned=True))
     assert run(conn, cold.pin("t", "i", pinned=True))
     assert run(conn, cold.origin("t")) == Origin("i", "", pinned=True, claim="claim")
 
 
 def test_claim_alone_is_nothing_to_adopt(conn: Connection, cold: Cold) -> None:
-    run(conn, cold.claim("t", "i", "age", "claim"))
+    claim(conn, cold, "t")
     assert run(conn, cold.adopt("t", "x")) is None
     assert not run(conn, cold.commit([batch("t", checkpoints=[checkpoint_row("1")], flushed="")]))
-    assert run(conn, cold.claim("t", "i", "age", "later")).claim == "x"
+    assert claim(conn, cold, "t", "i", "later").claim == "x"
     assert run(conn, cold.commit([batch("t", checkpoints=[checkpoint_row("1")], expected="x", flushed="")]))
     assert run(conn, cold.adopt("t", "y")) == Origin("i", "", pinned=False)

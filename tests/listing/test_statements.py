@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from statements import Connection, Key, blob, checkpoint_row, execute, keys, page, run, store, stored, write
+from statements import Connection, Key, blob, checkpoint_row, claim, execute, keys, page, run, store, stored, write
 
 from langgraph_tiered_checkpoint.cold.writes import Cold
 from langgraph_tiered_checkpoint.steps import Sql
@@ -111,7 +111,7 @@ def test_lists_use_indexes(conn: Connection, cold: Cold) -> None:
 
 
 def test_thread_ids_pages_through_all_threads_with_checkpoints(conn: Connection, cold: Cold, many: list[Key]) -> None:
-    run(conn, cold.claim("claimed only", "i", "age", "claim"))
+    claim(conn, cold, "claimed only")
     official_only = f"INSERT INTO {cold._q.prefix}checkpoints (thread_id, checkpoint_id, checkpoint)"
     conn.execute(f"{official_only} VALUES ('Z', '1', '{{}}')".encode())
     expected = list(dict.fromkeys(sorted([*(key[0] for key in many), "Z"])))

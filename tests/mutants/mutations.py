@@ -43,6 +43,7 @@ LATE = "writing/races/test_late_callers.py::"
 BETWEEN = "deletion/races/test_interleavings.py::"
 RACES = "flushing/races/test_flush_races.py::"
 UNIT_FLUSHING = "flushing/unit/test_plans_flushing.py::"
+UNIT_TOGETHER = "flushing/unit/test_plans_flushing_together.py::"
 UNIT_WRITING = "writing/unit/test_plans_reading_and_writing.py::"
 TTL = "ttl/test_ttl.py::"
 COMMITS = "flushing/test_statements.py::"
@@ -299,18 +300,38 @@ FLUSHING = (
         (UNIT_FLUSHING + "test_change_that_redis_never_had_makes_it_upload_everything",),
     ),
     Mutation(
+        "a copy that was fenced is acknowledged",
+        "plans/copying.py",
+        "for t, one in following.items() if t in held}",
+        "for t, one in following.items()}",
+        (UNIT_FLUSHING + "test_flush_that_lost_the_race_acknowledges_what_postgres_holds",),
+    ),
+    Mutation(
+        "the fence moves before a torn copy is mended",
+        "plans/copying.py",
+        "through = changes.through if mended else lease.flushed",
+        "through = changes.through",
+        (UNIT_TOGETHER + "test_base_whose_log_has_more_than_a_page_is_mended_before_the_fence_moves",),
+    ),
+    Mutation(
+        "a claim of another incarnation is taken for the thread's own",
+        "plans/copying.py",
+        "if origin.incarnation == leases[t].incarnation and not origin.flushed",
+        "if not origin.flushed",
+        (BETWEEN + "test_new_thread_is_not_dropped_for_the_claim_of_an_incarnation_that_has_ended",),
+    ),
+    Mutation(
         "the claim of a first copy stays where the thread is gone",
-        "plans/flushing.py",
-        "            if not lease.flushed:\n                yield from cold.unclaim(thread_id, lease.incarnation)\n            return 0",
-        "            return 0",
+        "plans/copying.py",
+        "    if not lease.flushed:\n        yield from cold.unclaim(",
+        "    if False:\n        yield from cold.unclaim(",
         (UNIT_FLUSHING + "test_thread_that_vanishes_before_its_log_is_read_takes_its_row_along",),
     ),
     Mutation(
         "a thread that was uploaded again stays as it is",
         "plans/flushing.py",
-        "    if verdict is Verdict.CLEAN:\n"
-        "        yield from store.hot.evict(thread_id, incarnation=lease.incarnation, flushed=changes.through)\n",
-        "",
+        "if verdict is Verdict.CLEAN:",
+        "if False:",
         (UNIT_FLUSHING + "test_change_that_redis_never_had_makes_it_upload_everything",),
     ),
 )

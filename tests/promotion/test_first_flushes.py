@@ -8,7 +8,7 @@ import pytest
 from homes import at, put
 
 from langgraph_tiered_checkpoint import Promotion, TieredSaver
-from langgraph_tiered_checkpoint.plans import promoting
+from langgraph_tiered_checkpoint.plans import copying
 from langgraph_tiered_checkpoint.steps import Lua, LuaBatch
 
 THREADS = ["one", "two", "three"]
@@ -24,7 +24,7 @@ def test_threads_with_more_than_a_page_each_are_in_postgres_as_they_were(
     redis_url: str, postgres_url: str, monkeypatch: pytest.MonkeyPatch, promoted_with: int
 ) -> None:
     """Together, and in pages of the log that hold a checkpoint or two of each thread."""
-    monkeypatch.setattr(promoting, "PAGE_BYTES", 30_000)
+    monkeypatch.setattr(copying, "PAGE_BYTES", 30_000)
     promotion = Promotion(checkpoints=promoted_with)
     with TieredSaver.from_urls(redis_url, postgres_url, promoter="external", promotion=promotion) as saver:
         for thread_id in THREADS:

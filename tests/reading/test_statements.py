@@ -6,7 +6,7 @@ import json
 
 import pytest
 from langgraph.checkpoint.serde.types import TASKS
-from statements import Connection, batch, blob, checkpoint_row, page, run, store, stored, write
+from statements import Connection, batch, blob, checkpoint_row, claim, page, run, store, stored, write
 
 from langgraph_tiered_checkpoint.cold.writes import Cold
 from langgraph_tiered_checkpoint.records import Origin
@@ -52,7 +52,7 @@ def test_fetch_tells_no_thread_from_no_checkpoint(conn: Connection, cold: Cold) 
     assert run(conn, cold.fetch("t", "ns", None)) == (Origin("i", "1.a", pinned=False), None, [], [], True)
     assert run(conn, cold.fetch("t", "", "2")).stored is None
     assert run(conn, cold.fetch("early", "", None)).heads_exist
-    run(conn, cold.claim("claimed", "i", "age", "claim"))
+    claim(conn, cold, "claimed")
     assert run(conn, cold.fetch("claimed", "", None)) == (Origin("i", "", pinned=False), None, [], [], False)
 
 

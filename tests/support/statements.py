@@ -12,7 +12,15 @@ import psycopg
 from langgraph_tiered_checkpoint.cold import preparing
 from langgraph_tiered_checkpoint.cold.writes import Cold, describe
 from langgraph_tiered_checkpoint.io.transactions import HOLDING_IDLES, HOLDING_OPENS
-from langgraph_tiered_checkpoint.records import BlobRow, CheckpointRow, StoredCheckpoint, ThreadBatch, Typed, WriteRow
+from langgraph_tiered_checkpoint.records import (
+    BlobRow,
+    CheckpointRow,
+    Origin,
+    StoredCheckpoint,
+    ThreadBatch,
+    Typed,
+    WriteRow,
+)
 from langgraph_tiered_checkpoint.steps import Alone, Pause, Plan, Sql, Tx
 
 T = TypeVar("T")
@@ -129,8 +137,12 @@ def batch(
     )
 
 
+def claim(conn: Connection, cold: Cold, thread: str, incarnation: str = "i", fresh: str = "claim") -> Origin:
+    return run(conn, cold.claim([(thread, incarnation, "age")], fresh))[thread]
+
+
 def store(conn: Connection, cold: Cold, thread: str, **rows: Any) -> None:
-    run(conn, cold.claim(thread, "i", "age", "claim"))
+    claim(conn, cold, thread)
     assert run(conn, cold.commit([batch(thread, **rows)])) == {thread}
 
 

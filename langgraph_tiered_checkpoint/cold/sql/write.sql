@@ -4,28 +4,19 @@
 -- written, and a row of NULLs says so.
 
 -- name: claim
--- The row of a thread that is about to be promoted. Reply: the new row; nothing if there is one already.
-WITH claimed AS (
-    INSERT INTO $schema.tiered_threads (thread_id, incarnation, reason, claim)
-    SELECT %(thread)s, %(incarnation)s, %(reason)s, %(claim)s
-    WHERE $bound -- if store
-    ON CONFLICT (thread_id) DO NOTHING
-    RETURNING incarnation, flushed, pinned, claim
-)
-SELECT * FROM claimed
-UNION ALL SELECT NULL, NULL, NULL, NULL WHERE NOT $bound -- if store
-
--- name: claim_all
--- The rows of several threads that are about to be promoted, in id order. Reply: the threads that had none.
+-- The rows of threads that are about to be promoted, in id order. Reply: each row as it stands, new or not; none of one
+-- that somebody else has just made.
 WITH claimed AS (
     INSERT INTO $schema.tiered_threads (thread_id, incarnation, reason, claim)
     SELECT n.*, %(claim)s FROM unnest(%(threads)s::text[], %(incarnations)s::text[], %(reasons)s::text[]) AS n
     WHERE $bound -- if store
     ON CONFLICT (thread_id) DO NOTHING
-    RETURNING thread_id
+    RETURNING thread_id, incarnation, flushed, pinned, claim
 )
 SELECT * FROM claimed
-UNION ALL SELECT NULL WHERE NOT $bound -- if store
+UNION ALL SELECT thread_id, incarnation, flushed, pinned, claim FROM $schema.tiered_threads
+    WHERE thread_id = ANY(%(threads)s)
+UNION ALL SELECT NULL, NULL, NULL, NULL, NULL WHERE NOT $bound -- if store
 
 -- name: unclaim
 -- Takes the row back if nothing was ever flushed. Reply: a row if that was so.

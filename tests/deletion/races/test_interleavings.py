@@ -509,7 +509,8 @@ def test_new_thread_is_not_dropped_for_the_claim_of_an_incarnation_that_has_ende
 ) -> None:
     """A worker died before the first commit of a thread that was deleted since; then Redis was restarted."""
     store(saver, at("t"), checkpoint(1))
-    saver._sync._perform(saver._store.need_cold("claimed", "t").claim("t", "a life that has ended", "test", "claim"))
+    cold = saver._store.need_cold("claimed", "t")
+    saver._sync.run(iter(cold.claim([("t", "an incarnation that has ended", "test")], "claim")))
     key = saver._store.hot.thread_key("t")
     meta = cast("dict[bytes, Any]", msgpack.unpackb(cast("bytes", client.hget(key, "m")), raw=True))
     client.hset(key, "m", cast("bytes", msgpack.packb(meta | {b"rn": b"before"}, use_bin_type=False)))

@@ -35,7 +35,7 @@ def test_first_flush_claims_its_row_before_it_reads_the_thread() -> None:
         flushing.flush(STORE, "t"),
         [
             ("lease", lease()),
-            ("claim", Origin("life", "", pinned=False, claim="claim")),
+            ("claim", {"t": Origin("life", "", pinned=False, claim="claim")}),
             ("scan", [b"scan", b"0", [], 2, b"d", b"run"]),
             ("changes", changes()),
             ("commit", frozenset({"t"})),
@@ -49,7 +49,7 @@ def test_first_flush_of_a_thread_that_was_always_due_reads_its_log_alone() -> No
         flushing.flush(STORE, "t"),
         [
             ("lease", lease(number=0)),
-            ("claim", Origin("life", "", pinned=False, claim="claim")),
+            ("claim", {"t": Origin("life", "", pinned=False, claim="claim")}),
             ("changes", changes()),
             ("commit", frozenset({"t"})),
             ("ack", [b"clean", b"0"]),
@@ -83,7 +83,7 @@ def test_thread_that_vanishes_after_the_claim_takes_its_row_along() -> None:
         flushing.flush(STORE, "t"),
         [
             ("lease", lease()),
-            ("claim", Origin("life", "", pinned=False, claim="claim")),
+            ("claim", {"t": Origin("life", "", pinned=False, claim="claim")}),
             ("scan", [b"gone"]),
             ("unclaim", None),
             ("status", None),
@@ -98,7 +98,7 @@ def test_thread_that_vanishes_before_its_log_is_read_takes_its_row_along() -> No
         flushing.flush(STORE, "t"),
         [
             ("lease", lease(number=0)),
-            ("claim", Origin("life", "", pinned=False, claim="claim")),
+            ("claim", {"t": Origin("life", "", pinned=False, claim="claim")}),
             ("changes", [b"gone"]),
             ("unclaim", None),
             ("lease", [b"absent", b"run"]),
@@ -172,7 +172,7 @@ def test_another_incarnation_in_postgres_is_not_written_to_and_no_delete_is_advi
             flushing.flush(STORE, "t"),
             [
                 ("lease", lease()),
-                ("claim", Origin("other life", "3.x", pinned=False)),
+                ("claim", {"t": Origin("other life", "3.x", pinned=False)}),
                 ("status", status("other life", "3.x")),
                 ("lease", lease()),
                 ("park", [b"parked", 1000]),
@@ -187,7 +187,7 @@ def test_worker_of_a_thread_that_began_anew_meanwhile_leaves_it_to_the_next_roun
         flushing.flush(STORE, "t"),
         [
             ("lease", lease()),
-            ("claim", Origin("other life", "3.x", pinned=False)),
+            ("claim", {"t": Origin("other life", "3.x", pinned=False)}),
             ("status", status("other life", "3.x")),
             ("lease", anew),
             ("lease", anew),

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from replies import ROW, changes, lease
 from scripted import play
 
+from langgraph_tiered_checkpoint.cold.writes import ColdStatus
 from langgraph_tiered_checkpoint.config import Settings
 from langgraph_tiered_checkpoint.errors import ColdRefusedError, HotTierError
 from langgraph_tiered_checkpoint.hot.keys import PAGE_BYTES
 from langgraph_tiered_checkpoint.plans import flushing, promoting
 from langgraph_tiered_checkpoint.plans.tiers import Store
 from langgraph_tiered_checkpoint.records import Origin
-from langgraph_tiered_checkpoint.steps import Lanes, Lua, LuaBatch, Tx
+from langgraph_tiered_checkpoint.steps import Lanes, Lua, LuaBatch, Step, Tx
 
 STORE = Store.of(Settings())
 
@@ -53,6 +55,18 @@ def test_batch_that_postgres_refuses_is_flushed_thread_by_thread() -> None:
     assert played.result == {"a": "ColdRefusedError: thread 'a': bad value"}
 
 
+LOOKED = ("lease", [b"absent", b"run"])
+"""Whether it is there after all."""
+
+
+def claimed(*names: str) -> dict[str, Origin]:
+    return {name: Origin("life", "", pinned=False, claim="claim") for name in names}
+
+
+def scripts_of(step: Step) -> Sequence[Lua[Any]]:
+    return step.calls if isinstance(step, LuaBatch) else [step] if isinstance(step, Lua) else ()
+
+
 VALUE = b"W0123456789abcdefbytes\x00"
 """What goes before the bytes of a value in the hot tier."""
 
@@ -67,9 +81,9 @@ def test_first_copies_of_several_threads_are_claimed_read_and_committed_together
         promoting.flush_due(STORE, ["a", "b", "c"]),
         [
             ("lease*3", [lease(), lease(), lease(b"1.op", 1)]),
-            ("claim", ["a", "b"]),
+            ("claim", claimed("a", "b")),
             ("scan*2", [[b"scan", b"7", [], 2, b"d", b"run"], first(b"of b")]),
-            ("scan*1", [first(b"of a")]),
+            ("scan", first(b"of a")),
             ("changes*3", [changes(), changes(), changes()]),
             ("commit", frozenset({"a", "b", "c"})),
             ("ack*3", [[b"clean", b"0"]] * 3),
@@ -78,18 +92,34 @@ def test_first_copies_of_several_threads_are_claimed_read_and_committed_together
     assert played.result == {}
 
 
-def test_first_copy_that_another_worker_has_begun_is_flushed_alone() -> None:
+def test_first_copy_that_another_worker_has_begun_is_committed_behind_its_claim() -> None:
+    played = play(
+        promoting.flush_due(STORE, ["a", "b"]),
+        [
+            ("lease*2", [lease(), lease()]),
+            ("claim", claimed("a") | {"b": Origin("life", "", pinned=False, claim="theirs")}),
+            ("scan*2", [first(b"of a"), first(b"of b")]),
+            ("changes*2", [changes(), changes()]),
+            ("commit", frozenset({"a", "b"})),
+            ("ack*2", [[b"clean", b"0"]] * 2),
+        ],
+    )
+    [commit] = [next(step.body()).params for step in played.steps if isinstance(step, Tx) and step.name == "commit"]
+    assert commit[3] == ["claim", "theirs"]
+
+
+def test_first_copy_that_another_worker_has_committed_is_reconciled_alone() -> None:
+    committed = {"a": Origin("life", "2.op", pinned=False)}
     play(
         promoting.flush_due(STORE, ["a"]),
         [
-            ("lease*1", [lease()]),
-            ("claim", []),
             ("lease", lease()),
-            ("claim", Origin("life", "", pinned=False, claim="claim")),
-            ("scan", first(b"of a")),
-            ("changes", changes()),
-            ("commit", frozenset({"a"})),
+            ("claim", committed),
+            ("lease", lease()),
+            ("claim", committed),
+            ("status", ColdStatus(committed["a"], 1, None, None, "age")),
             ("ack", [b"clean", b"0"]),
+            ("lease", lease(b"2.op", 2, state=b"c")),
         ],
     )
 
@@ -99,8 +129,8 @@ def test_first_copies_of_threads_that_were_always_due_need_no_base() -> None:
         promoting.flush_due(STORE, ["a", "b"]),
         [
             ("lease*2", [lease(number=0), lease()]),
-            ("claim", ["a", "b"]),
-            ("scan*1", [first(b"of b")]),
+            ("claim", claimed("a", "b")),
+            ("scan", first(b"of b")),
             ("changes*2", [changes(), changes()]),
             ("commit", frozenset({"a", "b"})),
             ("ack*2", [[b"clean", b"0"]] * 2),
@@ -111,7 +141,7 @@ def test_first_copies_of_threads_that_were_always_due_need_no_base() -> None:
 def test_first_copy_of_a_thread_that_vanishes_before_its_log_is_read_takes_its_row_along() -> None:
     play(
         promoting.flush_due(STORE, ["a"]),
-        [("lease*1", [lease(number=0)]), ("claim", ["a"]), ("changes*1", [[b"gone"]]), ("unclaim", True)],
+        [("lease", lease(number=0)), ("claim", claimed("a")), ("changes", [b"gone"]), ("unclaim", True), LOOKED],
     )
 
 
@@ -123,12 +153,12 @@ def test_long_logs_are_flushed_together_a_page_of_each_at_a_time() -> None:
             ("changes*2", [changes(b"4.op", 4, b"0"), changes(b"6.op", 6, b"1")]),
             ("commit", frozenset({"a", "b"})),
             ("ack*2", [[b"clean", b"0"], [b"dirty", b"0"]]),
-            ("changes*1", [changes(b"9.op", 9, b"1")]),
+            ("changes", changes(b"9.op", 9, b"1")),
             ("commit", frozenset({"b"})),
-            ("ack*1", [[b"dirty", b"0"]]),
+            ("ack", [b"dirty", b"0"]),
         ],
     )
-    pages = [step.calls for step in played.steps if isinstance(step, LuaBatch) and step.calls[0].script == "changes"]
+    pages = [calls for step in played.steps if (calls := scripts_of(step)) and calls[0].script == "changes"]
     assert [[(call.thread, *call.args[1:4]) for call in page] for page in pages] == [
         [("a", "1.op", "1", str(PAGE_BYTES // 2)), ("b", "1.op", "1", str(PAGE_BYTES // 2))],
         [("b", "6.op", "6", str(PAGE_BYTES))],
@@ -148,19 +178,15 @@ def test_first_copy_from_a_long_log_goes_on_as_a_flush_of_what_is_in_postgres_by
         ("ack", [b"clean", b"0"]),
     ]
     long = lease(number=0, last=9)
-    alone = [("lease", long), ("claim", Origin("life", "", pinned=False, claim="claim")), *script]
+    alone = [("lease", long), ("claim", claimed("t")), *script]
     together = [
-        ("lease*1", [long]),
-        ("claim", ["t"]),
-        *[(name if name == "commit" else f"{name}*1", r if name == "commit" else [r]) for name, r in script],
+        ("lease", long),
+        ("claim", claimed("t")),
+        *script,
     ]
     for plan, steps in ((flushing.flush(STORE, "t"), alone), (promoting.flush_due(STORE, ["t"]), together)):
-        calls = [
-            call
-            for step in play(plan, steps).steps
-            for call in (step.calls if isinstance(step, LuaBatch) else [step])
-            if isinstance(call, Lua) and call.script == "changes"
-        ]
+        scripts = [call for step in play(plan, steps).steps for call in scripts_of(step)]
+        calls = [call for call in scripts if call.script == "changes"]
         assert [call.args[1:3] for call in calls] == [("", "0"), ("6.op", "6")]
 
 
@@ -170,10 +196,10 @@ def test_thread_whose_page_could_not_be_acknowledged_goes_on_alone(verdict: byte
     play(
         promoting.flush_due(STORE, ["a"]),
         [
-            ("lease*1", [lease(b"1.op", 1, 9)]),
-            ("changes*1", [changes(b"6.op", 6, b"1")]),
+            ("lease", lease(b"1.op", 1, 9)),
+            ("changes", changes(b"6.op", 6, b"1")),
             ("commit", frozenset({"a"})),
-            ("ack*1", [[verdict, b"0"]]),
+            ("ack", [verdict, b"0"]),
             *looked,
             ("lease", [b"absent", b"run"]),
         ],
@@ -185,14 +211,14 @@ def test_base_whose_log_has_more_than_a_page_is_mended_before_the_fence_moves() 
     played = play(
         promoting.flush_due(STORE, ["a"]),
         [
-            ("lease*1", [lease(last=2)]),
-            ("claim", ["a"]),
-            ("scan*1", [[b"scan", b"0", ROW, 8, b"d", b"run"]]),
-            ("changes*1", [changes(b"5.op", 5, b"1")]),
+            ("lease", lease(last=2)),
+            ("claim", claimed("a")),
+            ("scan", [b"scan", b"0", ROW, 8, b"d", b"run"]),
+            ("changes", changes(b"5.op", 5, b"1")),
             ("commit", frozenset({"a"})),
-            ("changes*1", [changes(b"8.op", 8)]),
+            ("changes", changes(b"8.op", 8)),
             ("commit", frozenset({"a"})),
-            ("ack*1", [[b"clean", b"0"]]),
+            ("ack", [b"clean", b"0"]),
         ],
     )
     sent = [next(step.body()).params for step in played.steps if isinstance(step, Tx) and step.name == "commit"]
@@ -205,12 +231,13 @@ def test_threads_that_vanish_in_their_first_copy_take_their_rows_along() -> None
         promoting.flush_due(STORE, ["a", "b"]),
         [
             ("lease*2", [lease(), lease()]),
-            ("claim", ["a", "b"]),
+            ("claim", claimed("a", "b")),
             ("scan*2", [[b"gone"], first(b"of b")]),
             ("unclaim", True),
-            ("changes*1", [[b"gone"]]),
+            ("changes", [b"gone"]),
             ("unclaim", True),
-            ("lease", [b"absent", b"run"]),
+            LOOKED,
+            LOOKED,
         ],
     )
 
@@ -226,11 +253,11 @@ def test_first_copy_of_a_large_thread_is_committed_in_pages_that_do_not_move_the
         ("commit", frozenset({"t"})),
         ("ack", [b"clean", b"0"]),
     ]
-    alone = [("lease", lease()), ("claim", Origin("life", "", pinned=False, claim="claim")), *script]
+    alone = [("lease", lease()), ("claim", claimed("t")), *script]
     together = [
-        ("lease*1", [lease()]),
-        ("claim", ["t"]),
-        *[(name if name == "commit" else f"{name}*1", r if name == "commit" else [r]) for name, r in script],
+        ("lease", lease()),
+        ("claim", claimed("t")),
+        *script,
     ]
     for plan, steps in ((flushing.flush(STORE, "t"), alone), (promoting.flush_due(STORE, ["t"]), together)):
         commits = [step.body() for step in play(plan, steps).steps if isinstance(step, Tx) and step.name == "commit"]
@@ -245,14 +272,14 @@ def test_first_copy_whose_page_is_refused_does_not_hold_up_the_others() -> None:
         promoting.flush_due(STORE, ["a", "b"]),
         [
             ("lease*2", [lease(), lease(b"1.op", 1)]),
-            ("claim", ["a"]),
-            ("scan*1", [[b"scan", b"7", large, 2, b"d", b"run"]]),
+            ("claim", claimed("a")),
+            ("scan", [b"scan", b"7", large, 2, b"d", b"run"]),
             ("commit", ColdRefusedError("too big")),
-            ("changes*1", [changes()]),
+            ("changes", changes()),
             ("commit", frozenset({"b"})),
-            ("ack*1", [[b"clean", b"0"]]),
+            ("ack", [b"clean", b"0"]),
             ("lease", lease()),
-            ("claim", Origin("life", "", pinned=False, claim="claim")),
+            ("claim", claimed("a")),
             ("scan", [b"scan", b"7", large, 2, b"d", b"run"]),
             ("commit", ColdRefusedError("too big")),
             ("park", [b"parked", 1000]),

@@ -21,7 +21,7 @@ from langgraph_tiered_checkpoint import ConfigurationError, TieredSaver
 from langgraph_tiered_checkpoint.hot import flushing
 from langgraph_tiered_checkpoint.hot.flushing import Compared
 from langgraph_tiered_checkpoint.hot.keys import BUCKETS
-from langgraph_tiered_checkpoint.plans import promoting, reshaping
+from langgraph_tiered_checkpoint.plans import copying, promoting, reshaping
 from langgraph_tiered_checkpoint.steps import Plan
 
 HOLD_MS = 150
@@ -196,6 +196,7 @@ CASES: dict[str, tuple[Arrange, Act, Callable[[Scene], None]]] = {
 @pytest.fixture(autouse=True)
 def small_pages_and_short_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several pages for a thread of three checkpoints. Workers are forks, so this holds for them, too."""
+    monkeypatch.setattr(copying, "PAGE_BYTES", 1_000)
     monkeypatch.setattr(flushing, "SCAN_FIELDS", 4)
     monkeypatch.setattr(reshaping, "HOLD_MS", HOLD_MS)
 
