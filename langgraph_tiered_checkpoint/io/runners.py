@@ -98,7 +98,7 @@ class _Runner:
             found = yield from prepare(schema, cold.timeout_s)
             self._connections.indexed = not found.unindexed
         elif not self._connections.prepared:
-            yield schema.check_schema()
+            yield from schema.check_schema()
         yield from self._binding(schema)
 
     def _binding(self, schema: ColdSchema, *, take_over: bool = False) -> Plan[None]:
