@@ -22,11 +22,11 @@ from langgraph_tiered_checkpoint.hot.replies import (
     Walk,
     WriteReply,
     parse_delta,
-    parse_fill,
     parse_get,
     parse_list,
     parse_records,
     parse_write,
+    whether,
 )
 from langgraph_tiered_checkpoint.hot.reshaping import ReshapingCalls
 from langgraph_tiered_checkpoint.hot.upkeep import UpkeepCalls
@@ -237,4 +237,6 @@ class Hot(FlushingCalls, ReshapingCalls, UpkeepCalls):
             args += (row.checkpoint_id, row.parent_id, pack_frame(row, filled=True), packed, since)
             for blob in stored.blobs:
                 args += (blob.channel, blob.version, pack_blob(blob, tag))
-        return self._call("fill", thread_id, ("threads", "gone", "lapses"), *args, self._run, parse=parse_fill)
+        return self._call(
+            "fill", thread_id, ("threads", "gone", "lapses"), *args, self._run, parse=whether("ok", "skip")
+        )

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from langgraph_tiered_checkpoint.hot.frames import Parts
 from langgraph_tiered_checkpoint.hot.keys import PAGE_BYTES, Keys
-from langgraph_tiered_checkpoint.hot.replies import State, texts, unknown, word
+from langgraph_tiered_checkpoint.hot.replies import State, texts, unknown, whether, word
 from langgraph_tiered_checkpoint.records import BlobRow, CheckpointRow, ThreadBatch, WriteRow
 from langgraph_tiered_checkpoint.steps import Lua
 
@@ -254,17 +254,6 @@ def parse_trim(reply: Any) -> bool:
             raise unknown(reply)
 
 
-def parse_parked(reply: Any) -> bool:
-    """Whether it was there."""
-    match reply:
-        case [b"parked", _]:
-            return True
-        case [b"gone"]:
-            return False
-        case _:
-            raise unknown(reply)
-
-
 def parse_compared(reply: Any) -> Compared | Changed:
     match reply:
         case [b"changed", flushed]:
@@ -313,7 +302,7 @@ class FlushingCalls(Keys):
 
     def park(self, thread_id: str, *, incarnation: str, error: str) -> Lua[bool]:
         args = (thread_id, incarnation, error, _FIRST_DELAY_MS, _LONGEST_DELAY_MS)
-        return self._call("park", thread_id, ("due", "parked"), *args, parse=parse_parked)
+        return self._call("park", thread_id, ("due", "parked"), *args, parse=whether("parked", "gone"))
 
     def promote(self, thread_id: str, *, reason: str, op: str, pin: bool | None = None) -> Lua[str | None]:
         args = (thread_id, reason, "" if pin is None else str(int(pin)), op)

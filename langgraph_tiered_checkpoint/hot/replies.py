@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NamedTuple, TypeVar
@@ -19,6 +19,7 @@ from langgraph_tiered_checkpoint.records import (
 from langgraph_tiered_checkpoint.steps import Lua
 
 R_co = TypeVar("R_co", covariant=True)
+E = TypeVar("E", bound=Enum)
 Records = list[StoredCheckpoint | None]
 """None for each that is not in the hot tier (any more)."""
 
@@ -187,6 +188,17 @@ def texts(reply: Iterable[bytes]) -> list[str]:
     return [text.decode() for text in reply]
 
 
+def one_of(kind: type[E]) -> Callable[[Any], E]:
+    """Parses replies that are one word: the value of a member."""
+    return lambda reply: kind(word(reply))
+
+
+def whether(yes: str, no: str) -> Callable[[Any], bool]:
+    """Parses replies that begin with one of two words."""
+    words = {yes: True, no: False}
+    return lambda reply: words[word(reply)]
+
+
 def unknown(reply: Any) -> LookupError:
     """No script is known to reply so."""
     return LookupError(f"it replied {reply[0] if isinstance(reply, list) and reply else reply!r}")
@@ -307,17 +319,6 @@ def _walk(ns: str, walk: Sequence[Any]) -> Walk:
         [c.decode() for c in still],
         more == b"1",
     )
-
-
-def parse_fill(reply: Sequence[Any]) -> bool:
-    """Whether it was filled; if not, the thread has moved on."""
-    match reply:
-        case [b"ok"]:
-            return True
-        case [b"skip"]:
-            return False
-        case _:
-            raise unknown(reply)
 
 
 def inline_value(checkpoint: bytes, channel: str) -> Typed:

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from langgraph_tiered_checkpoint.hot.frames import pack_list, renamed
 from langgraph_tiered_checkpoint.hot.keys import PAGE_BYTES, Keys
-from langgraph_tiered_checkpoint.hot.replies import Guarded, Moved, State, parse_moved, unknown, word
+from langgraph_tiered_checkpoint.hot.replies import Guarded, Moved, State, one_of, parse_moved, unknown, whether, word
 from langgraph_tiered_checkpoint.records import Outline, Renaming
 from langgraph_tiered_checkpoint.steps import Lua
 
@@ -126,10 +126,6 @@ class CopiedPage(NamedTuple):
         return of_copy
 
 
-def parse_evicted(reply: Any) -> Evicted:
-    return Evicted(word(reply))
-
-
 def parse_done(reply: Any) -> None:
     """Whatever it found, it has done what there was to do."""
     if word(reply) not in ("ok", "gone"):
@@ -168,10 +164,6 @@ def parse_made_of(reply: Any) -> MadeOf | Left:
             return Left(word(reply))
 
 
-def parse_erased(reply: Any) -> Erased:
-    return Erased(word(reply))
-
-
 def parse_deleted(reply: Any) -> Deleted | None:
     """None: there is so much of it that it has to be asked for again."""
     match reply:
@@ -202,17 +194,6 @@ def parse_copied(reply: Any) -> CopiedPage | Moved | None:
             return parse_moved(reply)
 
 
-def parse_held(reply: Any) -> bool:
-    """Whether the id was still held by the caller."""
-    match reply:
-        case [b"ok"]:
-            return True
-        case [b"taken"]:
-            return False
-        case _:
-            raise unknown(reply)
-
-
 class ReshapingCalls(Keys):
     """Calls that change what a thread consists of."""
 
@@ -221,7 +202,7 @@ class ReshapingCalls(Keys):
     ) -> Lua[Evicted]:
         lists = ("due", "threads", "lapses")
         return self._call(
-            "evict", thread_id, lists, thread_id, incarnation, flushed, token, str(hold_ms), parse=parse_evicted
+            "evict", thread_id, lists, thread_id, incarnation, flushed, token, str(hold_ms), parse=one_of(Evicted)
         )
 
     def reopen(self, thread_id: str, token: str) -> Lua[None]:
@@ -266,7 +247,7 @@ class ReshapingCalls(Keys):
         figures = map(str, (change, arena, first, last))
         stretches = pack_list([figure for stretch in needed for figure in stretch])
         args = (incarnation, *figures, stretches, "1" if complete else "0")
-        return self._call("erase", thread_id, (), *args, parse=parse_erased)
+        return self._call("erase", thread_id, (), *args, parse=one_of(Erased))
 
     def delete(self, thread_id: str, op: str) -> Lua[Deleted | None]:
         """Remove a thread."""
@@ -282,11 +263,11 @@ class ReshapingCalls(Keys):
         return self._guarded("copy_out", thread_id, (), cursor, str(COPIED_FIELDS), str(most_bytes), parse=parse_copied)
 
     def stage(self, thread_id: str, *, token: str, hold_ms: int, fields: Iterable[bytes]) -> Lua[bool]:
-        return self._call("stage", thread_id, (), token, str(hold_ms), *fields, parse=parse_held)
+        return self._call("stage", thread_id, (), token, str(hold_ms), *fields, parse=whether("ok", "taken"))
 
     def land(self, thread_id: str, *, token: str, incarnation: str, meta: bytes, fields: Iterable[bytes]) -> Lua[bool]:
         args: list[bytes | str] = [thread_id, token, incarnation, *self._ttls, meta, *fields]
-        return self._call("land", thread_id, ("threads", "lapses"), *args, parse=parse_held)
+        return self._call("land", thread_id, ("threads", "lapses"), *args, parse=whether("ok", "taken"))
 
 
 _OF_A_THREAD: Final = ("due", "threads", "gone", "parked", "runs", "lapses")
