@@ -33,6 +33,8 @@ from langgraph_tiered_checkpoint.errors import (
     UnserializableError,
     ValueTooLargeError,
 )
+from langgraph_tiered_checkpoint.moving.chat_histories import RedisChatHistories
+from langgraph_tiered_checkpoint.moving.importing import ImportedThread, ImportReport
 from langgraph_tiered_checkpoint.records import ThreadStatus, TierStats
 from langgraph_tiered_checkpoint.saver import TieredSaver
 
@@ -56,9 +58,12 @@ __all__ = [
     "HotFullError",
     "HotRefusedError",
     "HotTierError",
+    "ImportReport",
+    "ImportedThread",
     "InvalidThreadError",
     "NotPromotableError",
     "Promotion",
+    "RedisChatHistories",
     "SchemaError",
     "ThreadBusyError",
     "ThreadDeletedError",

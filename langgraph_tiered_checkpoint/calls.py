@@ -139,7 +139,7 @@ class Requests(NamedTuple):
             ),
         )
         self.store.inlined.remember((at.stored_id, at.ns, checkpoint["id"]), encoded.inline)
-        yield from self._settle(at.stored_id, written)
+        yield from self.settle(at.stored_id, written)
         stored = {"thread_id": at.thread_id, "checkpoint_ns": at.ns, "checkpoint_id": checkpoint["id"]}
         return {"configurable": stored}
 
@@ -200,9 +200,10 @@ class Requests(NamedTuple):
                 named=at.checkpoint_id,
             ),
         )
-        yield from self._settle(at.stored_id, written)
+        yield from self.settle(at.stored_id, written)
 
-    def _settle(self, stored_id: str, written: writing.Written) -> Plan[None]:
+    def settle(self, stored_id: str, written: writing.Written) -> Plan[None]:
+        """Tell the promoter of a write, or flush it, as the settings want."""
         behind = self.store.settings.cold_writes == "behind"
         self.on_write(stored_id, due=behind and written.state is State.DIRTY)
         if behind or written.state is not State.DIRTY:

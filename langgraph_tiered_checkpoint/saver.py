@@ -31,6 +31,10 @@ from langgraph_tiered_checkpoint.ids import Scope
 from langgraph_tiered_checkpoint.io.connections import Connections
 from langgraph_tiered_checkpoint.io.gauges import StoreGauges
 from langgraph_tiered_checkpoint.io.runners import AsyncRunner, SyncRunner
+from langgraph_tiered_checkpoint.moving.exporting import Export
+from langgraph_tiered_checkpoint.moving.importing import ImportReport, OnThread
+from langgraph_tiered_checkpoint.moving.incoming import Importable, incoming
+from langgraph_tiered_checkpoint.moving.work import acarry_out, carry_out
 from langgraph_tiered_checkpoint.plans import inspection
 from langgraph_tiered_checkpoint.plans.tiers import Store
 from langgraph_tiered_checkpoint.promoter import Promoter
@@ -512,6 +516,50 @@ class TieredSaver(BaseCheckpointSaver[str]):
         while not pages.done:
             yield from self._sync.run(pages.next_page())
 
+    def import_threads(
+        self,
+        source: Importable,
+        *,
+        thread_ids: Iterable[str] | None = None,
+        promote: bool = True,
+        dry_run: bool = False,
+        on_thread: OnThread | None = None,
+    ) -> ImportReport:
+        """Copy threads from another saver, from chat histories in Redis, or from an export, and read them back.
+
+        A thread that is there already is compared, and refused if it is another one. What cannot be imported is told in
+        the report, and does not keep the others from it. So an import that ended half-way is simply repeated. What is
+        imported begins a new life of its thread: it is no late write of a run that was deleted.
+
+        Args:
+            source: a checkpoint saver, which nobody should write to meanwhile; `RedisChatHistories`; or the lines of
+                `export`, such as an open file.
+            thread_ids: only these; None takes all.
+            promote: promote what has no TTL where it comes from. False leaves that to `promotion` and `ttl`.
+            dry_run: read and check everything, write nothing.
+            on_thread: called with what has become of each thread.
+
+        Raises:
+            ConfigurationError: the source cannot be read in this way.
+            SchemaError: a newer version of this package has written the export.
+        """
+        chosen: Any = {"promote": promote, "dry_run": dry_run, "asynchronous": False}
+        return carry_out(incoming(self._requests, source, thread_ids, on_thread, **chosen), self._sync.run)
+
+    def export(self, thread_id: str | None = None, *, decoded: bool = False) -> Iterator[str]:
+        """Everything that is held about a thread, or all threads of the scope, as lines of JSON for `import_threads`.
+
+        Values are as the serde wrote them; the format is described in docs/moving.md. A thread that does not exist has
+        no line of its own. The TTL is not refreshed.
+
+        Args:
+            thread_id: None exports all of the scope, one thread after the other.
+            decoded: add to each checkpoint what it means, for people to read.
+        """
+        pages = Export(self._requests, thread_id, decoded=decoded)
+        while not pages.done:
+            yield from self._sync.run(pages.next_page())
+
     # Tier operations, async
 
     async def apromote(self, thread_id: str) -> None:
@@ -548,3 +596,23 @@ class TieredSaver(BaseCheckpointSaver[str]):
         while not pages.done:
             for thread_id in await self._async.run(pages.next_page()):
                 yield thread_id
+
+    async def aimport_threads(
+        self,
+        source: Importable,
+        *,
+        thread_ids: Iterable[str] | None = None,
+        promote: bool = True,
+        dry_run: bool = False,
+        on_thread: OnThread | None = None,
+    ) -> ImportReport:
+        """`import_threads`, by the async methods of the source."""
+        chosen: Any = {"promote": promote, "dry_run": dry_run, "asynchronous": True}
+        return await acarry_out(incoming(self._requests, source, thread_ids, on_thread, **chosen), self._async.run)
+
+    async def aexport(self, thread_id: str | None = None, *, decoded: bool = False) -> AsyncIterator[str]:
+        """`export`."""
+        pages = Export(self._requests, thread_id, decoded=decoded)
+        while not pages.done:
+            for line in await self._async.run(pages.next_page()):
+                yield line

@@ -269,5 +269,8 @@ class ReshapingCalls(Keys):
         args: list[bytes | str] = [thread_id, token, incarnation, *self._ttls, meta, *fields]
         return self._call("land", thread_id, ("threads", "lapses"), *args, parse=whether("ok", "taken"))
 
+    def shorten(self, thread_id: str, incarnation: str, ttl_ms: int) -> Lua[None]:
+        return self._call("shorten", thread_id, ("lapses",), thread_id, incarnation, str(ttl_ms), parse=parse_done)
+
 
 _OF_A_THREAD: Final = ("due", "threads", "gone", "parked", "runs", "lapses")

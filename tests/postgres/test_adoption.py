@@ -46,7 +46,7 @@ def adopted(postgres_url: str, admin: Admin) -> str:
     """The tables of the official saver, with a thread of one checkpoint. Their URL."""
     with PostgresSaver.from_conn_string(postgres_url) as official:
         official.setup()
-        put(official, at("old"), {"a": 1})  # type: ignore[arg-type]  # has the same method
+        put(official, at("old"), {"a": 1})
     return postgres_url
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from faults.ledger import Caller
 from homes import at, make_checkpoint
+from langgraph.checkpoint.memory import InMemorySaver
 
 from langgraph_tiered_checkpoint import TieredSaver
 
@@ -20,6 +21,14 @@ def _put(call: Caller) -> Any:
 
 def _put_writes(call: Caller) -> Any:
     return call("put_writes", at("t", checkpoint_id=make_checkpoint({}, 9)["id"]), [("text", "y")], "task")
+
+
+def _elsewhere() -> InMemorySaver:
+    """A saver to import from."""
+    made = InMemorySaver()
+    checkpoint = make_checkpoint({"text": "x" * 500}, 1)
+    made.put(at("elsewhere"), checkpoint, {"source": "loop", "step": 1, "parents": {}}, checkpoint["channel_versions"])
+    return made
 
 
 # In an order in which each finds what it needs.
@@ -45,6 +54,8 @@ CALLS: dict[str, Call] = {
     "evict": lambda call: call("evict", "t"),
     "delete_for_runs": lambda call: call("delete_for_runs", ["run"]),
     "restore": lambda call: call("restore", "again", call("list", at("t"))),
+    "export": lambda call: call("export", "t"),
+    "import_threads": lambda call: call("import_threads", _elsewhere()),
     "delete_thread": lambda call: call("delete_thread", "t"),
 }
 

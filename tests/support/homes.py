@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import Checkpoint, empty_checkpoint
+from langgraph.checkpoint.base import BaseCheckpointSaver, Checkpoint, empty_checkpoint
 from langgraph.checkpoint.base.id import uuid6
 
 from langgraph_tiered_checkpoint import TieredSaver
@@ -43,7 +43,11 @@ def make_checkpoint(values: Mapping[str, Any], version: int = 1) -> Checkpoint:
 
 
 def put(
-    saver: TieredSaver, config: RunnableConfig, values: Mapping[str, Any], version: int = 1, **metadata: Any
+    saver: BaseCheckpointSaver[str],
+    config: RunnableConfig,
+    values: Mapping[str, Any],
+    version: int = 1,
+    **metadata: Any,
 ) -> RunnableConfig:
     """Put a checkpoint with all its values new."""
     made = make_checkpoint(values, version)
