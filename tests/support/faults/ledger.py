@@ -14,6 +14,8 @@ from langgraph.checkpoint.postgres import PostgresSaver
 
 from langgraph_tiered_checkpoint import TieredCheckpointError, TieredSaver
 
+_ITERATED = ("list", "thread_ids", "export")
+
 
 class Caller:
     """Calls a saver's methods, or their async twins in a loop of its own, so that a test needs no twin."""
@@ -25,9 +27,9 @@ class Caller:
     def __call__(self, method: str, *args: Any, **options: Any) -> Any:
         if self._loop is None:
             result = getattr(self.saver, method)(*args, **options)
-            return list(result) if method in ("list", "thread_ids") else result
+            return list(result) if method in _ITERATED else result
         coroutine = getattr(self.saver, f"a{method}")(*args, **options)
-        if method in ("list", "thread_ids"):
+        if method in _ITERATED:
             return self._loop.run_until_complete(_collect(coroutine))
         return self._loop.run_until_complete(coroutine)
 
