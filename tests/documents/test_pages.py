@@ -15,7 +15,9 @@ from pages import DOCS, POSTGRES, REDIS, blocks_of, run
 from langgraph_tiered_checkpoint import EmbeddedServers, TieredSaver
 
 CLUSTER = "redis://localhost:7000"
-PAGES = sorted([*DOCS.glob("tutorial/*.md"), *DOCS.glob("howto/*.md")])
+PAGES = sorted(
+    [*DOCS.glob("tutorial/*.md"), *DOCS.glob("howto/*.md"), DOCS / "operations.md", DOCS.parent / "README.md"]
+)
 Read = Callable[..., dict[str, Any]]
 
 
@@ -60,7 +62,8 @@ def test_tests_that_the_page_on_pytest_shows_pass(
 def test_every_page_is_in_the_navigation_and_every_entry_is_a_page() -> None:
     listed = re.findall(r'= "([\w/-]+\.md)"', (DOCS.parent / "zensical.toml").read_text(encoding="utf-8"))
     assert [page for page in listed if not (DOCS / page).is_file()] == []
-    there = [page.relative_to(DOCS).as_posix() for page in (*PAGES, *DOCS.glob("reference/*.md"))]
+    folders = (DOCS.glob(f"{folder}/*.md") for folder in ("tutorial", "howto", "reference"))
+    there = [page.relative_to(DOCS).as_posix() for pages in folders for page in pages]
     assert [page for page in there if page not in listed] == []
 
 

@@ -1,69 +1,42 @@
-"""The README: its Python examples run, in order, and its tables name every parameter with its default."""
+"""The README is short, and what it and the reference say of settings is so. Its examples run in test_pages.py."""
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import re
 from collections.abc import Callable
 from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
-from fastapi.testclient import TestClient
 
 from langgraph_tiered_checkpoint import Promotion, TieredSaver, Timeouts
-from langgraph_tiered_checkpoint.cold.schema import TABLES
 
-README = Path(__file__).parents[2] / "README.md"
-REDIS, POSTGRES = "redis://localhost:6379/0", "postgresql://localhost/app"
-
-
-def python_blocks() -> list[tuple[int, str]]:
-    """Each example with the line that it begins on."""
-    text = README.read_text(encoding="utf-8")
-    return [
-        (text.count("\n", 0, match.start(1)), match[1])
-        for match in re.finditer(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
-    ]
+ROOT = Path(__file__).parents[2]
+README, SETTINGS = ROOT / "README.md", ROOT / "docs" / "reference" / "settings.md"
 
 
-def run_blocks(names: dict[str, Any], redis_url: str, postgres_url: str) -> None:
-    for line, block in python_blocks():
-        source = "\n" * line + block.replace(REDIS, redis_url).replace(POSTGRES, postgres_url)
-        exec(compile(source, README.name, "exec"), names)
+def test_readme_is_read_in_some_minutes() -> None:
+    assert len(README.read_text(encoding="utf-8").split()) <= 1_500
 
 
-def test_examples_run_in_order_as_printed(
-    redis_url: str, postgres_url: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    names: dict[str, Any] = {"__name__": "readme"}
-    run_blocks(names, redis_url, postgres_url)
-    told = capsys.readouterr().out.splitlines()
-    assert told[0].startswith("not promoted; it is deleted")
-    assert told[1] == "clean"
-    assert told[2].startswith("both clean ")
-    ddl = "\n".join(told)
-    assert all(f"CREATE TABLE IF NOT EXISTS {table}" in ddl for table in TABLES)
-    with TieredSaver.from_urls(redis_url, postgres_url) as saver:
-        assert not list(saver.thread_ids("cookie-"))
-
-
-def test_web_service_as_printed_tells_users_apart(redis_url: str, postgres_url: str) -> None:
-    names: dict[str, Any] = {"__name__": "readme"}
-    run_blocks(names, redis_url, postgres_url)
-    with TestClient(names["app"]) as http:
-
-        def say(user: str) -> Any:
-            return http.post("/first", params={"text": "Hello"}, headers={"x-user": user}).raise_for_status().json()
-
-        assert [say("alice"), say("bob"), say("alice")] == [f"That was message {n}." for n in (1, 1, 3)]
-
-
-def test_examples_use_the_urls_that_this_test_replaces() -> None:
-    urls = {url for _, block in python_blocks() for url in re.findall(r"\w+://[^\"]*", block)}
-    assert urls == {REDIS, POSTGRES}
+@pytest.mark.skipif(not (ROOT / "hatch_build.py").exists(), reason="the wheel is tested without what builds it")
+def test_links_of_the_long_description_are_absolute() -> None:
+    spec = importlib.util.spec_from_file_location("hatch_build", ROOT / "hatch_build.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    metadata: dict[str, dict[str, str]] = {}
+    module.Links(str(ROOT), {"repository": "https://git.example.org/x"}).update(metadata)
+    links = re.findall(r"\]\(([^)#][^)]*)\)", metadata["readme"]["text"])
+    assert len(links) > 20
+    assert [link for link in links if not link.startswith("https://")] == []
+    assert "![" not in re.sub(r"!\[[^]]*\]\(https://git\.example\.org/x/raw/main/", "", metadata["readme"]["text"])
+    files = {link.partition("/main/")[2] for link in [*links, *metadata["urls"].values()]} - {""}
+    assert [file for file in files if not (ROOT / file.partition("#")[0]).exists()] == []
 
 
 def spelled(default: object) -> str:
@@ -91,6 +64,13 @@ def parameters_of(saver: Callable[..., object]) -> dict[str, str]:
     return {p.name: made_from_none.get(p.name, spelled(p.default)) for p in signature}
 
 
+def rows_of(page: Path, after: str) -> dict[str, str]:
+    """Names and defaults in the first table after a text."""
+    table = page.read_text(encoding="utf-8").partition(f"\n{after}")[2].partition("| --- |")[2].partition("\n\n")[0]
+    cells = [[cell.strip() for cell in line.split(" | ")] for line in table.splitlines()[1:]]
+    return {name.strip("|` "): default for name, default, *_ in cells}
+
+
 @pytest.mark.parametrize(
     ("after", "expected"),
     [
@@ -99,7 +79,9 @@ def parameters_of(saver: Callable[..., object]) -> dict[str, str]:
         pytest.param("`Timeouts(...)`", {f.name: spelled(f.default) for f in fields(Timeouts)}, id="Timeouts"),
     ],
 )
-def test_configuration_table_names_every_parameter_and_default(after: str, expected: dict[str, str]) -> None:
-    table = README.read_text(encoding="utf-8").partition(f"\n{after}")[2].partition("| --- |")[2].partition("\n\n")[0]
-    rows = [[cell.strip() for cell in line.split(" | ")] for line in table.splitlines()[1:]]
-    assert {name.strip("|` "): default for name, default, *_ in rows} == expected
+def test_reference_names_every_setting_and_default(after: str, expected: dict[str, str]) -> None:
+    assert rows_of(SETTINGS, after) == expected
+
+
+def test_settings_that_the_readme_names_have_these_defaults() -> None:
+    assert rows_of(README, "## Configuration").items() <= parameters_of(TieredSaver).items()

@@ -149,11 +149,12 @@ def test_a_user_that_may_not(call: Caller, server: OwnRedis, client: redis.Redis
     assert "delete" not in said
 
 
-README = Path(__file__).parents[2] / "README.md"
+PAGES = [Path(__file__).parents[2] / page for page in ("SECURITY.md", "docs/operations.md")]
+RULES = {rules for page in PAGES for rules in re.findall(r"(\+@[^`\n]*-@dangerous[^`\n]*)", page.read_text())}
 
 
-@pytest.mark.parametrize("rules", re.findall(r"`([^`]*-@dangerous[^`]*)`", README.read_text()))
-def test_a_user_with_the_rules_of_the_readme_can_do_everything(
+@pytest.mark.parametrize("rules", sorted(RULES))
+def test_a_user_with_the_rules_of_the_documentation_can_do_everything(
     server: OwnRedis, client: redis.Redis, postgres_url: str, loop: asyncio.AbstractEventLoop | None, rules: str
 ) -> None:
     admin: Any = client

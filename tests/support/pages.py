@@ -34,29 +34,32 @@ class Block(NamedTuple):
     line: int
     """Of the page, on which it begins."""
     text: str
+    is_output: bool
+    """Whether it says what the one above has printed."""
 
 
 def blocks_of(page: Path) -> list[Block]:
     """The examples of a page."""
     text = page.read_text(encoding="utf-8")
-    return [
-        Block(found[2], text.count("\n", 0, found.start(3)), textwrap.dedent(found[3]))
-        for found in _BLOCK.finditer(text)
-    ]
+    blocks, end = [], 0
+    for found in _BLOCK.finditer(text):
+        is_output = found[2] == "text" and not text[end : found.start()].strip()
+        blocks.append(Block(found[2], text.count("\n", 0, found.start(3)), textwrap.dedent(found[3]), is_output))
+        end = found.end()
+    return blocks
 
 
 def run(page: Path, instead: Mapping[str, str]) -> dict[str, Any]:
     """Run a page; the names that its Python examples leave. `instead` says what to read for some words in it."""
     names: dict[str, Any] = {"__name__": page.stem}
-    printed: str | None = None
-    for language, line, text in blocks_of(page):
+    printed = ""
+    for language, line, text, is_output in blocks_of(page):
         source = text
         for word, other in instead.items():
             source = source.replace(word, other)
-        if language == "text" and printed is not None:
+        if is_output:
             same = doctest.OutputChecker().check_output(text, printed, doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
             assert same, f"{page.name}, line {line}, says\n{text}\nand what is printed is\n{printed}"
-        printed = None
         if language == "python":
             with _caught() as caught:
                 exec(compile("\n" * line + source, str(page), "exec"), names)
