@@ -11,11 +11,12 @@ import hashlib
 import logging
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from langgraph_tiered_checkpoint.errors import ConfigurationError, ThreadBusyError, ThreadDeletedError
 from langgraph_tiered_checkpoint.io.faults import code_of
@@ -59,57 +60,82 @@ _REFUSALS: Final = (ConfigurationError, ThreadBusyError, ThreadDeletedError)
 """What says something of the call, or of its thread, and nothing of a tier."""
 
 
+class _Measures(NamedTuple):
+    """What is measured."""
+
+    operations: Histogram
+    round_trips: Histogram
+
+
 @dataclass(frozen=True, slots=True)
 class _Sdk:
     """Where the application wants to have it told. What it has not set up is None."""
 
-    operations: Histogram | None
-    round_trips: Histogram | None
-    tracer: Tracer | None
-    threads: str
+    measures: _Measures | None = None
+    tracer: Tracer | None = None
+    threads: str = ""
     """How spans name threads."""
 
 
 class _Application:
-    """What of OpenTelemetry the application has set up, which it can once."""
+    """What of OpenTelemetry the application has set up: metrics and traces once each, in either order."""
 
     def __init__(self) -> None:
-        self._sdk: _Sdk | None = None
+        self._sdk = _Sdk()
         self._look_at = 0.0
+        self._looking = threading.Lock()
 
     def sdk(self) -> _Sdk | None:
         """Where to tell it; None without."""
-        if self._sdk is None and "opentelemetry" in sys.modules and time.monotonic() >= self._look_at:
+        if (self._sdk.measures is None or self._sdk.tracer is None) and time.monotonic() >= self._look_at:
             self.look()
-        return self._sdk
+        return self._sdk if self._sdk.measures or self._sdk.tracer else None
 
     def look(self) -> None:
-        """Find out whether the application has set OpenTelemetry up."""
-        from opentelemetry import metrics, trace
-
+        """Find out what the application has set up. What it has not imported it has not, and is not imported here."""
         self._look_at = time.monotonic() + _LOOK_EVERY_S
-        meters, tracers = metrics.get_meter_provider(), trace.get_tracer_provider()
-        measures, traces = not _does_nothing(meters), not _does_nothing(tracers)
-        if not (measures or traces):
+        if not self._looking.acquire(blocking=False):
             return
-        operations = round_trips = None
-        if measures:
-            meter = meters.get_meter(SCOPE)
-            operations = meter.create_histogram(
-                "lgt.operation.duration",
-                unit="s",
-                description="Operations of a saver, from call to return",
-                explicit_bucket_boundaries_advisory=_BOUNDARIES_S,
-            )
-            round_trips = meter.create_histogram(
-                "db.client.operation.duration",
-                unit="s",
-                description="Requests to Redis and transactions in Postgres",
-                explicit_bucket_boundaries_advisory=_BOUNDARIES_S,
-            )
-            observe(meter)
-        tracer = tracers.get_tracer(SCOPE) if traces else None
-        self._sdk = _Sdk(operations, round_trips, tracer, os.environ.get(THREADS_VARIABLE, ""))
+        try:
+            measures = self._sdk.measures or ("opentelemetry.metrics" in sys.modules and _measures()) or None
+            tracer = self._sdk.tracer or ("opentelemetry.trace" in sys.modules and _tracer()) or None
+            self._sdk = _Sdk(measures, tracer, os.environ.get(THREADS_VARIABLE, ""))
+        except Exception as exc:  # noqa: BLE001 - no operation is to fail of that
+            self._look_at = float("inf")
+            logger.warning("OpenTelemetry cannot be used, so nothing is measured: %s: %s", type(exc).__name__, exc)
+        finally:
+            self._looking.release()
+
+
+def _measures() -> _Measures | None:
+    from opentelemetry import metrics
+
+    provider = metrics.get_meter_provider()
+    if _does_nothing(provider):
+        return None
+    meter = provider.get_meter(SCOPE)
+    observe(meter)
+    return _Measures(
+        meter.create_histogram(
+            "lgt.operation.duration",
+            unit="s",
+            description="Operations of a saver, from call to return",
+            explicit_bucket_boundaries_advisory=_BOUNDARIES_S,
+        ),
+        meter.create_histogram(
+            "db.client.operation.duration",
+            unit="s",
+            description="Requests to Redis and transactions in Postgres",
+            explicit_bucket_boundaries_advisory=_BOUNDARIES_S,
+        ),
+    )
+
+
+def _tracer() -> Tracer | None:
+    from opentelemetry import trace
+
+    provider = trace.get_tracer_provider()
+    return None if _does_nothing(provider) else provider.get_tracer(SCOPE)
 
 
 def _does_nothing(provider: object) -> bool:
@@ -275,8 +301,8 @@ class _Operation:
         if trip is None or self._sdk is None:
             return
         attributes = {**trip.attributes, **_of_error(error)}
-        if self._sdk.round_trips is not None:
-            self._sdk.round_trips.record(time.perf_counter() - trip.started, attributes)
+        if self._sdk.measures is not None:
+            self._sdk.measures.round_trips.record(time.perf_counter() - trip.started, attributes)
         if trip.span is not None:
             self._close(trip.span, attributes, error)
 
@@ -299,8 +325,8 @@ class _Operation:
             "lgt.outcome": outcome,
             **_of_error(error),
         }
-        if self._sdk.operations is not None:
-            self._sdk.operations.record(duration_s, attributes)
+        if self._sdk.measures is not None:
+            self._sdk.measures.operations.record(duration_s, attributes)
         if self._span is not None:
             self._close(self._span, {**attributes, "lgt.round_trips": self._round_trips, **self._named_thread()}, error)
 
