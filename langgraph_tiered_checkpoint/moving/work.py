@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
-from inspect import iscoroutinefunction
+from inspect import isawaitable, iscoroutinefunction
 from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
@@ -79,6 +79,7 @@ async def acarry_out(work: Work[T], run: Callable[[Plan[Any]], Awaitable[Any]]) 
                     reply = await function(*args)
                 case Call(function, args):
                     reply = await asyncio.to_thread(function, *args)
+                    reply = await reply if isawaitable(reply) else reply
                 case Take(items, most) if isinstance(items, AsyncIterator):
                     reply = await _first(items, most)
                 case Take(items, most):
