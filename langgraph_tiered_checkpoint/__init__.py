@@ -34,6 +34,7 @@ from langgraph_tiered_checkpoint.errors import (
     ValueTooLargeError,
 )
 from langgraph_tiered_checkpoint.moving.chat_histories import RedisChatHistories
+from langgraph_tiered_checkpoint.moving.erasing import Receipt
 from langgraph_tiered_checkpoint.moving.importing import ImportedThread, ImportReport
 from langgraph_tiered_checkpoint.records import ThreadStatus, TierStats
 from langgraph_tiered_checkpoint.saver import TieredSaver
@@ -63,6 +64,7 @@ __all__ = [
     "InvalidThreadError",
     "NotPromotableError",
     "Promotion",
+    "Receipt",
     "RedisChatHistories",
     "SchemaError",
     "ThreadBusyError",

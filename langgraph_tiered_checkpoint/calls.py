@@ -227,12 +227,14 @@ class Requests(NamedTuple):
         return self.codec.decode_delta_history(channels, ancestors)
 
     def delete_thread(self, thread_id: str) -> Plan[None]:
-        yield from self._delete(self.scope.stored(thread_id))
+        yield from self.delete(self.scope.stored(thread_id))
 
-    def _delete(self, stored_id: str) -> Plan[None]:
+    def delete(self, stored_id: str) -> Plan[float]:
+        """Delete a thread; as of when it is gone, in milliseconds by Redis's clock."""
         gone_ms = yield from reshaping.delete(self.store, stored_id)
         incarnations.remember(self.store.number, stored_id, "", gone_ms, by_delete=True)
         self.store.known_values.forget(stored_id)
+        return gone_ms
 
     def delete_for_runs(self, run_ids: Sequence[str]) -> Plan[None]:
         if isinstance(run_ids, str):
@@ -284,7 +286,7 @@ class Requests(NamedTuple):
                 yield from reshaping.prune(self.store, stored)
                 self.store.known_values.forget(stored)
             else:
-                yield from self._delete(stored)
+                yield from self.delete(stored)
 
     # Tier operations
 

@@ -6,7 +6,7 @@ import copy
 import logging
 import os
 import random
-from collections.abc import AsyncIterator, Awaitable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
@@ -31,6 +31,7 @@ from langgraph_tiered_checkpoint.ids import Scope
 from langgraph_tiered_checkpoint.io.connections import Connections
 from langgraph_tiered_checkpoint.io.gauges import StoreGauges
 from langgraph_tiered_checkpoint.io.runners import AsyncRunner, SyncRunner
+from langgraph_tiered_checkpoint.moving.erasing import Erasure, Receipt, erase
 from langgraph_tiered_checkpoint.moving.exporting import Export
 from langgraph_tiered_checkpoint.moving.importing import ImportReport, OnThread
 from langgraph_tiered_checkpoint.moving.incoming import Importable, incoming
@@ -560,6 +561,38 @@ class TieredSaver(BaseCheckpointSaver[str]):
         while not pages.done:
             yield from self._sync.run(pages.next_page())
 
+    def erase(self, thread_id: str, *, asked_by: str, dry_run: bool = False) -> Receipt:
+        """`delete_thread` with a receipt: what was removed from which tier, when, and by whom it was asked.
+
+        Args:
+            thread_id: the thread.
+            asked_by: for the receipt: a person, a ticket. It is stored nowhere else.
+            dry_run: only say what would be removed.
+
+        Raises:
+            ConfigurationError: nobody asked.
+        """
+        return self._sync.run(erase(self._requests, thread_id, asked_by, dry_run=dry_run))
+
+    def erase_all(
+        self, *, asked_by: str, dry_run: bool = False, on_receipt: Callable[[Receipt], object] | None = None
+    ) -> Sequence[Receipt]:
+        """`erase` each thread of this scope. If it raises half-way, repeating it completes it.
+
+        Args:
+            asked_by: as for `erase`.
+            dry_run: likewise.
+            on_receipt: called with each receipt as soon as the thread is gone.
+
+        Raises:
+            ConfigurationError: this saver is not `scoped`, or nobody asked.
+        """
+        receipts: list[Receipt] = []
+        pages = Erasure(self._requests, asked_by, receipts, on_receipt, dry_run=dry_run)
+        while not pages.done:
+            self._sync.run(pages.next_page())
+        return receipts
+
     # Tier operations, async
 
     async def apromote(self, thread_id: str) -> None:
@@ -616,3 +649,17 @@ class TieredSaver(BaseCheckpointSaver[str]):
         while not pages.done:
             for line in await self._async.run(pages.next_page()):
                 yield line
+
+    async def aerase(self, thread_id: str, *, asked_by: str, dry_run: bool = False) -> Receipt:
+        """`erase`."""
+        return await self._async.run(erase(self._requests, thread_id, asked_by, dry_run=dry_run))
+
+    async def aerase_all(
+        self, *, asked_by: str, dry_run: bool = False, on_receipt: Callable[[Receipt], object] | None = None
+    ) -> Sequence[Receipt]:
+        """`erase_all`."""
+        receipts: list[Receipt] = []
+        pages = Erasure(self._requests, asked_by, receipts, on_receipt, dry_run=dry_run)
+        while not pages.done:
+            await self._async.run(pages.next_page())
+        return receipts

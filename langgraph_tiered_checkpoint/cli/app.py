@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from langgraph_tiered_checkpoint import __version__
-from langgraph_tiered_checkpoint.cli import acting, looking, serving
+from langgraph_tiered_checkpoint.cli import acting, looking, moving, serving
 from langgraph_tiered_checkpoint.cli.access import Access
 
 app = typer.Typer(
@@ -70,6 +70,9 @@ for command in (
     acting.copy,
     acting.prune,
     acting.delete,
+    moving.erase,
+    moving.export,
     serving.dev,
 ):
     app.command()(command)
+app.command("import")(moving.import_)

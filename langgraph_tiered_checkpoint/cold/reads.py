@@ -72,6 +72,16 @@ class ColdStatus(NamedTuple):
     reason: str
 
 
+class Holdings(NamedTuple):
+    """How much the tables have of a thread."""
+
+    checkpoints: int
+    values: int
+    pending_writes: int
+    bytes: int
+    """Of values and pending writes, as they are stored."""
+
+
 class ColdReader(ColdSchema):
     """What can be asked of the cold tables."""
 
@@ -291,6 +301,14 @@ class ColdReader(ColdSchema):
     def origin(self, thread_id: str) -> Tx[Origin | None]:
         """What the row of a thread says; None without one. One look-up by primary key."""
         return Tx("origin", thread_id, partial(self._origin, thread_id), together=False)
+
+    def holdings(self, thread_id: str) -> Tx[Holdings]:
+        """How much there is of a thread, whoever wrote it. Reads its rows, not their values."""
+        return Tx("holdings", thread_id, partial(self._holdings, thread_id), together=False)
+
+    def _holdings(self, thread_id: str) -> Statements[Holdings]:
+        [row] = yield from self._in_store("holdings", thread=thread_id)
+        return Holdings(*row)
 
     def status(self, thread_id: str) -> Tx[ColdStatus | None]:
         """What `explain` says; None if Postgres has nothing of the thread."""

@@ -57,6 +57,7 @@ CALLS: dict[str, Call] = {
     "export": lambda call: call("export", "t"),
     "import_threads": lambda call: call("import_threads", _elsewhere()),
     "delete_thread": lambda call: call("delete_thread", "t"),
+    "erase": lambda call: call("erase", "t", asked_by="somebody"),
 }
 
 OFFLINE = {
@@ -64,6 +65,7 @@ OFFLINE = {
     "config_specs",
     "ddl",
     "embedded",
+    "erase_all",  # which a saver without a scope refuses
     "from_conn_string",
     "from_env",
     "from_urls",

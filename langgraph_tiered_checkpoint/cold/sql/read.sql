@@ -291,6 +291,19 @@ OR (SELECT true FROM $schema.checkpoints WHERE thread_id = %(thread)s ORDER BY c
 OR (SELECT true FROM $schema.checkpoint_writes WHERE thread_id = %(thread)s ORDER BY checkpoint_ns LIMIT 1) IS NOT NULL
 UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL WHERE NOT $bound -- if store
 
+-- name: holdings
+-- What the tables have of a thread: checkpoints, values, pending writes, bytes of the last two as they are stored.
+SELECT (SELECT count(*) FROM $schema.checkpoints WHERE thread_id = %(thread)s), b.n, w.n, b.bytes + w.bytes
+FROM (
+    SELECT count(*) AS n, coalesce(sum(pg_column_size(blob)), 0)::bigint AS bytes
+    FROM $schema.checkpoint_blobs WHERE thread_id = %(thread)s
+) AS b, (
+    SELECT count(*) AS n, coalesce(sum(pg_column_size(blob)), 0)::bigint AS bytes
+    FROM $schema.checkpoint_writes WHERE thread_id = %(thread)s
+) AS w
+WHERE $bound -- if store
+UNION ALL SELECT NULL, NULL, NULL, NULL WHERE NOT $bound -- if store
+
 -- name: figures
 -- How many threads this package has promoted or adopted, and how many bytes the tables take with their indexes.
 SELECT (SELECT count(*) FROM $schema.tiered_threads),
