@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import threading
 import time
 import weakref
@@ -100,6 +101,10 @@ class StoreGauges:
     def __init__(self, key_prefix: str, read: Callable[[], TierStats]) -> None:
         self.attributes: Final = {"lgt.key_prefix": key_prefix}
         self._read = read
+        self.start_afresh()
+
+    def start_afresh(self) -> None:
+        """Nothing was found yet, as in a forked child: there, another thread's lock would stay held for ever."""
         self._lock = threading.Lock()
         self._reading = _Reading()
         self._refreshing: threading.Thread | None = None
@@ -131,6 +136,15 @@ class StoreGauges:
 
 
 _reported: weakref.WeakSet[StoreGauges] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for store in list(_reported):
+        store.start_afresh()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def observe(meter: Meter) -> None:

@@ -82,6 +82,10 @@ class _Application:
 
     def __init__(self) -> None:
         self._sdk = _Sdk()
+        self.start_afresh()
+
+    def start_afresh(self) -> None:
+        """Look again, as a forked child has to: there, another thread's lock would stay held for ever."""
         self._look_at = 0.0
         self._looking = threading.Lock()
 
@@ -144,6 +148,9 @@ def _does_nothing(provider: object) -> bool:
 
 
 application: Final = _Application()
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=application.start_afresh)
 
 
 class Telemetry:

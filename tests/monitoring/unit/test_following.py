@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import threading
 
 import pytest
@@ -14,7 +16,8 @@ from waiting import AT_ONCE_S, HANGS_S
 from langgraph_tiered_checkpoint.errors import HotTierError
 from langgraph_tiered_checkpoint.io import gauges
 from langgraph_tiered_checkpoint.io.targets import HotTarget
-from langgraph_tiered_checkpoint.io.telemetry import Telemetry, _Application
+from langgraph_tiered_checkpoint.io.telemetry import Telemetry, _Application, application
+from langgraph_tiered_checkpoint.plans.journal import Journal
 from langgraph_tiered_checkpoint.records import TierStats
 from langgraph_tiered_checkpoint.steps import Plan
 
@@ -91,3 +94,19 @@ def test_a_redis_that_does_not_answer_is_told_of_without_figures() -> None:
     reading = gauges.StoreGauges("lgt", read).latest()
     assert reading is not None
     assert reading.stats is None
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # which is what this is about
+def test_a_forked_child_goes_on_though_another_thread_was_counting() -> None:
+    journal, store = Journal("lgt"), gauges.StoreGauges("lgt", TierStats)
+    store.report()
+    with journal._lock, store._lock, application._looking:
+        child = os.fork()
+        if not child:
+            signal.alarm(5)
+            journal.deleted("t")
+            application.look()
+            os._exit(int(store.latest() is None or application._looking.locked()))
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert journal.counts.deleted == 0
