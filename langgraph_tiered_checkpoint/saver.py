@@ -639,25 +639,25 @@ class TieredSaver(BaseCheckpointSaver[str]):
         dry_run: bool = False,
         on_thread: OnThread | None = None,
     ) -> ImportReport:
-        """`import_threads`, by the async methods of the source."""
+        """Async `import_threads`: copy threads from elsewhere, by the source's async methods, and read them back."""
         chosen: Any = {"promote": promote, "dry_run": dry_run, "asynchronous": True}
         return await acarry_out(incoming(self._requests, source, thread_ids, on_thread, **chosen), self._async.run)
 
     async def aexport(self, thread_id: str | None = None, *, decoded: bool = False) -> AsyncIterator[str]:
-        """`export`."""
+        """Async `export`: everything that is held about a thread, or all threads of the scope, as lines of JSON."""
         pages = Export(self._requests, thread_id, decoded=decoded)
         while not pages.done:
             for line in await self._async.run(pages.next_page()):
                 yield line
 
     async def aerase(self, thread_id: str, *, asked_by: str, dry_run: bool = False) -> Receipt:
-        """`erase`."""
+        """Async `erase`: remove a thread for good, and say what was removed from where."""
         return await self._async.run(erase(self._requests, thread_id, asked_by, dry_run=dry_run))
 
     async def aerase_all(
         self, *, asked_by: str, dry_run: bool = False, on_receipt: Callable[[Receipt], object] | None = None
     ) -> Sequence[Receipt]:
-        """`erase_all`."""
+        """Async `erase_all`: erase each thread of this scope, with a receipt for each."""
         receipts: list[Receipt] = []
         pages = Erasure(self._requests, asked_by, receipts, on_receipt, dry_run=dry_run)
         while not pages.done:

@@ -90,16 +90,6 @@ def test_ddl_needs_no_server_and_makes_what_setup_makes(redis_url: str, postgres
         TieredSaver.from_urls(redis_url).ddl()
 
 
-def test_every_async_method_says_what_it_does_and_of_which_it_is_the_twin() -> None:
-    twins = {
-        name: inspect.getdoc(method) or ""
-        for name, method in vars(TieredSaver).items()
-        if name.startswith("a") and callable(getattr(TieredSaver, name[1:], None))
-    }
-    assert {"aget_tuple", "aput", "astats", "aclose"} <= set(twins)
-    assert [name for name, doc in twins.items() if not re.match(rf"Async `{name[1:]}`: \w+ \w+", doc)] == []
-
-
 def test_saver_says_where_it_is_without_its_passwords(redis_url: str, postgres_url: str) -> None:
     saver = TieredSaver.from_urls("redis://u:secret@h:1/2", "postgresql://u:secret@g/d", key_prefix="agents")
     assert repr(saver) == "<TieredSaver redis://h:1/2 postgresql://g/d, key_prefix='agents'>"

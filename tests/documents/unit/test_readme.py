@@ -14,7 +14,7 @@ import pytest
 
 from langgraph_tiered_checkpoint import Promotion, TieredSaver, Timeouts
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 README, SETTINGS = ROOT / "README.md", ROOT / "docs" / "reference" / "settings.md"
 
 
