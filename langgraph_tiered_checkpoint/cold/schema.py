@@ -14,7 +14,6 @@ from functools import cache, cached_property, partial
 from importlib.resources import files
 from typing import Any
 
-from langgraph_tiered_checkpoint.cold.arrays import ARRAYS
 from langgraph_tiered_checkpoint.errors import ConfigurationError, SchemaError, StoreChangedError
 from langgraph_tiered_checkpoint.records import Tables
 from langgraph_tiered_checkpoint.steps import Alone, Sql, Statements, Tx
@@ -57,10 +56,10 @@ _SETUP_KEY = 0x4C47_5449_4552_01
 _INDEX_KEY = 0x4C47_5449_4552_02
 _COMMENT = re.compile(r"--(?! if \w+$| end$)")
 _CONDITION = re.compile(r"^(.*?)\s*-- if (\w+)$")
-_PLACEHOLDER = re.compile(r"%\((\w+)\)s(?:(?=::(\w+)\[\]))?")
+_PLACEHOLDER = re.compile(r"%\((\w+)\)s((?=::\w+\[\]))?")
 
-_Built = tuple[str, list[tuple[str, type[list[Any]] | None]]]
-"""The text of a query, and its parameters in order, with what makes an array of a list."""
+_Built = tuple[str, list[str]]
+"""The text of a query, and the names of its parameters in order."""
 
 
 def load() -> None:
@@ -107,7 +106,7 @@ class Queries:
         if built is None:
             built = self._built[key] = self._build(*key)
         text, order = built
-        return Sql(text, tuple(params[param] if array is None else array(params[param]) for param, array in order))
+        return Sql(text, tuple(params[param] for param in order))
 
     def _build(self, name: str, absent: frozenset[str]) -> _Built:
         lines = []
@@ -123,9 +122,9 @@ class Queries:
             elif condition[2] not in absent and not left_out:
                 lines.append(condition[1])
         text = "\n".join(lines)
-        order = [(name, ARRAYS.get(element)) for name, element in _PLACEHOLDER.findall(text)]
+        order = [name for name, _ in _PLACEHOLDER.findall(text)]
         # Arrays travel in binary: as text, each value is searched for what to quote, and bytes are spelled in hex.
-        return _PLACEHOLDER.sub(lambda found: "%b" if found[2] else "%s", text), order
+        return _PLACEHOLDER.sub(lambda found: "%s" if found[2] is None else "%b", text), order
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import psycopg
 from psycopg import AsyncClientCursor, ClientCursor, errors
 from psycopg.abc import PQGen
-from psycopg.pq import ExecStatus
+from psycopg.pq import ExecStatus, TransactionStatus
 from psycopg.pq.abc import PGconn
 from psycopg.rows import tuple_row
 
-from langgraph_tiered_checkpoint.errors import ConfigurationError
-from langgraph_tiered_checkpoint.io.faults import StatementTimeoutError, is_transient
+from langgraph_tiered_checkpoint.errors import ConfigurationError, TieredCheckpointError
+from langgraph_tiered_checkpoint.io.faults import StatementTimeoutError, is_transient, may_repeat
 from langgraph_tiered_checkpoint.io.targets import ColdTarget
 from langgraph_tiered_checkpoint.steps import Sql, Statements, Tx
 
@@ -66,7 +68,69 @@ class Repeat(Exception):  # noqa: N818 - a signal, not an error
         self.transient = is_transient(error)
 
 
-def opening_of(step: Tx[Any], *, begin: bool) -> list[str]:
+Action = Callable[[], Any]
+"""Something to do with a connection. Of an async one, what it returns is awaited."""
+
+
+def transaction(
+    connection: Any, step: Tx[T], first: Callable[[Any, list[str], Any, Sql], Any]
+) -> Generator[Action, Any, T]:
+    """Run `step` on a connection that is in no transaction: yields what to do, is sent or thrown what comes of it.
+
+    What is neither Postgres's error nor ours leaves the connection closed: it can come from anywhere, half-way.
+
+    Args:
+        connection: of psycopg, sync or async.
+        step: the transaction.
+        first: executes the first statement, and what goes before it, in one round trip if libpq can.
+
+    Raises:
+        Repeat: it failed, and is worth a second run.
+        psycopg.Error: it failed.
+    """
+    body = step.body()
+    try:
+        return (yield from _statements(connection, step, body, first))
+    except (psycopg.Error, TieredCheckpointError) as exc:
+        late = isinstance(exc, StatementTimeoutError)
+        if not (connection.closed or late):  # it still listens
+            with contextlib.suppress(psycopg.Error):
+                yield connection.rollback
+        if connection.info.transaction_status != TransactionStatus.IDLE:
+            yield connection.close
+        if not late and isinstance(exc, psycopg.Error) and may_repeat(exc, closed=connection.closed):
+            if not is_transient(exc):
+                yield connection.close
+            raise Repeat(exc) from exc
+        raise
+    except GeneratorExit:
+        raise
+    except BaseException:
+        yield connection.close
+        raise
+    finally:
+        body.close()
+
+
+def _statements(
+    connection: Any, step: Tx[T], body: Statements[T], first: Callable[[Any, list[str], Any, Sql], Any]
+) -> Generator[Action, Any, T]:
+    statement, result = _next(body, None)
+    if statement is not None:
+        check_encodings(connection)
+        cursor = connection.cursor(row_factory=tuple_row, binary=speaks_binary(connection))
+        yield partial(first, connection, _opening(step, begin=connection.autocommit), cursor, statement)
+        while True:
+            statement, result = _next(body, [] if cursor.rownumber is None else (yield cursor.fetchall))
+            if statement is None:
+                break
+            yield partial(cursor.execute, *statement)
+        if connection.info.transaction_status != TransactionStatus.IDLE:
+            yield connection.commit
+    return result  # type: ignore[no-any-return]
+
+
+def _opening(step: Tx[Any], *, begin: bool) -> list[str]:
     """What goes before the first statement. `begin`: nobody else sends a BEGIN."""
     statements = ["BEGIN"] if begin and (step.together or step.timeout_ms is not None) else []
     if step.timeout_ms is not None:
@@ -74,17 +138,17 @@ def opening_of(step: Tx[Any], *, begin: bool) -> list[str]:
     return statements
 
 
-def speaks_binary(connection: Any) -> bool:
-    """Whether results can come in binary, which spares both sides to spell bytes in hex. Client-side cursors cannot."""
-    return not issubclass(connection.cursor_factory, ClientCursor | AsyncClientCursor)
-
-
-def next_statement(body: Statements[T], rows: list[tuple[Any, ...]] | None) -> tuple[Sql | None, Any]:
+def _next(body: Statements[T], rows: list[tuple[Any, ...]] | None) -> tuple[Sql | None, Any]:
     """The next statement, or None and the result."""
     try:
         return (next(body) if rows is None else body.send(rows)), None
     except StopIteration as done:
         return None, done.value
+
+
+def speaks_binary(connection: Any) -> bool:
+    """Whether results can come in binary, which spares both sides to spell bytes in hex. Client-side cursors cannot."""
+    return not issubclass(connection.cursor_factory, ClientCursor | AsyncClientCursor)
 
 
 def check_encodings(connection: Any) -> None:
@@ -104,11 +168,6 @@ def check_encodings(connection: Any) -> None:
             f"the given pool's connections have the client_encoding {connection.info.encoding}, which cannot carry "
             "every text. Give the pool kwargs={'client_encoding': 'utf8'}"
         )
-
-
-def can_roll_back(connection: Any, exc: Exception) -> bool:
-    """Whether the connection that failed with `exc` still listens."""
-    return not (connection.closed or isinstance(exc, StatementTimeoutError))
 
 
 def outside_transactions(pgconn: PGconn, statement: str, patience_s: float) -> Iterator[float]:
@@ -138,18 +197,12 @@ def took_too_long(target: ColdTarget) -> psycopg.OperationalError:
     return PoolTimeout(f"all {target.max_size} were in use for {target.timeout_s} s")
 
 
-def need(pool: object, given: str, methods: str) -> Any:
-    """The pool for these methods.
-
-    Raises:
-        ConfigurationError: only the `given` kind is there.
-    """
-    if pool is None:
-        raise ConfigurationError(
-            f"postgres: only {given} pool was given, so the {methods} methods cannot be used; pass a URL, or a pair of "
-            "a ConnectionPool and an AsyncConnectionPool"
-        )
-    return pool
+def wrong_pool(given: str, methods: str) -> ConfigurationError:
+    """Only the `given` kind of pool is there."""
+    return ConfigurationError(
+        f"postgres: only {given} pool was given, so the {methods} methods cannot be used; pass a URL, or a pair of "
+        "a ConnectionPool and an AsyncConnectionPool"
+    )
 
 
 def dedicated_settings(settings: dict[str, Any] | None) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from homes import at, put, values_of
 from waiting import wait_until
 
 from langgraph_tiered_checkpoint import Promotion, TieredSaver
+from langgraph_tiered_checkpoint.io.postgres_sync import _OwnPool
 from langgraph_tiered_checkpoint.io.redis_sync import SyncRedis
 
 WATCHED = re.compile(
@@ -152,7 +153,8 @@ def test_interrupted_calls_leave_slots_free_and_replies_in_order(redis_url: str,
 
         for _ in interruptions(write):
             assert isinstance(ports.hot, SyncRedis)
-            assert ports.hot._slots.taken == ports.cold._slots.taken == 0
+            assert isinstance(ports.cold._pool, _OwnPool)
+            assert ports.hot._slots.taken == ports.cold._pool.slots.taken == 0
             assert values_of(saver, marker) == {"n": "marker"}
             saver.flush("t")
         saver.evict("t")

@@ -55,7 +55,9 @@ def idle(saver: TieredSaver) -> list[Any]:
     """The connections to Postgres that are not in use, which are all."""
     ports = saver._sync._connections.sync_ports().cold
     assert ports is not None
-    return ports._idle
+    pool: Any = ports._pool
+    idle: list[Any] = pool.idle
+    return idle
 
 
 @pytest.fixture
@@ -149,12 +151,13 @@ async def test_async_writes_and_reads_are_one_round_trip_too(asaver: TieredSaver
     await saver.apromote("t")
     ports = (await saver._async._connections.async_ports()).cold
     assert ports is not None
+    pool: Any = ports._pool
     for n in range(1, 6):
         made = latest_format({"a": [n]}, n)
-        counted = nullcontext() if n < 4 else expect(ports._idle, round_trips=1, statements=1)  # they are prepared then
+        counted = nullcontext() if n < 4 else expect(pool.idle, round_trips=1, statements=1)  # they are prepared then
         with counted:
             config = await saver.aput(config, made, {"step": n}, made["channel_versions"])
         await saver.aevict("t")
-        counted = nullcontext() if n < 4 else expect(ports._idle, round_trips=1, statements=1)
+        counted = nullcontext() if n < 4 else expect(pool.idle, round_trips=1, statements=1)
         with counted:
             assert await saver.aget_tuple(at("t")) is not None

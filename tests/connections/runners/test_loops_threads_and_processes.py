@@ -18,6 +18,8 @@ from waiting import HANGS_S
 
 from langgraph_tiered_checkpoint.io.runners import AsyncRunner, SyncRunner
 
+pytestmark = pytest.mark.bare
+
 
 def test_one_saver_serves_threads_and_loops_at_once(redis_url: str, postgres_url: str) -> None:
     connections = both(redis_url, postgres_url, max_size=2)

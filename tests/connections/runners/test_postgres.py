@@ -27,6 +27,8 @@ from langgraph_tiered_checkpoint.io.runners import AsyncRunner, SyncRunner
 from langgraph_tiered_checkpoint.io.targets import ColdTarget, HotTarget
 from langgraph_tiered_checkpoint.steps import Alone, Sql, Statements, Tx
 
+pytestmark = pytest.mark.bare
+
 
 def test_a_transaction_replies_with_what_its_body_returns(make: Make, redis_url: str, postgres_url: str) -> None:
     run = make(both(redis_url, postgres_url))
@@ -231,7 +233,8 @@ async def test_a_cancelled_transaction_is_rolled_back_and_its_place_in_the_pool_
 def test_a_single_statement_takes_two_round_trips(redis_url: str, postgres_url: str) -> None:
     port = SyncPostgres(ColdTarget(url=postgres_url))
     port.transact(BACKEND)
-    [connection] = port._idle
+    pool: Any = port._pool
+    [connection] = pool.idle
     waits = []
     plain = connection.wait
 
@@ -239,7 +242,7 @@ def test_a_single_statement_takes_two_round_trips(redis_url: str, postgres_url: 
         waits.append(gen.__name__)
         return plain(gen, *args, **kwargs)
 
-    connection.wait = counting  # type: ignore[method-assign]
+    connection.wait = counting
     port.transact(tx(("SELECT 1",), timeout_ms=1000))
     assert len([name for name in waits if "enter" not in name and "execute" not in name]) <= 3, waits
     port.close()
