@@ -25,10 +25,10 @@ from langgraph_tiered_checkpoint.records import (
     Unreadable,
     WriteRow,
 )
-from langgraph_tiered_checkpoint.steps import Statements, Tx
+from langgraph_tiered_checkpoint.steps import Sql, Statements, Tx
 
 Row = tuple[Any, ...]
-ListedCheckpoint = tuple[str, StoredCheckpoint, list[Typed]]
+ListedCheckpoint = tuple[StoredCheckpoint, list[Typed]]
 """The thread id, the checkpoint, and the pending sends of its parent if it is older than format v4."""
 
 PAGE_BYTES = 4_000_000
@@ -125,140 +125,115 @@ class ColdReader(ColdSchema):
 
     def page(
         self,
-        thread_id: str | None,
+        thread_id: str,
         ns: str | None,
         *,
-        before: tuple[str, ...] | None,
+        before: tuple[str, str] | None,
         checkpoint_id: str | None,
         before_id: str | None,
         limit: int,
-        thread_prefix: str = "",
         wanted: Callable[[CheckpointRow], bool] | None = None,
         path: str | None = None,
     ) -> Tx[ColdPage]:
-        """A page of checkpoints, by id and namespace, both descending; of all threads by thread id first, ascending.
+        """A page of checkpoints, by id and namespace, both descending.
 
-        At most five statements, however long the page. Blobs that checkpoints share are fetched once. It ends when
+        At most four statements, however long the page. Blobs that checkpoints share are fetched once. It ends when
         it has some MB, with the checkpoint that makes them up.
 
         Args:
-            thread_id: None for all threads.
+            thread_id: whose.
             ns: None for all namespaces.
-            before: where the last page ended: (checkpoint id, namespace), for all threads with the thread id in front.
+            before: where the last page ended: (checkpoint id, namespace).
             checkpoint_id: only this one.
             before_id: only checkpoints with a smaller id.
             limit: how many.
-            thread_prefix: only threads whose id starts with exactly this, when all are listed.
             wanted: of others the reply has the row alone. Pure: it may be called again.
             path: a jsonpath that the metadata of all wanted ones fulfil, where they are plain JSON.
         """
+        after_id, after_ns = before or (None, None)
         filters = {"ns": ns, "id": checkpoint_id, "before_id": before_id, "path": path}
-        body = partial(self._page, thread_id, before, limit, thread_prefix, filters, wanted)
-        return Tx("page", thread_prefix if thread_id is None else thread_id, body, together=False)
+        start = {"after_id": after_id, "after_ns": after_ns, "limit": limit}
+        query = self._q("page_of_thread" if ns is None else "page_of_namespace", thread=thread_id, **filters, **start)
+        return Tx("page", thread_id, partial(self._page, thread_id, query, limit, wanted), together=False)
 
     def _page(
-        self,
-        thread_id: str | None,
-        before: tuple[str, ...] | None,
-        limit: int,
-        prefix: str,
-        filters: dict[str, str | None],
-        wanted: Callable[[CheckpointRow], bool] | None,
+        self, thread_id: str, query: Sql, limit: int, wanted: Callable[[CheckpointRow], bool] | None
     ) -> Statements[ColdPage]:
-        rows: list[Row] = []
-        current = thread_id
-        if thread_id is None and before is not None:
-            current, before = before[0], before[1:]
-        if current is not None:
-            name = "page_of_thread" if filters["ns"] is None or thread_id is None else "page_of_namespace"
-            after_id, after_ns = before or (None, None)
-            rows = yield self._q(name, thread=current, after_id=after_id, after_ns=after_ns, limit=limit, **filters)
-        if thread_id is None and len(rows) < limit:
-            rows += yield self._q(
-                "page_of_all",
-                after_thread=current or "",
-                prefix=prefix or None,
-                prefix_end=_after_prefix(prefix),
-                limit=limit - len(rows),
-                **filters,
-            )
-        described = [(row[0], _described(row)) for row in rows]
-        chosen = [i for i, (_, row) in enumerate(described) if wanted is None or wanted(row)]
-        page: list[ListedCheckpoint] = [(thread, StoredCheckpoint(row, [], []), []) for thread, row in described]
-        complete = yield from self._complete([rows[i] for i in chosen], [described[i] for i in chosen])
+        rows = [_described(row) for row in (yield query)]
+        chosen = [i for i, row in enumerate(rows) if wanted is None or wanted(row)]
+        page: list[ListedCheckpoint] = [(StoredCheckpoint(row, [], []), []) for row in rows]
+        complete = yield from self._complete(thread_id, [rows[i] for i in chosen])
         for i, one in zip(chosen, complete, strict=False):
             page[i] = one
         if len(complete) < len(chosen):
             return ColdPage(page[: chosen[len(complete)]], more=True)
         return ColdPage(page, more=len(page) == limit)
 
-    def _complete(
-        self, rows: list[Row], described: list[tuple[str, CheckpointRow]]
-    ) -> Statements[list[ListedCheckpoint]]:
+    def _complete(self, thread_id: str, rows: list[CheckpointRow]) -> Statements[list[ListedCheckpoint]]:
         """Fetch the blobs, writes and sends that belong to rows of a page: of the first ones, if all are too much."""
         if not rows:
             return []
-        blobs, fit = yield from self._blobs_of(described)
-        rows, described = rows[:fit], described[:fit]
-        keys = [(thread, row.ns, row.checkpoint_id) for thread, row in described]
-        writes, fit = yield from self._writes_of(keys, None, PAGE_BYTES)
-        rows, described = rows[:fit], described[:fit]
-        parents = [(row[0], row[1], row[3]) for row in rows if row[8] and row[3]]
-        sends, _ = (yield from self._writes_of(parents, TASKS)) if parents else ({}, 0)
+        blobs, fit = yield from self._blobs_of(thread_id, rows)
+        rows = rows[:fit]
+        keys = [(row.ns, row.checkpoint_id) for row in rows]
+        writes, fit = yield from self._writes_of(thread_id, keys, most=PAGE_BYTES)
+        rows = rows[:fit]
+        parents = [(row.ns, row.parent_id) for row in rows if row.sends_at_parent and row.parent_id]
+        sends, _ = (yield from self._writes_of(thread_id, parents, TASKS)) if parents else ({}, 0)
         page = []
-        for (thread, row), raw in zip(described, rows, strict=True):
-            own = [found for ref in row.refs if (found := blobs.get((thread, row.ns, *ref)))]
-            stored = StoredCheckpoint(row, own, writes.get((thread, row.ns, row.checkpoint_id), []))
-            of_parent = sends.get((thread, row.ns, row.parent_id), []) if raw[8] else []
-            page.append((thread, stored, sends_among(of_parent)))
+        for row in rows:
+            own = [found for ref in row.refs if (found := blobs.get((row.ns, *ref)))]
+            stored = StoredCheckpoint(row, own, writes.get((row.ns, row.checkpoint_id), []))
+            of_parent = sends.get((row.ns, row.parent_id), []) if row.sends_at_parent else []
+            page.append((stored, sends_among(of_parent)))
         return page
 
     def _blobs_of(
-        self, described: list[tuple[str, CheckpointRow]]
+        self, thread_id: str, rows: list[CheckpointRow]
     ) -> Statements[tuple[dict[tuple[str, ...], BlobRow], int]]:
         """The blobs of the first rows of a page, by key, and of how many rows these are all."""
         refs: dict[tuple[str, ...], int] = {}
-        for number, (thread, row) in enumerate(described):
+        for number, row in enumerate(rows):
             for ref in row.refs:
-                refs.setdefault((thread, row.ns, *ref), number)
+                refs.setdefault((row.ns, *ref), number)
         blobs: dict[tuple[str, ...], BlobRow] = {}
-        fit = len(described)
+        fit = len(rows)
         if refs:
-            threads, spaces, channels, versions = map(list, zip(*refs, strict=True))
-            keys = {"threads": threads, "spaces": spaces, "channels": channels, "versions": versions}
+            spaces, channels, versions = map(list, zip(*refs, strict=True))
+            keys = {"thread": thread_id, "spaces": spaces, "channels": channels, "versions": versions}
             query = self._q("blobs_of", **keys, numbers=list(refs.values()), most=PAGE_BYTES)
-            for number, fits, thread, *blob in (yield query):
+            for number, fits, *blob in (yield query):
                 if fits:
-                    blobs[thread, blob[0], blob[1], blob[2]] = BlobRow(*blob)
+                    blobs[blob[0], blob[1], blob[2]] = BlobRow(*blob)
                 else:
                     fit = min(fit, number)
         return blobs, fit
 
     def _writes_of(
-        self, keys: Sequence[tuple[str, str, str]], channel: str | None, most_bytes: int = _NO_BOUND
-    ) -> Statements[tuple[dict[tuple[str, str, str], list[WriteRow]], int]]:
+        self, thread_id: str, keys: Sequence[tuple[str, str]], channel: str | None = None, most: int = _NO_BOUND
+    ) -> Statements[tuple[dict[tuple[str, str], list[WriteRow]], int]]:
         """The writes of the first checkpoints, by key, and of how many checkpoints these are all."""
         keys = list(dict.fromkeys(keys))
-        threads, spaces, ids = map(list, zip(*keys, strict=True))
-        query = self._q("writes_of", threads=threads, spaces=spaces, ids=ids, channel=channel, most=most_bytes)
+        spaces, ids = map(list, zip(*keys, strict=True))
+        query = self._q("writes_of", thread=thread_id, spaces=spaces, ids=ids, channel=channel, most=most)
         found = defaultdict(list)
         fit = len(keys)
-        for number, fits, thread, *write in (yield query):
+        for number, fits, *write in (yield query):
             if fits:
-                found[thread, write[0], write[1]].append(WriteRow(*write))
+                found[write[0], write[1]].append(WriteRow(*write))
             else:
                 fit = min(fit, number - 1)
         return found, fit
 
     def writes_of(self, thread_id: str, keys: Sequence[tuple[str, str]]) -> Tx[dict[tuple[str, str], list[WriteRow]]]:
         """The pending writes of some (namespace, checkpoint id) pairs, whether or not the checkpoints are there."""
-        return Tx("writes_of", thread_id, partial(self._writes_of_thread, thread_id, list(keys)), together=False)
+        return Tx("writes_of", thread_id, partial(self._all_writes_of, thread_id, list(keys)), together=False)
 
-    def _writes_of_thread(
+    def _all_writes_of(
         self, thread_id: str, keys: list[tuple[str, str]]
     ) -> Statements[dict[tuple[str, str], list[WriteRow]]]:
-        found, _ = yield from self._writes_of([(thread_id, *key) for key in keys], None)
-        return {(ns, id_): writes for (_, ns, id_), writes in found.items()}
+        found, _ = yield from self._writes_of(thread_id, keys)
+        return found
 
     def outline(self, thread_id: str) -> Statements[list[Outline]]:
         """Every checkpoint of a thread without its contents, in no particular order. For use inside another body."""
@@ -389,7 +364,7 @@ def _describe(
 
 
 def _described(row: Row) -> CheckpointRow:
-    _thread, ns, checkpoint_id, parent_id, checkpoint, metadata, exact_type, exact, _old = row
+    ns, checkpoint_id, parent_id, checkpoint, metadata, exact_type, exact = row
     return describe(
         ns, checkpoint_id, parent_id, checkpoint, metadata, None if exact_type is None else (exact_type, exact)
     )

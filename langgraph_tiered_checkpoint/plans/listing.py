@@ -227,7 +227,7 @@ class ThreadListing:
             wanted=query.wanted,
             path=query.path,
         )
-        self._cold = [Listed(*one) for one in page.listed]
+        self._cold = [Listed(self._thread_id, *one) for one in page.listed]
         self._cold_exhausted = not page.more or bool(query.only and query.ns is not None)
         self._cold_page = min(2 * (len(page.listed) if page.more else self._cold_page), self._longest)
         if self._cold:

@@ -30,7 +30,7 @@ class Replies:
 
         def noted(step: Any) -> Any:
             reply = perform(step)
-            if isinstance(step, Lua | LuaBatch | Tx):
+            if isinstance(step, Lua | Tx) or (isinstance(step, LuaBatch) and step.calls):
                 name = (
                     step.calls[0].script
                     if isinstance(step, LuaBatch)

@@ -25,7 +25,7 @@ from langgraph_tiered_checkpoint.steps import Alone, Pause, Plan, Sql, Tx
 
 T = TypeVar("T")
 Connection = psycopg.Connection[tuple[Any, ...]]
-Key = tuple[str, str, str]
+Key = tuple[str, str]
 
 
 def run(conn: Connection, tx: Tx[T]) -> T:
@@ -162,15 +162,14 @@ def counts(conn: Connection, cold: Cold, thread: str) -> tuple[int, ...]:
 def page(
     conn: Connection,
     cold: Cold,
-    thread: str | None,
+    thread: str,
     ns: str | None = None,
     *,
-    before: tuple[str, ...] | None = None,
+    before: tuple[str, str] | None = None,
     checkpoint_id: str | None = None,
     before_id: str | None = None,
     limit: int = 100,
-    prefix: str = "",
-) -> list[tuple[str, StoredCheckpoint, list[Typed]]]:
+) -> list[tuple[StoredCheckpoint, list[Typed]]]:
     tx = cold.page(
         thread,
         ns,
@@ -178,13 +177,12 @@ def page(
         checkpoint_id=checkpoint_id,
         before_id=before_id,
         limit=limit,
-        thread_prefix=prefix,
     )
     return run(conn, tx).listed
 
 
-def keys(page_: list[tuple[str, StoredCheckpoint, list[Typed]]]) -> list[Key]:
-    return [(thread, s.row.checkpoint_id, s.row.ns) for thread, s, _ in page_]
+def keys(page_: list[tuple[StoredCheckpoint, list[Typed]]]) -> list[Key]:
+    return [(s.row.checkpoint_id, s.row.ns) for s, _ in page_]
 
 
 def wait_until_blocked(conn: Connection, other: Connection) -> None:

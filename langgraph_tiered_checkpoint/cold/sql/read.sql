@@ -93,9 +93,9 @@ UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL WHERE NOT $bound
 
 -- name: page_of_namespace
 -- A page of one namespace, newest first.
-SELECT thread_id, checkpoint_ns, checkpoint_id, coalesce(parent_checkpoint_id, ''), checkpoint::text, metadata::text,
+SELECT checkpoint_ns, checkpoint_id, coalesce(parent_checkpoint_id, ''), checkpoint::text, metadata::text,
     CASE WHEN tiered_metadata_sha256 = sha256(convert_to(metadata::text, 'UTF8')) THEN tiered_metadata_type END,
-    tiered_metadata, coalesce((checkpoint ->> 'v')::numeric, 1) < 4
+    tiered_metadata
 FROM (
     SELECT * FROM $schema.checkpoints
     WHERE thread_id = %(thread)s AND checkpoint_ns = %(ns)s
@@ -110,9 +110,9 @@ FROM (
 -- name: page_of_thread
 -- A page of all namespaces of one thread, newest first. The limit is one that the planner does not know: it expects
 -- so few rows of a table that was never analyzed that it would rather fetch and sort all, even for a short page.
-SELECT thread_id, checkpoint_ns, checkpoint_id, coalesce(parent_checkpoint_id, ''), checkpoint::text, metadata::text,
+SELECT checkpoint_ns, checkpoint_id, coalesce(parent_checkpoint_id, ''), checkpoint::text, metadata::text,
     CASE WHEN tiered_metadata_sha256 = sha256(convert_to(metadata::text, 'UTF8')) THEN tiered_metadata_type END,
-    tiered_metadata, coalesce((checkpoint ->> 'v')::numeric, 1) < 4
+    tiered_metadata
 FROM (
     SELECT * FROM $schema.checkpoints
     WHERE thread_id COLLATE "C" = %(thread)s
@@ -125,54 +125,34 @@ FROM (
     LIMIT (SELECT %(limit)s::bigint)
 ) AS p
 
--- name: page_of_all
--- A page of the threads after one, in bytewise order, and newest first within each.
-SELECT thread_id, checkpoint_ns, checkpoint_id, coalesce(parent_checkpoint_id, ''), checkpoint::text, metadata::text,
-    CASE WHEN tiered_metadata_sha256 = sha256(convert_to(metadata::text, 'UTF8')) THEN tiered_metadata_type END,
-    tiered_metadata, coalesce((checkpoint ->> 'v')::numeric, 1) < 4
-FROM (
-    SELECT * FROM $schema.checkpoints
-    WHERE thread_id COLLATE "C" > %(after_thread)s
-    AND starts_with(thread_id, %(prefix)s) AND thread_id COLLATE "C" >= %(prefix)s -- if prefix
-    AND thread_id COLLATE "C" < %(prefix_end)s -- if prefix_end
-    AND checkpoint_ns = %(ns)s -- if ns
-    AND checkpoint_id COLLATE "C" = %(id)s -- if id
-    AND checkpoint_id COLLATE "C" < %(before_id)s -- if before_id
-    AND (tiered_metadata_type IS NOT NULL OR metadata @@ %(path)s::jsonpath) -- if path
-    ORDER BY thread_id COLLATE "C", checkpoint_id COLLATE "C" DESC, checkpoint_ns COLLATE "C" DESC
-    LIMIT %(limit)s
-) AS p
-
 -- name: blobs_of
--- The blobs of these keys, each once. The keys are numbered by the row of a page that needs them first; blobs are left out
--- of rows before which there are enough bytes. Reply: (number, whether it is given, thread, ns, channel, version, type, blob).
-SELECT number, fits, thread_id, ns, channel, version, type, CASE WHEN fits THEN blob END
+-- Some blobs of a thread, each once. The keys are numbered by the row of a page that needs them first; blobs are left out
+-- of rows before which there are enough bytes. Reply: (number, whether it is given, ns, channel, version, type, blob).
+SELECT number, fits, ns, channel, version, type, CASE WHEN fits THEN blob END
 FROM (
     SELECT k.*, b.type, b.blob, %(most)s::bigint > sum(octet_length(b.blob)) OVER (ORDER BY k.number)
         - sum(octet_length(b.blob)) OVER (PARTITION BY k.number) AS fits
-    FROM unnest(
-        %(threads)s::text[], %(spaces)s::text[], %(channels)s::text[], %(versions)s::text[], %(numbers)s::integer[]
-    ) AS k (thread_id, ns, channel, version, number)
+    FROM unnest(%(spaces)s::text[], %(channels)s::text[], %(versions)s::text[], %(numbers)s::integer[])
+        AS k (ns, channel, version, number)
     CROSS JOIN LATERAL (
         SELECT type, coalesce(blob, '') AS blob FROM $schema.checkpoint_blobs
-        WHERE thread_id = k.thread_id AND checkpoint_ns = k.ns AND channel = k.channel AND version = k.version
+        WHERE thread_id = %(thread)s AND checkpoint_ns = k.ns AND channel = k.channel AND version = k.version
         OFFSET 0
     ) AS b
 ) AS sized
 
 -- name: writes_of
--- The pending writes of these checkpoints, but of those before which there are enough bytes.
--- Reply: (number from 1, whether it is given, thread, ns, checkpoint, task, idx, channel, type, blob, path).
-SELECT number, fits, thread_id, ns, id, task_id, idx, channel, type, CASE WHEN fits THEN blob END, task_path
+-- The pending writes of some checkpoints of a thread, but of those before which there are enough bytes.
+-- Reply: (number from 1, whether it is given, ns, checkpoint, task, idx, channel, type, blob, path).
+SELECT number, fits, ns, id, task_id, idx, channel, type, CASE WHEN fits THEN blob END, task_path
 FROM (
     SELECT k.*, w.task_id, w.idx, w.channel, coalesce(w.type, '') AS type, w.blob, w.task_path,
         %(most)s::bigint > sum(octet_length(w.blob)) OVER (ORDER BY k.number)
         - sum(octet_length(w.blob)) OVER (PARTITION BY k.number) AS fits
-    FROM unnest(%(threads)s::text[], %(spaces)s::text[], %(ids)s::text[])
-        WITH ORDINALITY AS k (thread_id, ns, id, number)
+    FROM unnest(%(spaces)s::text[], %(ids)s::text[]) WITH ORDINALITY AS k (ns, id, number)
     CROSS JOIN LATERAL (
         SELECT * FROM $schema.checkpoint_writes
-        WHERE thread_id = k.thread_id AND checkpoint_ns = k.ns AND checkpoint_id = k.id
+        WHERE thread_id = %(thread)s AND checkpoint_ns = k.ns AND checkpoint_id = k.id
         AND channel = %(channel)s -- if channel
         OFFSET 0
     ) AS w

@@ -128,7 +128,7 @@ def test_pages_of_postgres_grow_while_a_filter_wants_more() -> None:
     listing = ThreadListing(STORE, "t", Query(ns="", limit=10, wanted=lambda _: False))
     absent: list[tuple[str, Any]] = [("list", [b"absent"])]
     for limit in (10, 20, 40, 80, 160, FILTERED_PAGE, FILTERED_PAGE):
-        played = play(listing.next_page(), [*absent, ("page", ColdPage([("t", STORED, [])] * limit, more=True))])
+        played = play(listing.next_page(), [*absent, ("page", ColdPage([(STORED, [])] * limit, more=True))])
         assert rows_asked_for(played.steps[-1]) == limit
         absent = []
 
