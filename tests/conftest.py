@@ -6,19 +6,20 @@ Tests in folders called `faults` get a pair per module instead, which they may b
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-import psycopg
 import pytest
 import redis
 from hypothesis import HealthCheck, settings
 from key_rules import broken_rules
 from own_redis import binaries
-from psycopg import sql
 
 from langgraph_tiered_checkpoint.embedded.client import EmbeddedServers
+
+if TYPE_CHECKING:
+    from databases import Database
 
 pytest_plugins = ["databases", "faults.fixtures"]
 
@@ -28,8 +29,6 @@ pytest.register_assert_rewrite("model.pair", "model.usage", "statements")
 # Tests run on the oldest Redis that will do. The one that users get with the extra is in test_embedded.py.
 if "redis 6.2" in binaries():
     os.environ.setdefault("LGT_REDIS_SERVER", str(binaries()["redis 6.2"]))
-
-_database_numbers = itertools.count(1)
 
 # Each example uses a thread of its own, so the fixtures need not be made anew for each.
 _FIXTURES = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
@@ -83,21 +82,11 @@ def redis_client(redis_url: str) -> Iterator[redis.Redis]:
 
 
 @pytest.fixture
-def own_database(servers: EmbeddedServers) -> Iterator[str]:
-    """The URL of an empty database of the test's own."""
-    database = f"t_{next(_database_numbers)}"
-    with psycopg.connect(servers.postgres_url, autocommit=True) as admin:
-        admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(database)))
-    yield servers.postgres_url.replace("/app?", f"/{database}?")
-    with psycopg.connect(servers.postgres_url, autocommit=True) as admin:
-        admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(database)))
-
-
-@pytest.fixture
 def postgres_url(request: pytest.FixtureRequest) -> str:
-    """The URL of an empty database."""
-    url: str = request.getfixturevalue("postgres_to_break" if _breaks_servers(request) else "own_database")
-    return url
+    """The URL of an empty database: with our tables, or without them where a test is marked `bare`."""
+    database: Database = request.getfixturevalue("database_to_break" if _breaks_servers(request) else "shared_database")
+    database.begin(bare=request.node.get_closest_marker("bare") is not None)
+    return database.url
 
 
 @pytest.fixture(params=["sync", "async"])

@@ -50,7 +50,8 @@ _running: weakref.WeakSet[EmbeddedServers] = weakref.WeakSet()
 class EmbeddedServers:
     """A Redis and a Postgres of one's own, on this machine only.
 
-    Both are durable: with a `path` their data survives a restart, without one it is removed by `close`. Redis
+    With a `path` both are durable, and their data survives a restart. Without one it survives a kill of either, which
+    is not the machine's end, and is removed by `close`. Redis
     listens on a free port of 127.0.0.1 behind a random password, Postgres on a unix socket in a private directory,
     so both URLs differ from start to start. Several can run at once; one path serves one at a time. Whatever
     happens to this process, the servers stop with it. After fork() the servers stay the parent's: the child

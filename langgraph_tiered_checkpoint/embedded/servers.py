@@ -269,8 +269,9 @@ class Postgres(Server):
     orphaned = signal.SIGQUIT  # "immediate": bounded in time, and crash recovery is always safe
     transient = "shared memory block"  # of a crashed predecessor, whose last backends are still going
 
-    def __init__(self, account: Account, state: Path, lock: int, bin_dir: Path, sockets: Path) -> None:
+    def __init__(self, account: Account, state: Path, lock: int, bin_dir: Path, sockets: Path, *, kept: bool) -> None:
         super().__init__(account, state, lock)
+        self.kept = kept
         self.bin_dir = bin_dir
         self.sockets = sockets
 
@@ -285,7 +286,7 @@ class Postgres(Server):
             "listen_addresses": "",
             "unix_socket_directories": f'"{self.sockets}"',
             "unix_socket_permissions": "0700",
-            "fsync": "on",
+            "fsync": "on" if self.kept else "off",  # what goes with the servers has not to survive the machine
             "max_connections": "200",
             "timezone": "UTC",
             "log_timezone": "UTC",
@@ -301,7 +302,7 @@ class Postgres(Server):
             return False
         return len(lines) > 7 and lines[0].strip() == str(pid) and lines[7].strip() == "ready"
 
-    def initialize(self, *, sync: bool) -> None:
+    def initialize(self) -> None:
         """Create the cluster and the database `app`, unless they are there. Whole or not at all: renamed at the end."""
         if self.data.exists():
             return
@@ -317,7 +318,7 @@ class Postgres(Server):
             "--auth=trust",
             "--encoding=UTF8",
         ]
-        self.run([*initdb, "--locale=C", *([] if sync else ["--no-sync"])], "", fresh)
+        self.run([*initdb, "--locale=C", *([] if self.kept else ["--no-sync"])], "", fresh)
         single: list[str | Path] = [
             self.bin_dir / "postgres",
             "--single",

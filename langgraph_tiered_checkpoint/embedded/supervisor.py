@@ -89,10 +89,10 @@ def _start(settings: Settings, stack: contextlib.ExitStack) -> tuple[Redis, Post
     redis_server = account.executable(redis_server, redis_server, staging)
     postgres_bin = account.executable(postgres_bin / "postgres", postgres_bin.parent, staging).parent
     redis = Redis(account, state, lock, redis_server)
-    postgres = Postgres(account, state, lock, postgres_bin, account.own(scratch / "s"))
+    postgres = Postgres(account, state, lock, postgres_bin, account.own(scratch / "s"), kept=path is not None)
     stack.callback(_stop, redis, postgres)
     redis.start()
-    postgres.initialize(sync=path is not None)
+    postgres.initialize()
     postgres.start()
     return redis, postgres
 

@@ -30,6 +30,8 @@ from langgraph_tiered_checkpoint import (
     Timeouts,
 )
 
+pytestmark = pytest.mark.bare
+
 QUICK = Timeouts(hot=timedelta(seconds=2), cold=timedelta(seconds=2))
 
 

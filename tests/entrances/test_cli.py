@@ -212,6 +212,7 @@ def test_scope_confines_every_command(lgt: Lgt, saver: TieredSaver) -> None:
     assert lgt("--scope", "ours", "worker", "--once").status == USAGE
 
 
+@pytest.mark.bare
 def test_setup_makes_the_tables_and_check_does_not(lgt: Lgt, postgres_url: str) -> None:
     assert lgt("setup", "--check").status == UNAVAILABLE
     assert lgt("setup").status == 0

@@ -106,7 +106,7 @@ def test_servers_run_durably_and_in_the_documented_configuration(servers: Embedd
     assert isinstance(config, dict)
     assert (config["appendonly"], config["appendfsync"]) == ("yes", "everysec")
     assert postgres_ask(servers, "SELECT current_database(), current_user, current_setting('fsync')") == [
-        ("app", "postgres", "on")
+        ("app", "postgres", "off")
     ]
     assert postgres_ask(
         servers, "SELECT datcollate, pg_encoding_to_char(encoding) FROM pg_database WHERE datname = 'app'"
@@ -153,6 +153,7 @@ def test_path_keeps_the_data_of_both(path: Path) -> None:
     with EmbeddedServers(os.fspath(path)) as servers:
         assert redis_ask(servers, "GET", "k") == "v"
         assert postgres_ask(servers, "SELECT answer FROM kept") == [(42,)]
+        assert postgres_ask(servers, "SHOW fsync") == [("on",)]
 
 
 def test_servers_of_the_extra_are_current_ones() -> None:

@@ -16,6 +16,8 @@ from langgraph.graph import START, MessagesState, StateGraph
 from langgraph_tiered_checkpoint import ConfigurationError, TieredSaver
 from langgraph_tiered_checkpoint.config import SaverSettings
 
+pytestmark = pytest.mark.bare
+
 
 def talk(saver: TieredSaver) -> None:
     graph = StateGraph(MessagesState).add_node("answer", lambda _: {}).add_edge(START, "answer")

@@ -204,6 +204,7 @@ def test_schema_of_a_newer_version_is_refused(saver: TieredSaver, redis_url: str
             newer.get_tuple(config("t"))
 
 
+@pytest.mark.bare
 def test_missing_tables_are_named_with_the_remedy(redis_url: str, postgres_url: str) -> None:
     with (
         TieredSaver.from_urls(redis_url, postgres_url, auto_setup=False, promoter="external") as saver,

@@ -396,7 +396,11 @@ def written_before_the_first_checkpoint(servers: EmbeddedServers, ids: Ids) -> s
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("state", "actors", "budget"),
-    [("dirty", "WFG", Budget()), ("clean", "WE", Budget(lapses=1)), ("dirty", "ED", Budget(failovers=1))],
+    [
+        ("dirty", "WFG", Budget()),
+        pytest.param("clean", "WE", Budget(lapses=1), marks=pytest.mark.nightly),
+        pytest.param("dirty", "ED", Budget(failovers=1), marks=pytest.mark.nightly),
+    ],
 )
 def test_plans_that_have_come_equally_far_do_the_same(
     servers: EmbeddedServers, ids: Ids, state: str, actors: str, budget: Budget

@@ -25,6 +25,8 @@ from langgraph_tiered_checkpoint import (
     Timeouts,
 )
 
+pytestmark = pytest.mark.bare
+
 IMPATIENT = Timeouts(cold=timedelta(seconds=1))
 INDEXES = """
     SELECT c.relname, x.indisvalid FROM pg_index x JOIN pg_class c ON c.oid = x.indexrelid

@@ -16,6 +16,8 @@ from langgraph_tiered_checkpoint.cold.writes import Cold
 from langgraph_tiered_checkpoint.records import BlobRow, Origin
 from langgraph_tiered_checkpoint.steps import Tx
 
+pytestmark = pytest.mark.bare
+
 
 def official_put(saver: PostgresSaver, thread: str, values: dict[str, Any], parent: str | None = None) -> str:
     checkpoint: Checkpoint = empty_checkpoint()
@@ -54,7 +56,7 @@ def test_the_official_saver_reads_and_extends_what_we_wrote(official: PostgresSa
     assert got.checkpoint["channel_values"] == {"l": [1, 2], "n": 1}
     id_ = official_put(official, "t", {"n": 2}, parent="1")
     assert run(plain, cold.fetch("t", "", "1")).stored is not None
-    assert [key[1] for key in keys(page(plain, cold, "t"))] == sorted([id_, "1"], reverse=True)
+    assert [key[0] for key in keys(page(plain, cold, "t"))] == sorted([id_, "1"], reverse=True)
 
 
 @pytest.mark.parametrize("first", ["delete", "adopt"])

@@ -20,6 +20,8 @@ from scenarios.threads import THREAD, aeverything, assert_same_thread, config, e
 
 from langgraph_tiered_checkpoint import ConfigurationError, Promotion, TieredSaver
 
+pytestmark = pytest.mark.bare
+
 corpus = pytest.mark.parametrize("scenario", CORPUS, ids=lambda scenario: scenario.name)
 
 

@@ -16,6 +16,19 @@ from langgraph_tiered_checkpoint.cold.preparing import prepare
 from langgraph_tiered_checkpoint.cold.writes import Cold
 from langgraph_tiered_checkpoint.errors import ConfigurationError, SchemaError
 
+pytestmark = pytest.mark.bare
+
+
+@pytest.fixture(params=[None, 'Odd "schema".x'], ids=["search path", "schema"])
+def cold(request: pytest.FixtureRequest) -> Cold:
+    return Cold(request.param)
+
+
+@pytest.fixture
+def conn(plain: Connection, cold: Cold) -> Connection:
+    set_up(plain, cold)
+    return plain
+
 
 def test_setup_is_idempotent_and_satisfies_the_check(conn: Connection, cold: Cold) -> None:
     assert is_complete(conn, cold)

@@ -13,6 +13,8 @@ from scenarios.threads import THREAD, assert_same_thread, checkpoint_id, config,
 
 from langgraph_tiered_checkpoint import Promotion, TieredSaver
 
+pytestmark = pytest.mark.bare
+
 OLD = [1, 3]
 
 

@@ -14,6 +14,8 @@ from psycopg import sql
 
 from langgraph_tiered_checkpoint import ColdRefusedError, ConfigurationError, TieredSaver
 
+pytestmark = pytest.mark.bare
+
 TABLES = ("checkpoints", "checkpoint_blobs", "checkpoint_writes", "tiered_threads")
 
 

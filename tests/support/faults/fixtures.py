@@ -1,4 +1,4 @@
-"""Servers that tests may kill, fill and freeze: a pair per module, mended and emptied after each test.
+"""Servers that tests may kill, fill and freeze: mended and emptied after each test.
 
 The fixtures `servers`, `redis_url` and `postgres_url` are those of this file for the tests in folders called `faults`.
 """
@@ -8,35 +8,29 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import tempfile
 from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 import redis
+from databases import Database
 from faults.ledger import Caller
 from faults.outages import MakeSaver, postgres_socket, redis_port
 from faults.proxy import Proxy
 from key_rules import broken_rules
+from waiting import wait_until
 
 from langgraph_tiered_checkpoint import EmbeddedServers, Promotion, TieredSaver, Timeouts
 
-
-@pytest.fixture(scope="module")
-def path() -> Iterator[Path]:
-    """Where the servers keep their data; pytest's own directories are out of reach for those that are not root."""
-    with tempfile.TemporaryDirectory(prefix="lgt-faults-") as directory:
-        Path(directory).chmod(0o755)
-        yield Path(directory)
+LONG_LOG_BYTES = 1_000_000
 
 
-@pytest.fixture(scope="module")
-def servers_to_break(path: Path) -> Iterator[EmbeddedServers]:
-    """A pair for one module."""
-    with EmbeddedServers(path / "state") as running:
+@pytest.fixture(scope="session")
+def servers_to_break() -> Iterator[EmbeddedServers]:
+    """A pair for all these tests."""
+    with EmbeddedServers() as running:
         yield running
 
 
@@ -46,15 +40,22 @@ def redis_to_break(servers_to_break: EmbeddedServers) -> Iterator[str]:
     with redis.Redis.from_url(servers_to_break.redis_url) as client:
         client.flushall()
         client.script_flush()
-        before = {
-            name: client.config_get(name)[name] for name in ("maxmemory", "maxmemory-policy", "min-replicas-to-write")
-        }
+        _shorten_log(client)
+        before = client.config_get("*")
         yield servers_to_break.redis_url
         _revive_redis(servers_to_break)
         client.replicaof("NO", "ONE")
-        for name, value in before.items():
-            client.config_set(name, value)
+        for name, value in client.config_get("*").items():
+            if before[name] != value:
+                client.config_set(name, before[name])
         assert broken_rules(client) == []
+
+
+def _shorten_log(client: redis.Redis) -> None:
+    """A restart replays all that earlier tests have written, unless the log is written anew."""
+    if client.info("persistence")["aof_current_size"] > LONG_LOG_BYTES:
+        client.bgrewriteaof()
+        wait_until(lambda: not client.info("persistence")["aof_rewrite_in_progress"], "the log to be rewritten")
 
 
 def _revive_redis(servers: EmbeddedServers) -> None:
@@ -64,19 +65,17 @@ def _revive_redis(servers: EmbeddedServers) -> None:
         os.kill(servers.redis_pid, signal.SIGCONT)
 
 
+@pytest.fixture(scope="session")
+def _database_to_break(servers_to_break: EmbeddedServers) -> Database:
+    return Database(servers_to_break.postgres_url)
+
+
 @pytest.fixture
-def postgres_to_break(servers_to_break: EmbeddedServers) -> Iterator[str]:
-    """The URL of an empty database."""
-    yield servers_to_break.postgres_url
+def database_to_break(servers_to_break: EmbeddedServers, _database_to_break: Database) -> Iterator[Database]:
+    """The database `app`, whose server is mended after the test."""
+    yield _database_to_break
     if servers_to_break.postgres_pid is None:
         servers_to_break.restart_postgres()
-    with psycopg.connect(
-        servers_to_break.postgres_url, autocommit=True, options="-c default_transaction_read_only=off"
-    ) as admin:
-        admin.execute("ALTER DATABASE app RESET ALL")
-        admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
-        admin.execute("DROP SCHEMA public CASCADE")
-        admin.execute("CREATE SCHEMA public")
 
 
 @pytest.fixture

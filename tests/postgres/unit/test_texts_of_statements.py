@@ -1,4 +1,4 @@
-"""Wherever a statement orders text it says how: by bytes, whatever the collation of the database."""
+"""What holds for the text of every statement: tables have their schema, and text is ordered by bytes."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import re
 
 import pytest
 
-from langgraph_tiered_checkpoint.cold.schema import _read
+from langgraph_tiered_checkpoint.cold.schema import TABLES, _read
 
 QUERIES = {name: text for file in ("read.sql", "write.sql") for name, text in _read(file).items()}
+ALL = QUERIES | dict(_read("schema.sql"))
 
 ORDERED = re.compile(r'(COLLATE "C"|\$order)( DESC)?$')
 A_NUMBER = "k.number"
@@ -32,3 +33,10 @@ def test_every_comparison_of_text_is_bytewise(name: str) -> None:
     for function in re.findall(r"\b(?:least|greatest)\(.*", text):
         if "checkpoint_id" in function:
             assert "$order" in function, f"{name}: {function}"
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_table_is_named_with_its_schema(name: str) -> None:
+    """Tests of statements run without a schema, those of setup with one that has to be quoted."""
+    unqualified = re.compile(rf"(?<!\$schema\.)\b({'|'.join(TABLES)})\b")
+    assert not unqualified.search(ALL[name]), ALL[name]
