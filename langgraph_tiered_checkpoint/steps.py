@@ -97,7 +97,7 @@ class Lua(Generic[R_co]):
 
 @dataclass(frozen=True, slots=True)
 class LuaBatch(Generic[R_co]):
-    """Independent scripts, possibly on several slots or none at all, sent together; the reply lists their replies."""
+    """Independent scripts, possibly on several slots, sent together; the reply lists their replies. See `together`."""
 
     calls: tuple[Lua[R_co], ...]
 

@@ -229,7 +229,7 @@ class SyncRunner(_Runner):
             case Lua():
                 return ports.hot.run((step,))[0]
             case LuaBatch():
-                return ports.hot.run(step.calls) if step.calls else []
+                return ports.hot.run(step.calls)
             case Ask():
                 return ports.hot.ask(step.commands)
             case Tx():
@@ -356,7 +356,7 @@ class AsyncRunner(_Runner):
             case Lua():
                 return (await ports.hot.run((step,)))[0]
             case LuaBatch():
-                return await ports.hot.run(step.calls) if step.calls else []
+                return await ports.hot.run(step.calls)
             case Ask():
                 return await ports.hot.ask(step.commands)
             case Tx():

@@ -282,7 +282,7 @@ class _Operation:
                 calls, thread = 1, step.thread
                 attributes = {**self._telemetry.of_redis, **_of_script(step.script)}
                 self._asked_hot = True
-            case LuaBatch() if step.calls:
+            case LuaBatch():
                 calls, thread = len(step.calls), step.calls[0].thread
                 attributes = {**self._telemetry.of_redis, **_of_script(step.calls[0].script)}
                 self._asked_hot = True

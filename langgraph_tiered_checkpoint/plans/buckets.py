@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 
 from langgraph_tiered_checkpoint.hot.keys import BUCKETS
-from langgraph_tiered_checkpoint.steps import Lua, LuaBatch, Plan
+from langgraph_tiered_checkpoint.steps import Lua, Plan, together
 
 At = TypeVar("At")
 R = TypeVar("R")
@@ -15,7 +15,7 @@ R = TypeVar("R")
 def of_each(call: Callable[[int], Lua[R]], buckets: Iterable[int] = range(BUCKETS)) -> Plan[dict[int, R]]:
     """What a script says of each bucket: one request."""
     asked = list(buckets)
-    replies = yield from LuaBatch(tuple(map(call, asked)))
+    replies = yield from together(map(call, asked))
     return dict(zip(asked, replies, strict=True))
 
 

@@ -18,7 +18,7 @@ from langgraph_tiered_checkpoint.plans.buckets import of_each
 from langgraph_tiered_checkpoint.plans.failover import change_number
 from langgraph_tiered_checkpoint.plans.tiers import Store
 from langgraph_tiered_checkpoint.records import HotCount, ThreadStatus, TierStats
-from langgraph_tiered_checkpoint.steps import Ask, Lua, LuaBatch, Plan
+from langgraph_tiered_checkpoint.steps import Ask, Lua, Plan, together
 
 _STATES: dict[State, Literal["ephemeral", "dirty", "clean"]] = {
     State.EPHEMERAL: "ephemeral",
@@ -197,7 +197,7 @@ def stats(store: Store) -> Plan[TierStats]:
     """Figures of the whole store: four requests to Redis, one to Postgres."""
     buckets = yield from _figures(store)
     workers = yield from store.hot.workers()
-    counts = yield from LuaBatch(tuple(_census(store, buckets)))
+    counts = yield from together(_census(store, buckets))
     counted = _counted(buckets, counts)
     oldest_unflushed_ms = max((count.oldest_unflushed_ms for count in counts), default=-1)
     [memory] = yield from Ask((("INFO", "memory"),))

@@ -15,7 +15,7 @@ from langgraph_tiered_checkpoint.plans.flushing import ask
 from langgraph_tiered_checkpoint.plans.reading import merge_writes
 from langgraph_tiered_checkpoint.plans.tiers import Store
 from langgraph_tiered_checkpoint.records import CheckpointRow, StoredCheckpoint, Typed
-from langgraph_tiered_checkpoint.steps import Lua, LuaBatch, Plan
+from langgraph_tiered_checkpoint.steps import Lua, Plan, together
 
 PAGE = 50
 FILTERED_PAGE = 200
@@ -241,7 +241,7 @@ class ThreadListing:
         calls = tuple(
             hot.get(self._thread_id, page[i].place[1], page[i].place[0], root_id="", token="") for i in positions
         )
-        replies = yield from LuaBatch(calls)
+        replies = yield from together(calls)
         for i, call, found in zip(positions, calls, replies, strict=True):
             if isinstance(found, Moved):
                 found = yield from ask(self._store, self._thread_id, call)  # noqa: PLW2901 - once Postgres was asked

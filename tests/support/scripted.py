@@ -40,7 +40,7 @@ def name_of(step: Step) -> str:  # noqa: PLR0911 - one for each kind
         case Lua():
             return step.script
         case LuaBatch():
-            return f"{step.calls[0].script}*{len(step.calls)}" if step.calls else "nothing*0"
+            return f"{step.calls[0].script}*{len(step.calls)}"
         case Ask():
             return " ".join(step.commands[0])
         case AskPooling():
