@@ -31,7 +31,7 @@ from langgraph_tiered_checkpoint.errors import (
     ThreadBusyError,
     ThreadDeletedError,
 )
-from langgraph_tiered_checkpoint.plans import failover, flushing, promoting, reading, reshaping, writing
+from langgraph_tiered_checkpoint.plans import copying, failover, flushing, promoting, reading, reshaping, writing
 from langgraph_tiered_checkpoint.plans.listing import PAGE
 from langgraph_tiered_checkpoint.steps import Plan
 
@@ -54,7 +54,7 @@ def servers() -> Iterator[EmbeddedServers]:
 @pytest.fixture
 def ids(monkeypatch: pytest.MonkeyPatch) -> Ids:
     made = Ids()
-    for module in (promoting, failover, flushing, incarnations, reading, reshaping, writing):
+    for module in (copying, failover, flushing, incarnations, reading, reshaping, writing):
         monkeypatch.setattr(module, "new_id", made)
     monkeypatch.setattr(reshaping, "_ROUNDS", 4)
     return made
