@@ -205,12 +205,12 @@ def main() -> None:
         look("a new server answered")
 
     act("What was seen:")
-    print(painted(f"\n  {'':<24}{'Alice':<24}Bob", "dim"))
-    print("\n".join(f"  {line}" for line in seen))
+    print("\n".join(f"  {line}" for line in [f"{'':<25}{'Alice':<25}Bob", *seen]))
     print(
         "\nAlice's session grew long, so Postgres has it: it outlived two crashes and an empty Redis, and the question"
     )
-    print("that the crash cut off was answered. Bob's stayed short, expired on time, and was nowhere else.")
+    print("that the crash cut off was answered. Bob's stayed short and expired on time: it was nowhere else, and his")
+    print("cookie opened a new one.")
     end()
 
 

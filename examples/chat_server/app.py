@@ -7,7 +7,7 @@ What makes the sessions safe from each other, and the service from its clients:
   somebody else's id names nothing: it cannot be told apart from one that never existed, or has expired.
 - From the client's request nothing but the text of a message reaches LangGraph's config. A `checkpoint_id`, a
   `checkpoint_ns` or a `thread_id` that it sends along is not looked at.
-- A conversation is answered by one run at a time, in whatever worker: shared.py.
+- A conversation is answered by one run at a time, in whatever worker, which its owner may stop: answering.py.
 - Nobody sends more than a message at once, too many in a minute, or begins too many conversations: guard.py, shared.py.
 
 Start it with servers of its own, and two workers:
@@ -18,36 +18,32 @@ Start it with servers of its own, and two workers:
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import hashlib
 import logging
 import os
-import re
 import secrets
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 from typing import Any
 
+import answering
 import shared
 import who
+from agent import agent_of, at, told, version
+from answering import Decision, Said, answer
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
 from guard import Guard
-from langchain_core.messages import AIMessage, HumanMessage
-from langchain_core.runnables import RunnableConfig
-from langgraph.graph import START, MessagesState, StateGraph
-from model import chat_model  # the line to replace: any chat model of LangChain's will do
-from pydantic import BaseModel, Field
-from redis.asyncio.lock import Lock
+from page import POLICY, page
 from redis.exceptions import RedisError
 from who import Subject
 
 from langgraph_tiered_checkpoint import (
     ColdTierError,
     HotTierError,
+    NotPromotableError,
     Promotion,
     ThreadDeletedError,
     ThreadStatus,
@@ -57,22 +53,23 @@ from langgraph_tiered_checkpoint import (
 
 log = logging.getLogger("chat")
 
+TTL_S = float(os.environ.get("CHAT_TTL_S", "86400"))
+HOT_TTL_S = float(os.environ.get("CHAT_HOT_TTL_S", "86400"))
+PROMOTE_AT = int(os.environ.get("CHAT_PROMOTE_AT", "12"))
+
 saver = TieredSaver.from_urls(
     os.environ["REDIS_URL"],
     os.environ["POSTGRES_URL"],
-    ttl=timedelta(seconds=float(os.environ.get("CHAT_TTL_S", "86400"))),
-    hot_ttl=timedelta(seconds=float(os.environ.get("CHAT_HOT_TTL_S", "86400"))),
+    ttl=timedelta(seconds=TTL_S),
+    hot_ttl=timedelta(seconds=HOT_TTL_S),
     refresh_on_read=False,  # looking at a conversation does not keep it alive; talking does
-    promotion=Promotion(checkpoints=int(os.environ.get("CHAT_PROMOTE_AT", "12"))),
+    promotion=Promotion(checkpoints=PROMOTE_AT),
 )
-
 
 # What one client may do in a minute, in all workers together, and how much it may keep.
 REQUESTS = int(os.environ.get("CHAT_REQUESTS_A_MINUTE", "1200"))  # from one address: the page asks every two seconds
 MESSAGES = int(os.environ.get("CHAT_MESSAGES_A_MINUTE", "20"))  # of one subject, and ten times that from one address
 CONVERSATIONS = int(os.environ.get("CHAT_CONVERSATIONS", "100"))  # of one subject
-
-running: set[asyncio.Task[None]] = set()
 
 
 @contextlib.asynccontextmanager
@@ -80,8 +77,8 @@ async def lifespan(_: FastAPI) -> AsyncIterator[None]:
     """Write the answers to their ends, and flush what is dirty, before the server exits."""
     async with saver:
         yield
-        if running:
-            await asyncio.wait(running)
+        if answering.running:
+            await asyncio.wait(answering.running)
     await shared.redis.aclose()
 
 
@@ -119,23 +116,6 @@ async def known(mine: TieredSaver, conversation: str) -> ThreadStatus:
     raise HTTPException(404, "no such conversation")
 
 
-# The agent.
-
-
-model = chat_model([])
-
-
-async def assistant(state: MessagesState, config: RunnableConfig) -> dict[str, Any]:
-    return {"messages": [await model.ainvoke(state["messages"], config)]}
-
-
-graph = StateGraph(MessagesState).add_node(assistant).add_edge(START, "assistant")
-
-
-def at(conversation: str) -> RunnableConfig:
-    return {"configurable": {"thread_id": conversation}}
-
-
 # The service.
 
 
@@ -143,6 +123,12 @@ def at(conversation: str) -> RunnableConfig:
 async def gone(_: Request, __: Exception) -> JSONResponse:
     """It was deleted, or expired, while it was being answered."""
     return JSONResponse({"detail": "no such conversation"}, 404)
+
+
+@service.exception_handler(NotPromotableError)
+async def stays(_: Request, __: Exception) -> JSONResponse:
+    """It is nowhere else, so Redis cannot let go of it."""
+    return JSONResponse({"detail": "Only Redis has this conversation: pin it first"}, 409)
 
 
 @service.exception_handler(TieredCheckpointError)
@@ -166,56 +152,12 @@ async def malformed(_: Request, __: Exception) -> JSONResponse:
     return JSONResponse({"detail": "this is not a message"}, 422)
 
 
-class Said(BaseModel):
-    """What a user says. Anything else in the body is ignored; none of it reaches the graph."""
-
-    text: str = Field(min_length=1, max_length=4_000)
+# The conversations.
 
 
-async def words(mine: TieredSaver, conversation: str, text: str) -> AsyncIterator[str]:
-    """Run the agent; its answer, piece by piece."""
-    agent = graph.compile(checkpointer=mine)
-    message = {"messages": [HumanMessage(text)]}
-    async for piece, _ in agent.astream(message, at(conversation), stream_mode="messages"):
-        if isinstance(piece, AIMessage):  # a chunk of one, or all of it, if the model does not stream
-            yield piece.text
-
-
-Pieces = asyncio.Queue[str | Exception | None]
-"""Of an answer; None at its end."""
-
-
-async def run(mine: TieredSaver, conversation: str, text: str, claim: Lock, pieces: Pieces) -> None:
-    """Run the agent to its end: a client that is gone finds the answer when it is back."""
-    end: Exception | None = None
-    try:
-        async with shared.held(claim):
-            async for piece in words(mine, conversation, text):
-                pieces.put_nowait(piece)
-    except Exception as exc:  # noqa: BLE001 - whoever listens raises it
-        end = exc
-    pieces.put_nowait(end)  # after the claim is given back: the next message may come at once
-
-
-async def answer(mine: TieredSaver, conversation: str, said: Said, response: Response) -> StreamingResponse:
-    pieces: Pieces = asyncio.Queue()
-    task = asyncio.create_task(run(mine, conversation, said.text, await shared.claim(conversation), pieces))
-    running.add(task)
-    task.add_done_callback(running.discard)
-    first = await pieces.get()
-    if isinstance(first, Exception):  # what fails up to here is answered with a status, not with a broken stream
-        raise first
-
-    async def body() -> AsyncIterator[str]:
-        piece: str | Exception | None = first
-        while isinstance(piece, str):
-            yield piece
-            piece = await pieces.get()
-        if piece:
-            raise piece
-
-    headers = {**response.headers, "x-conversation": conversation}
-    return StreamingResponse(body(), media_type="text/plain", headers=headers)
+def title(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 60 else f"{line[:59].rstrip()}…"
 
 
 async def summary(mine: TieredSaver, conversation: str) -> dict[str, Any] | None:
@@ -225,28 +167,36 @@ async def summary(mine: TieredSaver, conversation: str) -> dict[str, Any] | None
     would bring it back into Redis. A service with long lists keeps the titles in a table of its own.
     """
     status = await mine.aexplain(conversation)
-    agent = graph.compile(checkpointer=mine)
-    head = [snapshot async for snapshot in agent.aget_state_history(at(conversation), limit=1)]
+    head = [state async for state in agent_of(mine).aget_state_history(at(conversation), limit=1)]
     if status.tier is None or not head or not (messages := head[0].values.get("messages")):
         return None
     left = status.expires_at - datetime.now(timezone.utc) if status.expires_at else None
     return {
         "id": conversation,
-        "title": str(messages[0].text)[:60],
-        "messages": len(messages),
+        "title": title(messages[0].text),
+        "version": version(head[0]),
+        "waits": bool(head[0].interrupts),
         "tier": status.tier,
         "state": status.state,
+        "pinned": status.pinned,
+        "hot_checkpoints": status.hot_checkpoints,
+        "cold_checkpoints": status.cold_checkpoints,
+        "hot_bytes": status.hot_bytes,
         "hot_for_s": left.total_seconds() if left else None,
         "last_write_at": status.last_write_at,
     }
 
 
+async def listed(mine: TieredSaver) -> list[dict[str, Any]]:
+    """All conversations, the latest first. Whatever else lists threads with their labels belongs here."""
+    found = await asyncio.gather(*[summary(mine, one) async for one in mine.athread_ids()])
+    return sorted(filter(None, found), key=lambda one: str(one["last_write_at"]), reverse=True)
+
+
 @chat.get("")
 async def conversations(subject: Subject) -> list[dict[str, Any]]:
-    """The subject's conversations, the latest first, with the tier each is in and for how long Redis keeps it."""
-    mine = tenant(subject)
-    listed = await asyncio.gather(*[summary(mine, one) async for one in mine.athread_ids()])
-    return sorted(filter(None, listed), key=lambda one: str(one["last_write_at"]), reverse=True)
+    """The subject's conversations, with the tier each is in and for how long Redis keeps it."""
+    return await listed(tenant(subject))
 
 
 @chat.post("", dependencies=[Depends(talking)])
@@ -266,13 +216,29 @@ async def go_on(subject: Subject, conversation: str, said: Said, response: Respo
     return await answer(mine, conversation, said, response)
 
 
+@chat.post("/{conversation}/decision", dependencies=[Depends(talking)])
+async def decide(subject: Subject, conversation: str, decision: Decision, response: Response) -> StreamingResponse:
+    """Give leave for what the agent has asked for, or do not."""
+    mine = tenant(subject)
+    await known(mine, conversation)
+    return await answer(mine, conversation, decision, response)
+
+
+@chat.delete("/{conversation}/answer", status_code=204)
+async def stop(subject: Subject, conversation: str) -> None:
+    """Stop the answer that is being written. What was written of it is kept."""
+    await known(tenant(subject), conversation)
+    await shared.stop(conversation)
+
+
 @chat.get("/{conversation}")
-async def read(subject: Subject, conversation: str) -> list[dict[str, str]]:
+async def read(subject: Subject, conversation: str, response: Response) -> list[dict[str, Any]]:
     """What was said."""
     mine = tenant(subject)
     await known(mine, conversation)
-    state = await graph.compile(checkpointer=mine).aget_state(at(conversation))
-    return [{"by": message.type, "text": str(message.text)} for message in state.values.get("messages", [])]
+    state = await agent_of(mine).aget_state(at(conversation))
+    response.headers["etag"] = version(state)
+    return told(state.values.get("messages", []), state.interrupts)
 
 
 @chat.delete("/{conversation}", status_code=204)
@@ -283,35 +249,41 @@ async def delete(subject: Subject, conversation: str) -> None:
     await mine.adelete_thread(conversation)
 
 
+# Where a conversation lives. (PUT and DELETE, because no other site can send those.)
+
+
+@chat.put("/{conversation}/pin", status_code=204)
+async def pin(subject: Subject, conversation: str) -> None:
+    """Keep a conversation, however short it is: Postgres has it when this is answered."""
+    mine = tenant(subject)
+    await known(mine, conversation)
+    await mine.apin(conversation)
+
+
+@chat.delete("/{conversation}/pin", status_code=204)
+async def unpin(subject: Subject, conversation: str) -> None:
+    """Take back the pin. The conversation stays where it is."""
+    mine = tenant(subject)
+    await known(mine, conversation)
+    await mine.aunpin(conversation)
+
+
+@chat.delete("/{conversation}/hot", status_code=204)
+async def evict(subject: Subject, conversation: str) -> None:
+    """Make Redis let go of a conversation that Postgres has, as it would by itself when nobody comes back to it."""
+    mine = tenant(subject)
+    await known(mine, conversation)
+    await mine.aevict(conversation)
+
+
 service.include_router(chat)
 
-
-# The page. It writes what users say as text, never as HTML; that no other script can run is a second line of defence.
-
-PAGE = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
-
-
-def digest(tag: str) -> str:
-    """How a Content-Security-Policy names the page's own script, or style."""
-    content = re.findall(f"<{tag}>(.*?)</{tag}>", PAGE, re.DOTALL)[0]
-    return f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"
-
-
-POLICY = "; ".join(
-    [
-        "default-src 'none'",
-        f"script-src {digest('script')}",
-        f"style-src {digest('style')}",
-        "connect-src 'self'",
-        "img-src data:",
-        "base-uri 'none'",
-        "form-action 'none'",
-        "frame-ancestors 'none'",
-    ]
-)
+DEMO_USERS: list[str] = []
+"""Who may sign in without a token: nobody. See demo.py."""
 
 
 @service.get("/")
-async def page() -> HTMLResponse:
+async def index() -> HTMLResponse:
     """The web page."""
-    return HTMLResponse(PAGE, headers={"content-security-policy": POLICY})
+    settings = {"ttl": f"{TTL_S:g}", "hot": f"{HOT_TTL_S:g}", "promote": str(PROMOTE_AT), "demo": " ".join(DEMO_USERS)}
+    return HTMLResponse(page(**settings), headers={"content-security-policy": POLICY})

@@ -14,7 +14,7 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from fastapi import HTTPException, Request
 from redis.asyncio import Redis
@@ -106,6 +106,7 @@ def address(request: Request) -> str:
 # have the messages of one of them only: the other's would be a fork that nobody sees.
 
 HELD_S = 30.0  # a worker that dies at an answer holds the conversation for so long
+LOOK_S = 0.3  # how often a worker looks whether it is to stop
 
 
 async def claim(conversation: str) -> Lock:
@@ -120,22 +121,35 @@ async def claim(conversation: str) -> Lock:
     return lock
 
 
+async def stop(conversation: str) -> None:
+    """Ask for the end of the answer that is being written now, by whatever worker. No later one is meant."""
+    if token := await redis.get(f"chat:run:{conversation}"):
+        await redis.set(f"chat:stop:{token}", "", px=int(HELD_S * 1000))
+
+
 @contextlib.asynccontextmanager
-async def held(lock: Lock) -> AsyncIterator[None]:
-    """A block in which nobody else gets the claim, and after which anybody does."""
+async def held(lock: Lock, stopped: Callable[[], object]) -> AsyncIterator[None]:
+    """A block in which nobody else gets the claim, and after which anybody does; `stop` has `stopped` called."""
+    token: bytes = lock.local.token  # type: ignore[attr-defined]  # it has one, now that it is claimed
 
-    async def renew() -> None:
+    async def watch() -> object:
+        renewed, pause_s = time.monotonic(), LOOK_S
         while True:
-            await asyncio.sleep(HELD_S / 3)
+            await asyncio.sleep(pause_s)
             try:
-                await lock.reacquire()
+                if await redis.exists(f"chat:stop:{token.decode()}"):
+                    return stopped()
+                if time.monotonic() > renewed + HELD_S / 3:
+                    await lock.reacquire()
+                    renewed = time.monotonic()
             except RedisError as exc:
-                log.warning("the claim on a conversation could not be renewed: %s", exc)
+                log.warning("the claim on a conversation could not be looked after: %s", exc)
+                pause_s = HELD_S / 10
 
-    renewing = asyncio.create_task(renew())
+    watching = asyncio.create_task(watch())
     try:
         yield
     finally:
-        renewing.cancel()
+        watching.cancel()
         with contextlib.suppress(RedisError):  # it has run out, or will
             await lock.release()

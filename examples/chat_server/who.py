@@ -104,14 +104,18 @@ async def who_am_i(who: Subject, response: Response) -> dict[str, str | None]:
     return {"user": name if kind == "user" else None}
 
 
-@router.post("/session", status_code=204)
-async def sign_in(request: Request, response: Response) -> None:
-    """Begin a session with the JWT of the `Authorization` header; its cookie is out of reach of scripts."""
-    user, left_s = verified(bearer(request) or "")
+async def begin(request: Request, response: Response, user: str, seconds: float) -> None:
+    """Begin a session, whose cookie is out of reach of scripts."""
     await end(request)
-    seconds = min(left_s, SESSION_S)
     set_cookie(response, SESSION, await shared.begin_session(user, seconds), int(seconds))
     take_cookie(response, VISITOR)
+
+
+@router.post("/session", status_code=204)
+async def sign_in(request: Request, response: Response) -> None:
+    """Begin a session with the JWT of the `Authorization` header."""
+    user, left_s = verified(bearer(request) or "")
+    await begin(request, response, user, min(left_s, SESSION_S))
 
 
 @router.delete("/session", status_code=204)

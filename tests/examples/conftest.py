@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import redis
 from chat_service import Client, Service, Visit
 
 from langgraph_tiered_checkpoint import EmbeddedServers
@@ -55,7 +56,10 @@ def chat_servers() -> Iterator[EmbeddedServers]:
 @pytest.fixture(scope="module")
 def service(request: pytest.FixtureRequest, chat_servers: EmbeddedServers) -> Iterator[Service]:
     """One service for a module; each test brings its own people."""
-    with Service(chat_servers, MODEL_WORD_S=getattr(request.module, "MODEL_WORD_S", "0.05")) as running:
+    settings = getattr(request.module, "SETTINGS", {})
+    with redis.Redis.from_url(chat_servers.redis_url, decode_responses=True) as client:
+        directory = client.config_get("dir")["dir"]
+    with Service(chat_servers, **{"MODEL_WORD_S": "0.05", "CHAT_DEMO": directory, **settings}) as running:
         yield running
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
+import importlib
 import itertools
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -18,7 +20,7 @@ import jwt
 import psycopg
 import pytest
 import redis
-from chat_service import SECRET, Client, Service, Visit, imported, token
+from chat_service import SECRET, SERVER, Client, Service, Visit, imported, token
 from fastapi.testclient import TestClient
 from itsdangerous import URLSafeTimedSerializer
 from waiting import wait_until
@@ -28,7 +30,7 @@ from langgraph_tiered_checkpoint import EmbeddedServers, TieredSaver
 NONE = "NoSuchConversat."
 """As long as a real id."""
 
-MODEL_WORD_S = "0"
+SETTINGS = {"MODEL_WORD_S": "0"}
 STATES = ["ephemeral", "dirty", "clean", "cold", "absent: expired", "absent: deleted"]
 SIGNER = URLSafeTimedSerializer(SECRET, salt="visitor")
 
@@ -71,6 +73,11 @@ def attempts(stranger: Client, conversation: str, checkpoint_id: str) -> list[An
         http.post(path, json={}),
         http.put(path, json=smuggled),
         http.delete(path, params=aside),
+        http.post(f"{path}/decision", json={"id": "0", "approve": True, **aside}, params=aside),
+        http.put(f"{path}/pin", params=aside),
+        http.delete(f"{path}/pin"),
+        http.delete(f"{path}/hot"),
+        http.delete(f"{path}/answer"),
         http.get(f"{path}/"),
         http.get(f"{path}%00"),
     ]
@@ -118,7 +125,7 @@ def grow_long(target: Target) -> None:
 
 
 def state(target: Target) -> str:
-    return target.alice.conversations().get(target.conversation, {"state": "absent"})["state"]
+    return str(target.alice.conversations().get(target.conversation, {"state": "absent"})["state"])
 
 
 @contextlib.contextmanager
@@ -393,8 +400,12 @@ def test_nobody_says_anything_by_a_request_that_another_site_can_make(visit: Vis
     victim = visit()
     victim.say("My name is Victim.")
     headers = {"content-type": content_type} if content_type else {}
-    for path in ("/conversations", f"/conversations/{victim.latest}"):
-        assert victim.http.post(path, content='{"text": "Hello"}', headers=headers).status_code == 422
+    path = f"/conversations/{victim.latest}"
+    for aim in ("/conversations", path):
+        assert victim.http.post(aim, content='{"text": "Hello"}', headers=headers).status_code == 422
+    decision = victim.http.post(f"{path}/decision", content='{"id": "0", "approve": true}', headers=headers)
+    assert decision.status_code == 422
+    assert [victim.http.post(f"{path}/{one}").status_code for one in ("pin", "hot", "answer")] == [405] * 3
     assert set(victim.conversations()) == {victim.latest}
     assert len(victim.http.get(f"/conversations/{victim.latest}").json()) == 2
 
@@ -410,6 +421,30 @@ def test_no_answer_is_kept_by_a_cache(visit: Visit) -> None:
     }
     assert [answer.status_code for answer in answers.values()] == list(answers)
     assert {answer.headers["cache-control"] for answer in answers.values()} == {"no-store"}
+
+
+def test_service_is_no_demo(visit: Visit) -> None:
+    visitor = visit()
+    visitor.say("My name is Alice.")
+    assert visitor.http.post("/demo/session", json={"user": "alice"}).status_code == 404
+    assert visitor.http.delete("/demo/redis").status_code == 404
+    assert 'data-demo=""' in visitor.http.get("/").text
+    assert set(visitor.conversations()) == {visitor.latest}
+
+
+def test_demo_does_not_wipe_a_redis_that_is_not_its_own(
+    monkeypatch: pytest.MonkeyPatch, redis_url: str, postgres_url: str
+) -> None:
+    monkeypatch.setenv("CHAT_DEMO", "/somewhere/else")
+    imported(monkeypatch, REDIS_URL=redis_url, POSTGRES_URL=postgres_url)
+    monkeypatch.setattr("story.expect_warnings", lambda *_: None)
+    monkeypatch.syspath_prepend(str(SERVER))
+    with TestClient(importlib.import_module("demo").app) as visitor:
+        conversation = visitor.post("/conversations", json={"text": "My name is Alice."}).headers["x-conversation"]
+        refused = visitor.delete("/demo/redis")
+        assert (refused.status_code, refused.json()["detail"]) == (403, "This Redis is not the demo's own")
+        assert visitor.get(f"/conversations/{conversation}").status_code == 200
+    monkeypatch.delitem(sys.modules, "demo")
 
 
 def test_service_does_not_describe_itself(service: Service) -> None:

@@ -13,7 +13,7 @@ import psutil
 import psycopg
 import pytest
 import redis
-from chat_service import SERVER, Service, Visit, answers, imported, started
+from chat_service import ASYNC_INTERRUPTS, SERVER, Service, Visit, answers, imported, started
 from waiting import HANGS_S, wait_until
 
 from langgraph_tiered_checkpoint import EmbeddedServers
@@ -78,6 +78,69 @@ def test_looking_at_a_conversation_does_not_keep_it_alive(visit: Visit) -> None:
         assert dave.http.get(f"/conversations/{his}").status_code == 200
         seen.append(float(dave.conversations()[his]["hot_for_s"]))
     assert seen == sorted(seen, reverse=True)
+
+
+def test_sum_is_worked_out_by_a_tool_and_no_message_is_without_words(visit: Visit) -> None:
+    erin = visit()
+    assert erin.say("What is 12*7?") == "That makes 84."
+    assert erin.http.get(f"/conversations/{erin.latest}").json() == [
+        {"by": "human", "text": "What is 12*7?"},
+        {"by": "tool", "text": "84", "tool": "calculator", "asked": "12*7"},
+        {"by": "ai", "text": "That makes 84."},
+    ]
+    assert erin.say("What is 1/0?", erin.latest) == "I cannot work that out: division by zero."
+
+
+@ASYNC_INTERRUPTS
+def test_refund_waits_for_a_decision_and_is_decided_once(visit: Visit) -> None:
+    frank = visit()
+    for decision, answer in ((True, "Order 17 is refunded."), (False, "The refund of order 17 was rejected.")):
+        assert frank.say("Refund order 17") == "Refund order 17?"
+        his = frank.latest
+        asked = frank.http.get(f"/conversations/{his}").json()[-1]
+        assert (asked["by"], asked["text"]) == ("approval", "Refund order 17?")
+        listed = frank.conversations()[his]
+        assert listed["waits"]
+        assert listed["state"] in {"dirty", "clean"}, "what waits for a human does not expire"
+        refused = frank.http.post(f"/conversations/{his}", json={"text": "What is my name?"})
+        assert (refused.status_code, refused.json()["detail"][:5]) == (409, "Somet")
+        decide = f"/conversations/{his}/decision"
+        assert frank.http.post(decide, json={"id": "another", "approve": True}).status_code == 409
+        body = {"id": asked["id"], "approve": decision}
+        assert frank.http.post(decide, json=body).raise_for_status().text == answer
+        assert frank.http.post(decide, json=body).status_code == 409
+        assert not frank.conversations()[his]["waits"]
+
+
+def test_stopped_answer_keeps_what_was_written_and_the_conversation_goes_on(visit: Visit) -> None:
+    grace = visit()
+    grace.say("again " * 600)
+    path = f"/conversations/{grace.latest}"
+    with grace.http.stream("POST", path, json={"text": "What have I said?"}) as answer:  # half a minute of words
+        pieces = answer.iter_text()
+        next(pieces)
+        assert grace.http.delete(f"{path}/answer").status_code == 204
+        written = len("".join(pieces).split())
+    assert 0 < written < 500
+    kept = grace.http.get(path).json()[-1]
+    assert kept["stopped"]
+    assert kept["text"].startswith("So far you have said:")
+    assert grace.http.delete(f"{path}/answer").status_code == 204  # there is none, so this means no other
+    assert grace.say("My name is Grace.", grace.latest) == "Nice to meet you, Grace."
+
+
+def test_owner_pins_and_evicts_a_conversation(visit: Visit) -> None:
+    heidi = visit()
+    heidi.say("My name is Heidi.")
+    path = f"/conversations/{heidi.latest}"
+    assert heidi.http.delete(f"{path}/hot").status_code == 409  # nothing to fall back on
+    assert heidi.http.put(f"{path}/pin").status_code == 204
+    assert heidi.conversations()[heidi.latest]["pinned"]
+    assert heidi.http.delete(f"{path}/hot").status_code == 204
+    assert heidi.conversations()[heidi.latest]["state"] == "cold"
+    assert heidi.say("What is my name?", heidi.latest) == "Your name is Heidi."
+    assert heidi.http.delete(f"{path}/pin").status_code == 204
+    assert not heidi.conversations()[heidi.latest]["pinned"]
 
 
 @pytest.mark.parametrize("tier", ["Redis", "Postgres"])

@@ -24,6 +24,7 @@ from langgraph_tiered_checkpoint import EmbeddedServers
 from langgraph_tiered_checkpoint.embedded.servers import free_port
 
 SERVER = Path(__file__).parents[2] / "examples" / "chat_server"
+ASYNC_INTERRUPTS = pytest.mark.skipif(sys.version_info < (3, 11), reason="interrupt() in async code needs 3.11")
 SECRET = "a secret of the server's, and of nobody else, that is long enough"
 PROMOTE_AT = 9
 """Checkpoints: the third message of a conversation."""
@@ -43,13 +44,14 @@ def answers(url: str) -> bool:
 
 
 def imported(monkeypatch: pytest.MonkeyPatch, **settings: str) -> Any:
-    """The service's module in this process, without servers."""
+    """The service's module in this process; without servers, unless their URLs are among the settings."""
     urls = {"REDIS_URL": "redis://localhost:1", "POSTGRES_URL": "postgresql://localhost:2/none"}
     for name, value in {"CHAT_SECRET": SECRET, **urls, **settings}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("MODEL", raising=False)
-    own = ((name, SERVER / f"{name}.py") for name in ("shared", "guard", "who", "app"))
-    for name, path in (("model", SERVER.parent / "model.py"), *own):
+    folders = dict.fromkeys(("arithmetic", "model", "story"), SERVER.parent)
+    for name in (*folders, "shared", "guard", "who", "agent", "answering", "page", "app"):
+        path = folders.get(name, SERVER) / f"{name}.py"
         spec = importlib.util.spec_from_file_location(name, path)
         assert spec
         assert spec.loader
@@ -76,7 +78,8 @@ class Service:
 
     patience_s = HANGS_S
 
-    def __init__(self, servers: EmbeddedServers, **settings: str) -> None:
+    def __init__(self, servers: EmbeddedServers, application: str = "app:app", **settings: str) -> None:
+        self._application = application
         self._port = free_port()
         self.url = f"http://127.0.0.1:{self._port}"
         found_first = settings.pop("PYTHONPATH", None)
@@ -102,7 +105,7 @@ class Service:
 
     def start(self) -> None:
         """Start on the same port as before."""
-        command = [sys.executable, "-m", "uvicorn", "app:app", "--port", str(self._port), "--workers", "2"]
+        command = [sys.executable, "-m", "uvicorn", self._application, "--port", str(self._port), "--workers", "2"]
         with contextlib.ExitStack() as stack:
             process = stack.enter_context(started([*command, "--log-level", "critical"], self._environment))
             wait_until(
@@ -138,7 +141,7 @@ class Client:
         self.latest: str = response.headers["x-conversation"]
         return response.text
 
-    def conversations(self) -> dict[str, dict[str, str]]:
+    def conversations(self) -> dict[str, dict[str, Any]]:
         return {one["id"]: one for one in self.http.get("/conversations").raise_for_status().json()}
 
 
