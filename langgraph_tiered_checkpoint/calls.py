@@ -16,9 +16,10 @@ from langgraph.checkpoint.base import (
     DeltaChannelHistory,
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
+from langgraph.checkpoint.serde.types import _DeltaSnapshot
 
 from langgraph_tiered_checkpoint import incarnations
-from langgraph_tiered_checkpoint.arguments import check_count, wrong
+from langgraph_tiered_checkpoint.arguments import check_count, check_name, wrong
 from langgraph_tiered_checkpoint.codec import Codec, inline_versions, interrupts, matches, path_of
 from langgraph_tiered_checkpoint.config import Candidate
 from langgraph_tiered_checkpoint.errors import (
@@ -66,6 +67,8 @@ class Requests(NamedTuple):
     scope: Scope
     on_write: OnWrite
     """Told the stored id of each thread that has been written to, and whether it is to be flushed soon."""
+    channels: frozenset[str] | None = None
+    """The only channels whose values are read; None for all."""
 
     @property
     def codec(self) -> Codec:
@@ -95,16 +98,29 @@ class Requests(NamedTuple):
 
     def get_tuple(self, config: RunnableConfig) -> Plan[CheckpointTuple | None]:
         at = self.target(config)
-        answer = yield from reading.get(self.store, at.stored_id, at.ns, at.checkpoint_id, at.root_id)
+        answer = yield from reading.get(self.store, at.stored_id, at.ns, at.checkpoint_id, at.root_id, self.channels)
         if at.ns == "":
             incarnations.remember(self.store.number, at.stored_id, answer.incarnation, answer.absent_ms)
         if answer.stored is None:
             return None
         self.store.known_values.remember(at.stored_id, at.ns, answer.stored.blobs)
-        found = self.codec.decode_tuple(at.thread_id, answer.stored, answer.sends)
+        found = self.codec.decode_tuple(at.thread_id, answer.stored, answer.sends, self.channels)
+        if self.channels is not None:
+            return found
         place = at.stored_id, at.ns, answer.stored.row.checkpoint_id
         self.store.inlined.remember(place, inline_versions(answer.stored, found.checkpoint))
         return found
+
+    def messages(self, thread_id: str, channel: str, limit: int | None, before: str | None) -> Plan[list[Any]]:
+        check_name("channel", channel)
+        check_count("limit", limit, none="takes all", least=0)
+        check_name("before", before, none="begins at the end")
+        stored_id = self.scope.stored(thread_id)
+        answer = yield from reading.get(self.store, stored_id, "", "", channels=(channel,))
+        if answer.stored is None:
+            return []
+        checkpoint = self.codec.decode_tuple(str(thread_id), answer.stored, channels=(channel,)).checkpoint
+        return _window(thread_id, channel, checkpoint, limit, before)
 
     def put(
         self,
@@ -336,6 +352,27 @@ def _mapping(name: str, value: Any) -> Mapping[str, Any]:
     return value or {}
 
 
+def _window(thread_id: str, channel: str, checkpoint: Checkpoint, limit: int | None, before: str | None) -> list[Any]:
+    """The last messages of a channel, or the last before one of them."""
+    found = checkpoint["channel_values"].get(channel)
+    if found is None and channel not in checkpoint["channel_versions"]:
+        return []
+    if not isinstance(found, list):
+        holds = "a delta channel" if found is None or isinstance(found, _DeltaSnapshot) else f"a {type(found).__name__}"
+        raise ConfigurationError(
+            f"thread {thread_id!r}: channel {channel!r} holds {holds}, not a list of messages. Name the channel that "
+            "does, or read the state with the graph's get_state"
+        )
+    if before is not None:
+        ids = [getattr(message, "id", None) for message in found]
+        if before not in ids:
+            raise ConfigurationError(
+                f"thread {thread_id!r}: channel {channel!r} has no message of id {before!r} (any more)"
+            )
+        found = found[: ids.index(before)]
+    return found if limit is None else found[len(found) - min(limit, len(found)) :]
+
+
 class ThreadIdPages:
     """Thread ids as the caller knows them, in pages."""
 
@@ -424,7 +461,7 @@ class Listing:
 
     def _tuple(self, item: Listed) -> CheckpointTuple:
         thread_id = self._requests.scope.plain(item.thread_id)
-        return self._codec.decode_tuple(thread_id, item.stored, item.sends)
+        return self._codec.decode_tuple(thread_id, item.stored, item.sends, self._requests.channels)
 
 
 def _name_the_largest(rows: Sequence[BlobRow | WriteRow], plan: Plan[writing.Written]) -> Plan[writing.Written]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, cast
 
 from langchain_core.runnables import RunnableConfig
@@ -155,19 +155,28 @@ class Codec:
             rows.append(WriteRow(key.ns, key.checkpoint_id, task_id, idx, channel, *typed, task_path))
         return rows
 
-    def decode_tuple(self, thread_id: str, stored: StoredCheckpoint, sends: Sequence[Typed] = ()) -> CheckpointTuple:
+    def decode_tuple(
+        self,
+        thread_id: str,
+        stored: StoredCheckpoint,
+        sends: Sequence[Typed] = (),
+        channels: Collection[str] | None = None,
+    ) -> CheckpointTuple:
         """Rebuild a checkpoint tuple of fresh objects.
 
         Args:
             thread_id: the id that the caller knows the thread by.
             stored: rows from either tier.
             sends: pending sends of the parent, for checkpoints older than format v4.
+            channels: the only ones whose values are wanted; None for all.
         """
         row = stored.row
         checkpoint = _parsed(row.checkpoint, row)
         values = checkpoint.setdefault("channel_values", {})
+        if channels is not None:
+            values = checkpoint["channel_values"] = {c: value for c, value in values.items() if c in channels}
         for blob in stored.blobs:
-            if blob.type != "empty":
+            if blob.type != "empty" and (channels is None or blob.channel in channels):
                 values[blob.channel] = self._loads((blob.type, blob.data), "channel", blob.channel, row.checkpoint_id)
         if sends:
             versions = checkpoint["channel_versions"]

@@ -23,6 +23,7 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from typing_extensions import Self, Unpack
 
+from langgraph_tiered_checkpoint.arguments import wrong
 from langgraph_tiered_checkpoint.calls import Requests
 from langgraph_tiered_checkpoint.codec import check_serde
 from langgraph_tiered_checkpoint.config import Promotion, SaverSettings, Settings, Timeouts
@@ -151,6 +152,7 @@ class TieredSaver(BaseCheckpointSaver[str]):
         self._promoter = Promoter(self._store, self._flusher.run, self._flusher, embedded=embedded)
         self._gauges = StoreGauges(key_prefix, lambda: self._flusher.run(inspection.stats(self._store)))
         self._scope = Scope()
+        self._channels: frozenset[str] | None = None
         self._servers: EmbeddedServers | None = None
 
     @classmethod
@@ -214,7 +216,7 @@ class TieredSaver(BaseCheckpointSaver[str]):
 
     @property
     def _requests(self) -> Requests:
-        return Requests(self._store, self.serde, self._scope, self._promoter.notice)
+        return Requests(self._store, self.serde, self._scope, self._promoter.notice, self._channels)
 
     def scoped(self, tenant: str) -> Self:
         """The same saver confined to one tenant.
@@ -230,6 +232,22 @@ class TieredSaver(BaseCheckpointSaver[str]):
             raise ConfigurationError(f"scoped({tenant!r}): this saver is confined to a tenant; call the unscoped one")
         clone = copy.copy(self)
         clone._scope = Scope.of(tenant)  # noqa: SLF001 - our own clone
+        return clone
+
+    def with_load_channels(self, channels: Iterable[str] | None) -> Self:
+        """The same saver, whose reads give the values of some channels only; None gives all.
+
+        What is not resident is read without the other values, and stays in Postgres alone. A run that is made with it
+        keeps the values that it has not loaded.
+
+        Raises:
+            ConfigurationError: not names of channels.
+        """
+        chosen = None if channels is None or isinstance(channels, str) else frozenset(channels)
+        if isinstance(channels, str) or not all(isinstance(channel, str) for channel in chosen or ()):
+            raise wrong("channels", channels, "names of channels; None loads all")
+        clone = copy.copy(self)
+        clone._channels = chosen  # noqa: SLF001 - our own clone
         return clone
 
     def get_next_version(self, current: str | int | None, channel: None = None) -> str:  # noqa: ARG002 - the base's signature
@@ -593,6 +611,25 @@ class TieredSaver(BaseCheckpointSaver[str]):
             self._sync.run(pages.next_page())
         return receipts
 
+    def messages(
+        self, thread_id: str, channel: str = "messages", *, limit: int | None = None, before: str | None = None
+    ) -> Sequence[Any]:
+        """The messages of a conversation, oldest first, without its machinery. None of a thread that does not exist.
+
+        One round trip to each tier that is asked, as `get_tuple`; but what is not resident stays so, and of its values
+        only this one is read. It slides the TTL, as reading the latest checkpoint does.
+
+        Args:
+            thread_id: the thread.
+            channel: where the graph keeps them.
+            limit: only the last so many.
+            before: the id of a message: only what was said before it.
+
+        Raises:
+            ConfigurationError: the channel holds no list, or no such message.
+        """
+        return self._sync.run(self._requests.messages(thread_id, channel, limit, before))
+
     # Tier operations, async
 
     async def apromote(self, thread_id: str) -> None:
@@ -629,6 +666,12 @@ class TieredSaver(BaseCheckpointSaver[str]):
         while not pages.done:
             for thread_id in await self._async.run(pages.next_page()):
                 yield thread_id
+
+    async def amessages(
+        self, thread_id: str, channel: str = "messages", *, limit: int | None = None, before: str | None = None
+    ) -> Sequence[Any]:
+        """`messages`."""
+        return await self._async.run(self._requests.messages(thread_id, channel, limit, before))
 
     async def aimport_threads(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple
@@ -85,14 +85,24 @@ class Holdings(NamedTuple):
 class ColdReader(ColdSchema):
     """What can be asked of the cold tables."""
 
-    def fetch(self, thread_id: str, ns: str, checkpoint_id: str | None, since: str | None = None) -> Tx[ColdAnswer]:
+    def fetch(
+        self,
+        thread_id: str,
+        ns: str,
+        checkpoint_id: str | None,
+        since: str | None = None,
+        channels: Collection[str] | None = None,
+    ) -> Tx[ColdAnswer]:
         """One checkpoint, or the latest of the namespace, with all pending writes since that or since `since`.
 
-        One statement.
+        One statement. Of some channels only, it reads no other values.
         """
-        return Tx("fetch", thread_id, partial(self._fetch, thread_id, ns, checkpoint_id, since), together=False)
+        body = partial(self._fetch, thread_id, ns, checkpoint_id, since, None if channels is None else list(channels))
+        return Tx("fetch", thread_id, body, together=False)
 
-    def _fetch(self, thread_id: str, ns: str, checkpoint_id: str | None, since: str | None) -> Statements[ColdAnswer]:
+    def _fetch(
+        self, thread_id: str, ns: str, checkpoint_id: str | None, since: str | None, channels: list[str] | None
+    ) -> Statements[ColdAnswer]:
         row: CheckpointRow | None = None
         origin: Origin | None = None
         blobs: list[BlobRow] = []
@@ -100,7 +110,13 @@ class ColdReader(ColdSchema):
         sends: list[Row] = []
         heads_exist = False
         rows = yield from self._in_store(
-            "fetch", thread=thread_id, ns=ns, id=checkpoint_id, since=since, latest=checkpoint_id is None or None
+            "fetch",
+            thread=thread_id,
+            ns=ns,
+            id=checkpoint_id,
+            since=since,
+            latest=checkpoint_id is None or None,
+            channels=channels,
         )
         for kind, a, b, c, d, e, number, data in rows:
             match kind:

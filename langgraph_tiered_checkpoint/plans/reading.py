@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
@@ -30,20 +30,28 @@ class Answer(NamedTuple):
     """When the thread was found not to be in the hot tier, by Redis's clock; 0 if it is there."""
 
 
-def get(store: Store, thread_id: str, ns: str, checkpoint_id: str, root_id: str = "") -> Plan[Answer]:
+def get(
+    store: Store,
+    thread_id: str,
+    ns: str,
+    checkpoint_id: str,
+    root_id: str = "",
+    channels: Collection[str] | None = None,
+) -> Plan[Answer]:
     """One checkpoint, or the latest of a namespace. Resident: one round trip.
 
-    Not resident: one more to Postgres, and one to make the head of the namespace resident.
+    Not resident: one more to Postgres, and one to make the head of the namespace resident. Of some channels only,
+    Postgres is asked for no other values, and nothing is made resident.
     """
     for attempt in range(ROUNDS):
-        token = "" if checkpoint_id else new_id()
+        token = "" if checkpoint_id or channels is not None else new_id()
         known = store.known_values.known(thread_id, ns)
         call = store.hot.get(thread_id, ns, checkpoint_id, root_id=root_id, token=token, known=known)
         found = yield from ask(store, thread_id, call)
         if found.kind in (Known.HIT, Known.NONE) or store.cold is None:
             sends = sends_among(found.stored.sends) if found.stored else []
             return Answer(found.stored, sends, found.incarnation, found.absent_ms)
-        answer, again = yield from _consult(store, store.cold, thread_id, ns, checkpoint_id, found)
+        answer, again = yield from _consult(store, store.cold, thread_id, ns, checkpoint_id, found, channels)
         if not again or attempt == ROUNDS - 1:
             if answer.stored and found.stored and answer.stored.row is found.stored.row:
                 return answer._replace(sends=(yield from _all_sends(store.cold, thread_id, found.stored)))
@@ -52,18 +60,24 @@ def get(store: Store, thread_id: str, ns: str, checkpoint_id: str, root_id: str 
 
 
 def _consult(
-    store: Store, cold: Cold, thread_id: str, ns: str, checkpoint_id: str, found: Found
+    store: Store,
+    cold: Cold,
+    thread_id: str,
+    ns: str,
+    checkpoint_id: str,
+    found: Found,
+    channels: Collection[str] | None,
 ) -> Plan[tuple[Answer, bool]]:
     """Ask Postgres for what the hot tier does not answer for. True: it should now, ask it again."""
-    answer = yield from cold.fetch(thread_id, ns, checkpoint_id or None, found.oldest)
+    answer = yield from cold.fetch(thread_id, ns, checkpoint_id or None, found.oldest, channels)
     origin = answer.origin
     claimed = origin is not None and not origin.flushed
     if claimed or (origin is None and answer.heads_exist):
         origin = yield from cold.adopt(thread_id, new_id())
     if claimed and origin is not None and origin.flushed:  # committed meanwhile
-        return (yield from _consult(store, cold, thread_id, ns, checkpoint_id, found))
+        return (yield from _consult(store, cold, thread_id, ns, checkpoint_id, found, channels))
     filled = False
-    if not checkpoint_id and not answer.sends and found.kind is not Known.BUSY:
+    if channels is None and not checkpoint_id and not answer.sends and found.kind is not Known.BUSY:
         filled = yield from _fill(store, thread_id, ns, found, answer, origin)
     stored, sends, hot_writes = answer.stored, answer.sends, found.writes
     if found.stored and (stored is None or stored.row.checkpoint_id <= found.stored.row.checkpoint_id):

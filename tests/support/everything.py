@@ -54,6 +54,7 @@ CALLS: dict[str, Call] = {
     "evict": lambda call: call("evict", "t"),
     "delete_for_runs": lambda call: call("delete_for_runs", ["run"]),
     "restore": lambda call: call("restore", "again", call("list", at("t"))),
+    "messages": lambda call: call("messages", "t", "no such channel"),
     "export": lambda call: call("export", "t"),
     "import_threads": lambda call: call("import_threads", _elsewhere()),
     "delete_thread": lambda call: call("delete_thread", "t"),
@@ -74,6 +75,7 @@ OFFLINE = {
     "scoped",
     "serde",
     "with_allowlist",
+    "with_load_channels",
 }
 """What asks no server, or is no method."""
 

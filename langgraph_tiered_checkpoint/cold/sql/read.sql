@@ -61,6 +61,7 @@ CROSS JOIN LATERAL (
     WHERE thread_id = c.thread_id AND checkpoint_ns = c.checkpoint_ns AND channel = v.key AND version = v.value
     OFFSET 0
 ) AS b
+WHERE v.key = ANY (%(channels)s::text[]) -- if channels
 UNION ALL
 SELECT 'write', w.task_id, w.channel, coalesce(w.type, ''), w.task_path, w.checkpoint_id, w.idx, w.blob
 FROM
