@@ -111,7 +111,7 @@ class _ThreadExport:
             "parent": row.parent_id,
             "body": row.checkpoint.decode(),
             "metadata": row.metadata.decode(),
-            "values": [{"channel": b.channel, "version": b.version, **_typed(b.type, b.data)} for b in fresh],
+            "values": [{"channel": b.channel, "version": b.version, **_typed(b.type, b.data)} for b in sorted(fresh)],
             "pending_writes": [
                 {"task": w.task_id, "path": w.task_path, "index": w.idx, "channel": w.channel, **_typed(w.type, w.data)}
                 for w in sorted(stored.writes, key=lambda w: (w.task_path, w.task_id, w.idx))

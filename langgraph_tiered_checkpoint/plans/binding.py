@@ -11,7 +11,7 @@ import logging
 from typing import Final, Literal, NamedTuple
 
 from langgraph_tiered_checkpoint.cold.schema import ColdSchema
-from langgraph_tiered_checkpoint.errors import ConfigurationError
+from langgraph_tiered_checkpoint.errors import ConfigurationError, SchemaError
 from langgraph_tiered_checkpoint.hot.keys import BUCKETS
 from langgraph_tiered_checkpoint.incarnations import new_id
 from langgraph_tiered_checkpoint.records import Tables
@@ -131,12 +131,23 @@ def described(here: Here) -> str:
     return f"{here.redis or here.redis_display_url}, key_prefix {here.prefix!r}"
 
 
-def other_layout(text: str, prefix: str, display_url: str) -> ConfigurationError:
+def other_layout(text: str, prefix: str, display_url: str) -> ConfigurationError | SchemaError:
     """What is under the prefix cannot be read."""
+    if _number(text) > _number(LAYOUT):
+        return SchemaError(
+            f"Redis at {display_url} holds layout {text.partition(' ')[0]!r} under the prefix {prefix!r}: a newer "
+            f"version of langgraph-tiered-checkpoint has written; this one uses {LAYOUT!r}. Upgrade it. Nothing was "
+            "read or written"
+        )
     return ConfigurationError(
         f"Redis at {display_url} holds layout {text!r} under the prefix {prefix!r}, and this version "
         f"of langgraph-tiered-checkpoint uses {LAYOUT!r}. Choose another key_prefix, or use the version that wrote it"
     )
+
+
+def _number(layout: str) -> int:
+    number = layout.partition(":")[0]
+    return int(number) if number.isdecimal() else 0
 
 
 def needs_postgres(prefix: str, display_url: str, layout: Layout) -> ConfigurationError:
