@@ -568,8 +568,8 @@ class TieredSaver(BaseCheckpointSaver[str]):
     def export(self, thread_id: str | None = None, *, decoded: bool = False) -> Iterator[str]:
         """Everything that is held about a thread, or all threads of the scope, as lines of JSON for `import_threads`.
 
-        Values are as the serde wrote them; the format is described in docs/moving.md. A thread that does not exist has
-        no line of its own. The TTL is not refreshed.
+        Values are as the serde wrote them; docs/howto/moving.md describes the format. A thread that does not exist
+        has no line of its own. The TTL is not refreshed.
 
         Args:
             thread_id: None exports all of the scope, one thread after the other.

@@ -1,4 +1,4 @@
-"""Threads as lines of JSON, and how such lines are read. The format is described in docs/moving.md; no I/O.
+"""Threads as lines of JSON, and how such lines are read. The format is described in docs/howto/moving.md; no I/O.
 
 Values travel as the serde wrote them, so that neither side needs the application's classes, and what comes back is what
 was there, byte for byte. What is encrypted stays so.

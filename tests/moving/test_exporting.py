@@ -101,6 +101,44 @@ def test_file_that_is_cut_off_is_told_and_goes_on_when_it_is_whole(saver: Tiered
     assert everything(other, "t") == everything(saver, "t")
 
 
+def test_values_that_came_before_are_found_where_they_have_gone(
+    saver: TieredSaver, redis_url: str, postgres_url: str
+) -> None:
+    """The thread is promoted and evicted after each of its checkpoints."""
+    config = put(saver, at("t"), {"a": ["kept"], "b": [1]})
+    for number in (2, 3):
+        found = saver.get_tuple(config)
+        assert found is not None
+        made = make_checkpoint({}, number)
+        made["channel_values"] = {**found.checkpoint["channel_values"], "b": [number]}
+        made["channel_versions"] = {**found.checkpoint["channel_versions"], "b": f"{number:032}.1"}
+        fresh: ChannelVersions = {"b": f"{number:032}.1"}
+        config = saver.put(config, made, {"source": "loop", "step": number, "parents": {}}, fresh)
+    settings: Any = {**SETTINGS, "promotion": Promotion(checkpoints=1)}
+    with TieredSaver.from_urls(redis_url, postgres_url, key_prefix="other", schema="another", **settings) as eager:
+
+        def lines() -> Iterator[str]:
+            for line in saver.export("t"):
+                yield line
+                if eager.explain("t").tier is not None:
+                    eager.evict("t")
+
+        assert eager.import_threads(lines()).refused == ()
+        assert everything(eager, "t") == everything(saver, "t")
+
+
+def test_what_is_read_back_otherwise_is_told(saver: TieredSaver, other: TieredSaver) -> None:
+    config = put(saver, at("t"), {"a": [1]})
+
+    def lines() -> Iterator[str]:
+        for line in saver.export("t"):
+            if '"end"' in line:
+                contextvars.Context().run(other.put_writes, config, [("a", "somebody else's")], "task")
+            yield line
+
+    assert "is not as it is where it comes from" in other.import_threads(lines()).refused[0].why
+
+
 def test_file_of_a_newer_version_or_of_something_else_is_refused(saver: TieredSaver) -> None:
     with pytest.raises(SchemaError, match="upgrade"):
         saver.import_threads(['{"format": "langgraph-tiered-checkpoint", "version": 2}'])

@@ -47,6 +47,14 @@ async def test_messages_come_without_the_rest_of_the_thread(saver: TieredSaver, 
             saver.get_tuple(at("t"))
 
 
+def test_reading_messages_does_not_keep_the_next_run_from_making_the_thread_resident(saver: TieredSaver) -> None:
+    put(saver, at("t"), {"messages": SAID})
+    settle(saver, "t", "evicted")
+    assert saver.messages("t") == SAID
+    saver.get_tuple(at("t"))
+    assert saver.explain("t").tier == "both"
+
+
 def test_what_holds_no_messages_is_told(saver: TieredSaver) -> None:
     put(saver, at("t"), {"messages": "text", "said": SAID})
     nonsense: list[dict[str, Any]] = [{}, {"channel": "said", "before": "4"}, {"limit": -1}, {"channel": ""}]
