@@ -48,6 +48,7 @@ class RedisSource(AnySource):
         self._redis = saver._redis  # noqa: SLF001 - it has no other name
         self._prefix = _text(getattr(saver, "_checkpoint_prefix", "checkpoint"))
         self._write_prefix = _text(getattr(saver, "_checkpoint_write_prefix", "checkpoint_write"))
+        self._shallow: Any = None
         self._found: dict[str, dict[Place, str]] | None = None
         """Of each thread, the keys of its checkpoints."""
 
@@ -66,6 +67,18 @@ class RedisSource(AnySource):
         key = self._places_of[thread_id][max(places)]
         left = yield Call(self._redis.pttl, (key,))
         return int(left) if left > 0 else None
+
+    def _reader(self, thread_id: str, place: Place) -> Any:
+        """A shallow saver has one key a namespace, without the id, which the other one does not find."""
+        of_full = self._places_of[thread_id][place].endswith(f":{place[0]}")
+        if of_full or "shallow" in type(self._saver).__module__:
+            return self._saver
+        if self._shallow is None:
+            from langgraph.checkpoint.redis import AsyncShallowRedisSaver, ShallowRedisSaver
+
+            kind = AsyncShallowRedisSaver if self._asynchronous else ShallowRedisSaver
+            self._shallow = kind(redis_client=self._redis)
+        return self._shallow
 
     @property
     def _places_of(self) -> dict[str, dict[Place, str]]:

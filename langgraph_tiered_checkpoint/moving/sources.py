@@ -116,7 +116,8 @@ class AnySource:
 
     def checkpoint(self, thread_id: str, place: Place) -> Work[Found | None]:
         id_, ns = place
-        get = self._saver.aget_tuple if self._asynchronous else self._saver.get_tuple
+        saver = self._reader(thread_id, place)
+        get = saver.aget_tuple if self._asynchronous else saver.get_tuple
         read = yield Call(get, (config_of(thread_id, ns, id_),))
         if read is None or read.checkpoint["id"] != id_:
             return None
@@ -125,6 +126,9 @@ class AnySource:
     def ttl_ms(self, thread_id: str, places: Sequence[Place]) -> Work[int | None]:  # noqa: ARG002
         yield from ()
         return None
+
+    def _reader(self, thread_id: str, place: Place) -> Any:  # noqa: ARG002
+        return self._saver
 
     def _writes(self, thread_id: str, place: Place, read: CheckpointTuple) -> Work[list[FoundWrite]]:  # noqa: ARG002
         yield from ()

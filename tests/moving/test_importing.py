@@ -20,7 +20,10 @@ from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.types import Command
+from sameness import difference
 from scenarios.asking import THREADS, conversation, converse, everything
+from scenarios.driving import play
+from scenarios.graphs import CORPUS
 from stepping import Stepped
 
 from langgraph_tiered_checkpoint import Promotion, TieredSaver
@@ -104,6 +107,29 @@ async def test_async_savers_are_read_by_their_own_methods(
         report = await saver.aimport_threads(source)
         assert (report.imported, report.refused) == (3, ())
     assert [await asyncio.to_thread(everything, saver, thread) for thread in THREADS] == expected
+
+
+class Plain(BaseCheckpointSaver[str]):
+    """A saver of which nothing is known."""
+
+    def __init__(self, inner: InMemorySaver) -> None:
+        super().__init__(serde=inner.serde)
+        self.list = inner.list  # type: ignore[method-assign]
+        self.get_tuple = inner.get_tuple  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_every_kind_of_graph_goes_on_as_it_would_have(saver: TieredSaver, *, known: bool) -> None:
+    source: InMemorySaver = InMemorySaver()
+    for scenario in CORPUS:
+        play(scenario, source, scenario.name, scenario.script())
+    report = saver.import_threads(source if known else Plain(source))
+    assert (report.imported, report.refused) == (len(CORPUS), ())
+    saver.evict("deltas")
+    for scenario in CORPUS:
+        assert difference(everything(saver, scenario.name), everything(source, scenario.name)) == ""
+        seen = play(scenario, saver, scenario.name, scenario.sequel())
+        assert difference(seen, play(scenario, source, scenario.name, scenario.sequel())) == ""
 
 
 def test_import_that_was_cut_short_goes_on(saver: TieredSaver) -> None:

@@ -68,6 +68,17 @@ def test_threads_of_the_redis_saver_come_with_all_their_writes(saver: TieredSave
     assert graph.invoke(Command(resume="36"), at("t")) == {"asked": "age", "answered": "36", "count": 2}
 
 
+def test_threads_of_a_shallow_saver_are_found_by_the_other_one(saver: TieredSaver) -> None:
+    module: Any = pytest.importorskip("langgraph.checkpoint.redis")
+    with module.ShallowRedisSaver.from_conn_string(URL) as source:
+        source.setup()
+        converse(source)
+    with module.RedisSaver.from_conn_string(URL) as other:
+        report = saver.import_threads(other)
+        assert (report.imported, report.refused) == (3, ())
+    assert conversation(saver).invoke(Command(resume="36"), at("t")) == {"asked": "age", "answered": "36", "count": 2}
+
+
 async def test_async_and_shallow_savers_keep_their_ttl(saver: TieredSaver) -> None:
     shallow: Any = pytest.importorskip("langgraph.checkpoint.redis.shallow")
     aio: Any = pytest.importorskip("langgraph.checkpoint.redis.ashallow")
