@@ -670,7 +670,7 @@ class TieredSaver(BaseCheckpointSaver[str]):
     async def amessages(
         self, thread_id: str, channel: str = "messages", *, limit: int | None = None, before: str | None = None
     ) -> Sequence[Any]:
-        """`messages`."""
+        """Async `messages`: what was said in a thread, without the rest of its state."""
         return await self._async.run(self._requests.messages(thread_id, channel, limit, before))
 
     async def aimport_threads(

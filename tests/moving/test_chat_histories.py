@@ -28,6 +28,7 @@ def saver(redis_url: str, postgres_url: str) -> Iterator[TieredSaver]:
 def histories(redis_url: str) -> Iterator[redis.Redis]:
     """Another database of the same Redis."""
     with redis.Redis.from_url(redis_url.rsplit("/", 1)[0] + "/3") as client:
+        client.flushdb()
         yield client
 
 
@@ -62,7 +63,8 @@ def test_session_becomes_a_thread_that_a_graph_goes_on_from(saver: TieredSaver, 
     found = graph.invoke({"messages": [HumanMessage("more")]}, at("s:1"))["messages"]
     assert [m.content for m in found] == [*(m.content for m in SAID), "more", "4 messages so far"]
     assert [m.id for m in found[:3]] == ids
-    assert "exists" in saver.import_threads(RedisChatHistories(histories)).refused[-1].why
+    again = saver.import_threads(RedisChatHistories(histories), thread_ids=["s:1"])
+    assert "exists" in again.refused[0].why
 
 
 async def test_session_keeps_what_is_left_of_its_ttl_and_without_one_is_promoted(

@@ -19,6 +19,8 @@ from langgraph_tiered_checkpoint import Promotion, TieredSaver
 from langgraph_tiered_checkpoint.errors import ConfigurationError, SchemaError
 from langgraph_tiered_checkpoint.plans.binding import LAYOUT
 
+pytestmark = pytest.mark.bare
+
 FORMATS = sorted(path.stem for path in FOLDER.glob("*.json"))
 
 
