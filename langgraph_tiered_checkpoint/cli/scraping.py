@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -23,6 +24,7 @@ def collect() -> None:
         raise ConfigurationError(
             f"metrics for Prometheus need {exc.name}: pip install 'langgraph-tiered-checkpoint[metrics]'"
         ) from None
+    os.environ.setdefault("OTEL_SERVICE_NAME", "lgt-worker")
     metrics.set_meter_provider(MeterProvider([PrometheusMetricReader()]))
     application.look()
 

@@ -108,6 +108,7 @@ class StoreGauges:
         self._lock = threading.Lock()
         self._reading = _Reading()
         self._refreshing: threading.Thread | None = None
+        self._slow: threading.Thread | None = None
 
     def report(self) -> None:
         """From now on, what collects the metrics of this process has those of the store with them."""
@@ -120,8 +121,9 @@ class StoreGauges:
             if (thread is None or not thread.is_alive()) and time.monotonic() - self._reading.at >= SPACING_S:
                 thread = self._refreshing = threading.Thread(target=self._refresh, name="lgt-gauges", daemon=True)
                 thread.start()
-        if thread is not None and not _in_event_loop():
+        if thread is not None and thread is not self._slow and not _in_event_loop():
             thread.join(_PATIENCE_S)
+            self._slow = thread if thread.is_alive() else None  # the other gauges of the scrape do not wait again
         return self._reading if self._reading.at > 0 else None
 
     def _refresh(self) -> None:

@@ -87,6 +87,21 @@ def test_gauges_of_one_scrape_read_the_store_once_and_an_event_loop_waits_for_no
     assert len(reads) == 1
 
 
+def test_one_gauge_of_a_scrape_waits_for_servers_that_are_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = threading.Event()
+
+    def read() -> TierStats:
+        answers.wait(AT_ONCE_S)  # in vain, if another gauge waits for it
+        return TierStats()
+
+    store = gauges.StoreGauges("lgt", read)
+    monkeypatch.setattr(gauges, "_PATIENCE_S", 0.01)
+    assert store.latest() is None
+    monkeypatch.setattr(gauges, "_PATIENCE_S", HANGS_S)
+    assert store.latest() is None
+    answers.set()
+
+
 def test_a_redis_that_does_not_answer_is_told_of_without_figures() -> None:
     def read() -> TierStats:
         raise HotTierError("down")
@@ -103,7 +118,7 @@ def test_a_forked_child_goes_on_though_another_thread_was_counting() -> None:
     with journal._lock, store._lock, application._looking:
         child = os.fork()
         if not child:
-            signal.alarm(5)
+            signal.alarm(int(HANGS_S))
             journal.deleted("t")
             application.look()
             os._exit(int(store.latest() is None or application._looking.locked()))
