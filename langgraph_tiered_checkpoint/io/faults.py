@@ -175,7 +175,7 @@ def hot_fault(  # noqa: PLR0911 - a table
             return ConfigurationError(f"{at} refused the user or password ({text}). Correct the URL or the client")
         case redis.TimeoutError() | TimeoutError():
             tls = (
-                "that port may be without TLS: then write redis://. Or it"
+                "That port may be without TLS: then write redis://. Or it"
                 if display_url.startswith("rediss:")
                 else "It"
             )
