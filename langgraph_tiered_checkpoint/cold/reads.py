@@ -67,7 +67,6 @@ class ColdStatus(NamedTuple):
     origin: Origin
     """Of empty texts for a thread that only the official saver has written."""
     checkpoints: int
-    promoted_at: datetime | None
     last_write_at: datetime | None
     reason: str
 
@@ -394,12 +393,3 @@ def sends_among(writes: Iterable[WriteRow]) -> list[Typed]:
 def _ordered(sends: list[Row]) -> list[Typed]:
     """The values of rows (task path, task id, idx, type, data), in that order."""
     return [(type_, data) for *_, type_, data in sorted(sends, key=lambda send: send[:3])]
-
-
-def _after_prefix(prefix: str) -> str | None:
-    """The least text that is bytewise greater than all that start with the prefix; None if there is none."""
-    for end in range(len(prefix), 0, -1):
-        following = ord(prefix[end - 1]) + 1
-        if following <= 0x10FFFF:
-            return prefix[: end - 1] + chr(0xE000 if 0xD800 <= following <= 0xDFFF else following)
-    return None

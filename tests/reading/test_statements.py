@@ -111,9 +111,8 @@ def test_status(conn: Connection, cold: Cold) -> None:
     status = run(conn, cold.status("t"))
     assert status is not None
     assert status[:2] == (Origin("i", "1.a", pinned=False), 2)
-    assert status.promoted_at is not None
     assert status.last_write_at is not None
     assert status.last_write_at.timestamp() == pytest.approx(1_700_000_000.123)
     assert status.reason == "age"
     conn.execute(f"DELETE FROM {cold._q.prefix}tiered_threads".encode())
-    assert run(conn, cold.status("t")) == (Origin("", "", pinned=False), 2, None, None, "")
+    assert run(conn, cold.status("t")) == (Origin("", "", pinned=False), 2, None, "")

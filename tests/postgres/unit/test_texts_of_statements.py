@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
+from langgraph_tiered_checkpoint.cold import schema
 from langgraph_tiered_checkpoint.cold.schema import TABLES, _read
 
 QUERIES = {name: text for file in ("read.sql", "write.sql") for name, text in _read(file).items()}
@@ -40,3 +42,11 @@ def test_every_table_is_named_with_its_schema(name: str) -> None:
     """Tests of statements run without a schema, those of setup with one that has to be quoted."""
     unqualified = re.compile(rf"(?<!\$schema\.)\b({'|'.join(TABLES)})\b")
     assert not unqualified.search(ALL[name]), ALL[name]
+
+
+PACKAGE = Path(schema.__file__).parents[1]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_statement_is_used(name: str) -> None:
+    assert any(f'"{name}"' in path.read_text() for path in PACKAGE.rglob("*.py"))
