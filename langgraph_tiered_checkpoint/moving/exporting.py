@@ -48,7 +48,8 @@ class Export:
         """The next lines; possibly none although the export is not `done`."""
         if not self._begun:
             self._begun = True
-            return [_line({"format": FORMAT, "version": VERSION, "decoded": self._decoded})]
+            scoped = bool(self._requests.scope.prefix)
+            return [_line({"format": FORMAT, "version": VERSION, "decoded": self._decoded, "scoped": scoped})]
         if self._thread is not None:
             lines = yield from self._thread.next_page()
             if self._thread.done:

@@ -7,7 +7,7 @@ from typing import Any
 
 from langgraph_tiered_checkpoint.calls import Requests
 from langgraph_tiered_checkpoint.errors import ConfigurationError
-from langgraph_tiered_checkpoint.ids import CheckpointKey
+from langgraph_tiered_checkpoint.ids import CheckpointKey, ListedId
 from langgraph_tiered_checkpoint.moving.arrivals import Arrival, Target
 from langgraph_tiered_checkpoint.moving.exporting import arrival_of, check_opening, parsed
 from langgraph_tiered_checkpoint.moving.importing import (
@@ -33,12 +33,15 @@ def import_lines(
     file = _File(lines)
     yield from file.advance()
     check_opening(file.line)
+    # Whoever exports without a scope sees the threads of tenants by their stored ids; within one, ids are anything.
+    stored_ids = (file.line or {}).get("scoped") is False and not requests.scope.prefix
     yield from file.advance()
     while file.line is not None:
         head = file.line
         yield from file.advance()
         if "thread" in head and (chosen is None or head["thread"] in chosen):
-            thread = _Thread(requests, file, head, promote=promote, dry_run=dry_run)
+            thread_id = ListedId(head["thread"]) if stored_ids else str(head["thread"])
+            thread = _Thread(requests, file, head, thread_id, promote=promote, dry_run=dry_run)
             tally.add((yield from guarded(head["thread"], thread.bring())))
     return tally.report()
 
@@ -60,11 +63,18 @@ class _Thread:
     """One thread of a file on its way. The file has its checkpoints oldest first, and is at the first of them."""
 
     def __init__(
-        self, requests: Requests, file: _File, head: Mapping[str, Any], *, promote: bool, dry_run: bool
+        self,
+        requests: Requests,
+        file: _File,
+        head: Mapping[str, Any],
+        thread_id: str,
+        *,
+        promote: bool,
+        dry_run: bool,
     ) -> None:
         self._requests = requests
         self._file = file
-        self._thread_id = str(head["thread"])
+        self._thread_id = thread_id
         self._lasts = promote and bool(head.get("promoted"))
         self._pin = bool(head.get("pinned"))
         self._dry_run = dry_run

@@ -18,6 +18,8 @@ from langgraph_tiered_checkpoint.errors import ConfigurationError
 from langgraph_tiered_checkpoint.moving.work import Call, Take, Work
 
 PAGE = 500
+_WITH_VALUES = 10
+"""Checkpoints that are taken at once to see whose they are."""
 _NO_LIMIT = 1_000_000
 """As much as a saver lists without a limit of its own: that of Redis stops at 10,000 otherwise."""
 
@@ -94,7 +96,7 @@ class AnySource:
         if self._all is None:
             self._all = self._listing(None)
         try:
-            page = yield Take(self._all, PAGE)
+            page = yield Take(self._all, _WITH_VALUES)
         except NotImplementedError as exc:
             kind = type(self._saver).__name__
             other = "import_threads" if self._asynchronous else "aimport_threads"

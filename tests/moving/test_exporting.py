@@ -72,7 +72,21 @@ def test_scope_is_exported_thread_by_thread_and_nobody_else_s(saver: TieredSaver
     report = other.scoped("c").import_threads(tenant)
     assert report.imported == 2
     assert list(other.thread_ids()) == [f"lgt-tenant:1:c:{thread}" for thread in ("t", "u")]
-    assert list(other.export("no such thread")) == list(other.scoped("empty").export())
+    assert len(list(other.export("no such thread"))) == len(list(other.scoped("empty").export())) == 1
+
+
+def test_whole_store_is_exported_and_imported_with_its_tenants(saver: TieredSaver, other: TieredSaver) -> None:
+    put(saver.scoped("a"), at("t"), {"a": [1]})
+    put(saver, at("t"), {"a": [2]})
+    lines = list(saver.export())
+    assert other.import_threads(lines).imported == 2
+    assert list(other.scoped("a").thread_ids()) == ["t"]
+    assert other.scoped("a").messages("t", "a") == [1]
+    # A tenant may call a thread whatever it likes: that reaches nobody else's.
+    put(saver.scoped("b"), at("lgt-tenant:1:a:u"), {"a": [3]})
+    [refused] = other.import_threads(saver.scoped("b")).refused
+    assert "belong to tenants" in refused.why
+    assert list(other.scoped("a").thread_ids()) == ["t"]
 
 
 async def test_async_export_is_the_same(saver: TieredSaver, other: TieredSaver) -> None:
