@@ -112,5 +112,5 @@ wheel-test: $(READY)
 check: lint types contract docs test wheel-test
 
 clean:
-	rm -rf $(VENV) $(WHEEL_VENV) $(BENCH_VENV) $(DEMO_VENV) $(DOCS_VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(WHEEL_VENV) $(BENCH_VENV) $(DEMO_VENV) $(DOCS_VENV) build dist .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
