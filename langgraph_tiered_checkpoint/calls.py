@@ -29,6 +29,7 @@ from langgraph_tiered_checkpoint.errors import (
     TieredCheckpointError,
     ValueTooLargeError,
 )
+from langgraph_tiered_checkpoint.hot.known_checkpoints import KnownCheckpoint
 from langgraph_tiered_checkpoint.hot.replies import State
 from langgraph_tiered_checkpoint.ids import CheckpointKey, Scope, check_text, text_of
 from langgraph_tiered_checkpoint.plans import flushing, inspection, promoting, reading, reshaping, writing
@@ -108,7 +109,9 @@ class Requests(NamedTuple):
         if self.channels is not None:
             return found
         place = at.stored_id, at.ns, answer.stored.row.checkpoint_id
-        self.store.inlined.remember(place, inline_versions(answer.stored, found.checkpoint))
+        stored = frozenset((blob.channel, blob.version) for blob in answer.stored.blobs)
+        inline = inline_versions(answer.stored, found.checkpoint)
+        self.store.known_checkpoints.remember(place, KnownCheckpoint(inline, stored, answer.stored.row.run_id))
         return found
 
     def messages(self, thread_id: str, channel: str, limit: int | None, before: str | None) -> Plan[list[Any]]:
@@ -154,7 +157,9 @@ class Requests(NamedTuple):
                 supply=supply,
             ),
         )
-        self.store.inlined.remember((at.stored_id, at.ns, checkpoint["id"]), encoded.inline)
+        self.store.known_checkpoints.remember(
+            (at.stored_id, at.ns, checkpoint["id"]), KnownCheckpoint(encoded.inline, encoded.stored, encoded.row.run_id)
+        )
         yield from self.settle(at.stored_id, written)
         stored = {"thread_id": at.thread_id, "checkpoint_ns": at.ns, "checkpoint_id": checkpoint["id"]}
         return {"configurable": stored}
@@ -172,8 +177,8 @@ class Requests(NamedTuple):
         silent = {c: str(v) for c, v in versions.items() if c not in values and c not in new_versions}
         if not silent or not at.checkpoint_id:
             return checkpoint, new_versions
-        inline = self.store.inlined.versions((at.stored_id, at.ns, at.checkpoint_id))
-        if inline is not None and not any(inline.get(c) == v for c, v in silent.items()):
+        known = self.store.known_checkpoints.find((at.stored_id, at.ns, at.checkpoint_id))
+        if known is not None and not any(known.inline.get(c) == v for c, v in silent.items()):
             return checkpoint, new_versions
         answer = yield from reading.get(self.store, at.stored_id, at.ns, at.checkpoint_id, at.root_id)
         if answer.stored is None:

@@ -67,6 +67,8 @@ class EncodedCheckpoint(NamedTuple):
     """Positions in `row.refs` of values that the checkpoint has but `new_versions` did not name: stored earlier."""
     inline: dict[str, str]
     """Versions, as text, of the channels whose value is inline and nowhere else."""
+    stored: frozenset[tuple[str, str]]
+    """(channel, version as text) of the values that it has in blobs."""
 
 
 class Codec:
@@ -127,7 +129,7 @@ class Codec:
         )
         expected = [i for i, (c, _) in enumerate(refs) if c in stored and c not in new_versions]
         alone = {c: str(versions[c]) for c in inline if c in versions and c not in stored}
-        return EncodedCheckpoint(row, blobs, expected, alone)
+        return EncodedCheckpoint(row, blobs, expected, alone, frozenset(ref for ref in refs if ref[0] in stored))
 
     def encode_blob(self, key: CheckpointKey, channel: str, version: Any, value: Any) -> BlobRow:
         """Serialize one channel's value.

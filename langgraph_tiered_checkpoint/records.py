@@ -46,6 +46,17 @@ class CheckpointRow(NamedTuple):
     """Whether its pending sends are writes of its parent: in formats before v4."""
 
 
+class Recipe(NamedTuple):
+    """How the hot tier puts a value together: see lua/values.lua. Its bytes are the type, NUL, the data."""
+
+    arena: str
+    piece_bytes: int
+    items: tuple[bytes | tuple[int, int], ...]
+    """Text, or offset and length in the arena."""
+    bytes: int
+    """How long the arena was then."""
+
+
 class BlobRow(NamedTuple):
     """The value of one channel at one version, as the serde wrote it."""
 
@@ -56,6 +67,8 @@ class BlobRow(NamedTuple):
     data: bytes
     tag: str = ""
     """Of the write that stored the value in the hot tier, where it is known: it stands for the very bytes."""
+    recipe: Recipe | None = None
+    """What the hot tier makes the value of, where that is known; none if it has it whole."""
 
 
 class WriteRow(NamedTuple):
@@ -90,6 +103,13 @@ class Outline(NamedTuple):
     root_id: str
     depth: int
     run_id: str
+    refs: tuple[tuple[str, str], ...] = ()
+    """(channel, version as text) of its values, where the hot tier says so."""
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Namespace and id."""
+        return self.ns, self.checkpoint_id
 
 
 class Origin(NamedTuple):

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from enum import Enum
 from typing import Any, Final, NamedTuple
 
+from langgraph_tiered_checkpoint.hot import fields
 from langgraph_tiered_checkpoint.hot.frames import Parts
 from langgraph_tiered_checkpoint.hot.keys import PAGE_BYTES, Keys
 from langgraph_tiered_checkpoint.hot.replies import State, texts, unknown, whether, word
@@ -137,8 +138,8 @@ class Acknowledged(NamedTuple):
     """The reply to an acknowledgement."""
 
     verdict: Verdict
-    more: bool
-    """Whether there is more to trim."""
+    is_long: bool
+    """Whether the thread is to be trimmed."""
 
 
 class Changed(NamedTuple):
@@ -205,13 +206,14 @@ def parse_rows(rows: Iterable[Sequence[Any]]) -> Rows:
     for kind, *row in rows:
         match kind:
             case b"c":
-                parsed.checkpoints.append(given.checkpoint(*row))
+                place, frame, links = row
+                parsed.checkpoints.append(given.checkpoint(*fields.split(place), frame, links))
             case b"b":
-                ns, channel, version, value = row
-                parsed.blobs.append(given.blob(ns.decode(), channel.decode(), version.decode(), value))
+                field, value = row
+                parsed.blobs.append(given.blob(*fields.split_value(field.decode()), value))
             case b"w":
-                ns, checkpoint_id, frame, *_ = row
-                parsed.writes.extend(given.writes(ns.decode(), checkpoint_id.decode(), [frame]))
+                place, frame, *_ = row
+                parsed.writes.extend(given.writes(*fields.split(place), [frame]))
             case _:
                 raise unknown(kind)
     return parsed
@@ -232,7 +234,7 @@ def parse_scan(reply: Any) -> Scanned | None:
     """None: it is gone, or not for Postgres."""
     match reply:
         case [b"scan", cursor, rows, number, _, run]:
-            in_order = sorted(rows, key=lambda row: row[4] if row[0] == b"w" else 0)  # bundles have the first write win
+            in_order = sorted(rows, key=lambda row: row[3] if row[0] == b"w" else 0)  # bundles have the first write win
             return Scanned(cursor.decode(), Base(parse_rows(in_order), number, frozenset([run.decode()])))
         case [b"gone"]:
             return None
@@ -243,15 +245,6 @@ def parse_scan(reply: Any) -> Scanned | None:
 def parse_ack(reply: Any) -> Acknowledged:
     _, more = reply
     return Acknowledged(Verdict(word(reply)), more == b"1")
-
-
-def parse_trim(reply: Any) -> bool:
-    """Whether there is more to trim."""
-    match reply:
-        case [b"ok", more]:
-            return bool(more == b"1")
-        case _:
-            raise unknown(reply)
 
 
 def parse_compared(reply: Any) -> Compared | Changed:
@@ -277,46 +270,85 @@ class FlushingCalls(Keys):
     """Calls that bring Postgres up to date."""
 
     def lease_due(self, bucket: int, limit: int) -> Lua[list[str]]:
-        return self._of_bucket("lease_due", bucket, ("due",), str(limit), str(LEASE_MS), parse=texts)
+        return self._of_bucket("lease_due", bucket, texts, most=str(limit), lease=str(LEASE_MS))
 
     def due(self, bucket: int, cursor: str) -> Lua[DuePage]:
-        return self._of_bucket("due", bucket, ("due",), cursor, str(DUE_PAGE), self._run, parse=parse_due)
+        return self._of_bucket("due", bucket, parse_due, cursor=cursor, most=str(DUE_PAGE))
 
     def lease(self, thread_id: str) -> Lua[Lease | NoLease]:
-        return self._call("lease", thread_id, ("due",), thread_id, str(LEASE_MS), self._run, parse=parse_lease)
+        return self._call("lease", thread_id, parse_lease, thread_id=thread_id, lease=str(LEASE_MS))
 
     def changes(self, thread_id: str, lease: Lease, after: int, most_bytes: int = PAGE_BYTES) -> Lua[Changes | None]:
-        args = (lease.incarnation, lease.flushed, str(after), str(most_bytes), self._run)
-        return self._call("changes", thread_id, (), *args, parse=parse_changes)
+        return self._call(
+            "changes",
+            thread_id,
+            parse_changes,
+            incarnation=lease.incarnation,
+            flushed=lease.flushed,
+            after=str(after),
+            room=str(most_bytes),
+        )
 
     def scan(self, thread_id: str, lease: Lease, cursor: str, most_bytes: int = PAGE_BYTES) -> Lua[Scanned | None]:
-        args = (lease.incarnation, lease.flushed, cursor, str(SCAN_FIELDS), str(most_bytes), self._run)
-        return self._call("scan", thread_id, (), *args, parse=parse_scan)
+        return self._call(
+            "scan",
+            thread_id,
+            parse_scan,
+            incarnation=lease.incarnation,
+            flushed=lease.flushed,
+            cursor=cursor,
+            most=str(SCAN_FIELDS),
+            room=str(most_bytes),
+        )
 
     def ack(self, thread_id: str, *, incarnation: str, through: str) -> Lua[Acknowledged]:
-        args = (thread_id, incarnation, through, self._interval_ms, self._kept)
-        return self._call("ack", thread_id, ("due", "parked"), *args, parse=parse_ack)
-
-    def trim(self, thread_id: str, incarnation: str) -> Lua[bool]:
-        return self._call("trim", thread_id, (), incarnation, self._kept, parse=parse_trim)
+        return self._call(
+            "ack",
+            thread_id,
+            parse_ack,
+            thread_id=thread_id,
+            incarnation=incarnation,
+            through=through,
+            interval=self._interval_ms,
+            keep=self._kept,
+        )
 
     def park(self, thread_id: str, *, incarnation: str, error: str) -> Lua[bool]:
-        args = (thread_id, incarnation, error, _FIRST_DELAY_MS, _LONGEST_DELAY_MS)
-        return self._call("park", thread_id, ("due", "parked"), *args, parse=whether("parked", "gone"))
+        return self._call(
+            "park",
+            thread_id,
+            whether("parked", "gone"),
+            thread_id=thread_id,
+            incarnation=incarnation,
+            error=error,
+            first=_FIRST_DELAY_MS,
+            longest=_LONGEST_DELAY_MS,
+        )
 
     def promote(self, thread_id: str, *, reason: str, op: str, pin: bool | None = None) -> Lua[str | None]:
-        args = (thread_id, reason, "" if pin is None else str(int(pin)), op)
-        return self._call("promote", thread_id, ("due",), *args, parse=parse_promoted)
+        pinned = "" if pin is None else str(int(pin))
+        return self._call("promote", thread_id, parse_promoted, thread_id=thread_id, reason=reason, pin=pinned, op=op)
 
     def rebase(
         self, thread_id: str, *, incarnation: str, flushed: str, op: str, whole: bool, seen: str = "any"
     ) -> Lua[Compared | Changed]:
-        args = (thread_id, incarnation, flushed, op, self._interval_ms, "1" if whole else "0", seen)
-        return self._call("rebase", thread_id, ("due",), *args, parse=parse_compared)
+        return self._call(
+            "rebase",
+            thread_id,
+            parse_compared,
+            thread_id=thread_id,
+            incarnation=incarnation,
+            flushed=flushed,
+            op=op,
+            interval=self._interval_ms,
+            whole="1" if whole else "0",
+            seen=seen,
+        )
 
     def forget(self, thread_id: str, *, incarnation: str, flushed: str) -> Lua[Compared | Changed]:
-        lists = ("due", "threads", "lapses")
-        return self._call("forget", thread_id, lists, thread_id, incarnation, flushed, parse=parse_compared)
+        return self._call(
+            "forget", thread_id, parse_compared, thread_id=thread_id, incarnation=incarnation, flushed=flushed
+        )
 
     def vouch(self, thread_id: str, *, incarnation: str, flushed: str) -> Lua[Compared | Changed]:
-        return self._call("vouch", thread_id, (), incarnation, flushed, self._run, parse=parse_compared)
+        return self._call("vouch", thread_id, parse_compared, incarnation=incarnation, flushed=flushed)

@@ -7,8 +7,8 @@ from typing import Any, cast
 
 import msgpack
 
-from langgraph_tiered_checkpoint.hot.known_values import Difference
-from langgraph_tiered_checkpoint.records import BlobRow, CheckpointRow, Renaming, Unreadable, WriteRow
+from langgraph_tiered_checkpoint.hot import fields
+from langgraph_tiered_checkpoint.records import BlobRow, CheckpointRow, Outline, Recipe, Renaming, Unreadable, WriteRow
 
 _HEAD = 17
 """Of a value in the hot tier: its kind and its tag."""
@@ -27,24 +27,36 @@ _STAND_INS = [bytes((code,)) for code in range(32) if chr(code) not in "\t\n\r"]
 
 
 def pack_frame(row: CheckpointRow, *, filled: bool = False) -> bytes:
-    """The record of a checkpoint; `filled`: one that Postgres has no sends of, where they are at the parent."""
-    refs = [part for pair in row.refs for part in pair]
+    """The record of a checkpoint; `filled`: one that Postgres has no sends of, where they are at the parent.
+
+    Two bytes with the length of the parent's id, that id, the header that scripts look at, and a list of what only
+    travels.
+    """
+    parent = row.parent_id.encode()
+    names = [fields.value(row.ns, channel, version) for channel, version in row.refs]
     old = [2 if filled else 1] if row.sends_at_parent else []
-    head = pack_list([row.root_id, row.depth, row.run_id, refs, row.inline, *old])
+    head = pack_list([row.root_id, row.depth, row.run_id, names, row.inline, *old])
     exact_type, exact = row.exact_metadata or ("", b"")
     checkpoint = row.checkpoint
-    for text, stand_in in _repeated(row.root_id, refs):
+    for text, stand_in in _repeated(row.root_id, [version for _, version in row.refs]):
         checkpoint = checkpoint.replace(text, stand_in)
-    return head + _pack([checkpoint, row.metadata, exact_type, exact])
+    body = _pack([checkpoint, row.metadata, exact_type, exact])
+    return b"".join([len(parent).to_bytes(2, "big"), parent, head, body])
+
+
+def _after_parent(frame: bytes) -> int:
+    """Where the header begins."""
+    return 2 + int.from_bytes(frame[:2], "big")
 
 
 def renamed(frame: bytes, renaming: Renaming) -> bytes:
     """The record of a checkpoint for a copy of its thread."""
     unpacker = msgpack.Unpacker(max_buffer_size=2**31 - 1)
-    unpacker.feed(frame)
+    first = _after_parent(frame)
+    unpacker.feed(frame[first:])
     try:
         unpacker.skip()
-        head = unpacker.tell()
+        head = first + unpacker.tell()
         checkpoint, metadata, exact_type, exact = unpacker.unpack()
         found = (exact_type, exact) if exact_type else None
         of_copy = renaming.rename(metadata, found)
@@ -55,26 +67,14 @@ def renamed(frame: bytes, renaming: Renaming) -> bytes:
     return frame[:head] + _pack([checkpoint, of_copy[0], *(of_copy[1] or ("", b""))])
 
 
-def _repeated(root_id: str, refs: list[str]) -> Iterable[tuple[bytes, bytes]]:
+def _repeated(root_id: str, versions: Iterable[str]) -> Iterable[tuple[bytes, bytes]]:
     """What the JSON of a checkpoint repeats of its header, mostly versions, and what stands for it in the record."""
-    return zip([b'"%b"' % text.encode() for text in dict.fromkeys([root_id, *refs[1::2]])], _STAND_INS, strict=False)
+    return zip([b'"%b"' % text.encode() for text in dict.fromkeys([root_id, *versions])], _STAND_INS, strict=False)
 
 
 def pack_blob(blob: BlobRow, tag: str) -> bytes:
     """A value that travels whole, as lua/values.lua has it: its bytes are the type, NUL, the data."""
     return b"W%b%b\0%b" % (tag.encode(), blob.type.encode(), blob.data)
-
-
-def pack_difference(blob: BlobRow, found: Difference) -> bytes:
-    """A value that travels as a difference, as lua/deriving.lua has it."""
-    type_ = blob.type.encode() + b"\0"
-    items: list[Any] = [type_]
-    for item in found.items:
-        if isinstance(item, bytes):
-            items.append(item)
-        else:
-            items.append((item[0] + len(type_), item[1]))
-    return b"D" + pack_list([found.version, found.tag, items])
 
 
 def pack_writes(writes: Sequence[WriteRow]) -> list[tuple[int | str, bytes]]:
@@ -106,25 +106,25 @@ class Parts:
 
     def __init__(self, known: Mapping[str, BlobRow] | None = None) -> None:
         self._known = known or {}
-        self._pieces: dict[tuple[int, int], bytes] = {}
+        self._pieces: dict[tuple[bytes, int], bytes] = {}
         self._unpacker = msgpack.Unpacker(max_buffer_size=2**31 - 1)  # to make one costs more than to use it
 
-    def checkpoint(self, ns: bytes, checkpoint_id: bytes, parent: bytes, frame: bytes) -> CheckpointRow:
-        """The inverse of `pack_frame`."""
+    def checkpoint(self, ns: str, checkpoint_id: str, frame: bytes, links: bytes) -> CheckpointRow:
+        """The inverse of `pack_frame`. The links, if there are any, know the parent better."""
         try:
-            self._unpacker.feed(frame)
-            root, depth, run, refs, inline, *old = self._unpacker.unpack()
+            parent, header = self._header(ns, frame, links)
+            root, depth, run, refs, inline, *old = header
             checkpoint, metadata, exact_type, exact = self._unpacker.unpack()
-            for text, stand_in in _repeated(root, refs):
+            for text, stand_in in _repeated(root, (version for _, version in refs)):
                 checkpoint = checkpoint.replace(stand_in, text)
             return CheckpointRow(
-                ns.decode(),
-                checkpoint_id.decode(),
-                parent.decode(),
+                ns,
+                checkpoint_id,
+                parent,
                 checkpoint,
                 metadata,
                 (exact_type, exact) if exact_type else None,
-                tuple(zip(refs[::2], refs[1::2], strict=True)),
+                refs,
                 tuple(inline),
                 run,
                 root,
@@ -132,7 +132,25 @@ class Parts:
                 bool(old),
             )
         except _FAULTS as exc:
-            raise Unreadable(f"checkpoint {_shown(checkpoint_id)} of namespace {_shown(ns)} in Redis") from exc
+            raise Unreadable(f"checkpoint {checkpoint_id!r} of namespace {ns!r} in Redis") from exc
+
+    def outline(self, place: bytes, head: bytes, links: bytes, *, sends: bool) -> Outline:
+        """The same of a record that ends with its header. With `sends`, some wait at its parent."""
+        ns, checkpoint_id = fields.split(place)
+        try:
+            parent, (root, depth, run, refs, *_) = self._header(ns, head, links)
+        except _FAULTS as exc:
+            raise Unreadable(f"checkpoint {checkpoint_id!r} of namespace {ns!r} in Redis") from exc
+        return Outline(ns, checkpoint_id, parent, root, max(depth, int(sends)), run, refs)
+
+    def _header(self, ns: str, frame: bytes, links: bytes) -> tuple[str, list[Any]]:
+        first = _after_parent(frame)
+        self._unpacker.feed(frame[first:])
+        header = self._unpacker.unpack()
+        after = len(ns) + 2  # "b", the namespace, NUL
+        header[3] = tuple(_channel_and_version(name[after:]) for name in header[3])
+        parent = msgpack.unpackb(links)[2] if links else frame[2:first].decode()
+        return parent, header
 
     def writes(self, ns: str, checkpoint_id: str, frames: Iterable[bytes]) -> list[WriteRow]:
         """The inverse of `pack_writes`, of one checkpoint's pending writes in the order in which they came.
@@ -171,35 +189,41 @@ class Parts:
             stop = value.index(b"\0", _HEAD)
             return BlobRow(ns, channel, version, value[_HEAD:stop].decode(), value[stop + 1 :], _tag(value))
         recipe = value[0]
-        number, size, items = msgpack.unpackb(recipe[_HEAD:], raw=True)
+        arena, size, items, length = msgpack.unpackb(recipe[_HEAD:], raw=True)
         for n, piece in zip(value[1::2], value[2::2], strict=True):
-            self._pieces[number, n] = piece
+            self._pieces[arena, n] = piece
         parts: list[bytes] = []
         for item in items:
             if isinstance(item, list):
-                parts += self._stretch(number, size, *item)
+                parts += self._stretch(arena, size, *item)
             else:
                 parts.append(item)
         while b"\0" not in parts[0]:  # a piece of the arena ends inside the type
             parts[:2] = [parts[0] + parts[1]]
         type_, _, parts[0] = parts[0].partition(b"\0")
-        return BlobRow(ns, channel, version, type_.decode(), b"".join(parts), _tag(recipe))
+        made_of = Recipe(arena.decode(), size, tuple(map(_item, items)), length)
+        return BlobRow(ns, channel, version, type_.decode(), b"".join(parts), _tag(recipe), made_of)
 
-    def _stretch(self, number: int, size: int, offset: int, length: int) -> list[bytes]:
+    def _stretch(self, arena: bytes, size: int, offset: int, length: int) -> list[bytes]:
         first, begin = divmod(offset, size)
         last, end = divmod(offset + length, size)
-        parts = [self._pieces[number, n] for n in range(first, last)]
+        parts = [self._pieces[arena, n] for n in range(first, last)]
         if end:
-            parts.append(self._pieces[number, last][:end])
+            parts.append(self._pieces[arena, last][:end])
         if begin:
             parts[0] = parts[0][begin:]
         if sum(map(len, parts)) != length:
-            raise ValueError(f"a piece of arena {number} is cut short")
+            raise ValueError(f"a piece of arena {arena!r} is cut short")
         return parts
 
 
-def _shown(text: bytes) -> str:
-    return repr(text.decode(errors="replace"))
+def _channel_and_version(name: str) -> tuple[str, str]:
+    channel, _, version = name.partition("\0")
+    return channel, version
+
+
+def _item(item: Any) -> bytes | tuple[int, int]:
+    return (item[0], item[1]) if isinstance(item, list) else item
 
 
 def _tag(value: bytes) -> str:

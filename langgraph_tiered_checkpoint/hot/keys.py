@@ -6,11 +6,12 @@ The layout of a thread's hash is described in lua/common.lua; what each script p
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeVar
 
 from langgraph_tiered_checkpoint.config import Settings
 from langgraph_tiered_checkpoint.hot.replies import Guarded, Moved
+from langgraph_tiered_checkpoint.hot.scripts import header
 from langgraph_tiered_checkpoint.steps import SERVER_RUN, Lua
 
 R = TypeVar("R")
@@ -26,7 +27,7 @@ class Keys:
     def __init__(self, settings: Settings) -> None:
         self._prefix = settings.key_prefix
         self._buckets = [f"{self._prefix}:{{{bucket:02x}}}:" for bucket in range(BUCKETS)]
-        self._ttls = str(settings.ttl_ms), str(settings.hot_ttl_ms)
+        self._ttl_ms, self._hot_ttl_ms = str(settings.ttl_ms), str(settings.hot_ttl_ms)
         self._interval_ms = str(int(settings.flush_interval.total_seconds() * 1000))
         self._kept = str(settings.hot_checkpoints or 0)
         self._cold = "1" if settings.cold else "0"
@@ -38,25 +39,50 @@ class Keys:
     def bucket_key(self, bucket: int, what: str) -> str:
         return self._buckets[bucket] + what
 
-    def _keys(self, thread_id: str, lists: Sequence[str]) -> tuple[str, ...]:
-        bucket = self._buckets[bucket_of(thread_id)]
-        return (f"{bucket}t:{thread_id}", *[bucket + name for name in lists])
-
     def _call(
-        self, script: str, thread_id: str, lists: Sequence[str], *args: bytes | str, parse: Callable[[Any], R]
+        self,
+        script: str,
+        thread_id: str,
+        parse: Callable[[Any], R],
+        /,
+        *,
+        rest: Iterable[bytes | str] = (),
+        **args: bytes | str,
     ) -> Lua[R]:
-        return Lua(script, self._keys(thread_id, lists), args, thread_id, parse)
+        """The call of a script that opens a thread; its header names the keys and the arguments."""
+        return Lua(script, self._keys(script, thread_id), self._args(script, args, rest), thread_id, parse)
 
     def _guarded(
-        self, script: str, thread_id: str, lists: Sequence[str], *args: bytes | str, parse: Callable[[Any], R | Moved]
+        self,
+        script: str,
+        thread_id: str,
+        parse: Callable[[Any], R | Moved],
+        /,
+        *,
+        rest: Iterable[bytes | str] = (),
+        **args: bytes | str,
     ) -> Guarded[R]:
-        return Guarded(script, self._keys(thread_id, lists), (*args, self._run), thread_id, parse)
+        return Guarded(script, self._keys(script, thread_id), self._args(script, args, rest), thread_id, parse)
 
     def _of_bucket(
-        self, script: str, bucket: int, lists: Sequence[str], *args: bytes | str, parse: Callable[[Any], R]
+        self, script: str, bucket: int, parse: Callable[[Any], R], /, *, list_: str = "", **args: bytes | str
     ) -> Lua[R]:
-        keys = tuple(self.bucket_key(bucket, name) for name in lists)
-        return Lua(script, keys, args, f"bucket {bucket:02x}", parse)
+        """The call of a script that looks at lists of a bucket; at one of several, which is named."""
+        names = (list_,) if list_ else header(script).keys
+        keys = tuple(self.bucket_key(bucket, name) for name in names)
+        return Lua(script, keys, self._args(script, args, ()), f"bucket {bucket:02x}", parse)
+
+    def _keys(self, script: str, thread_id: str) -> tuple[str, ...]:
+        bucket = self._buckets[bucket_of(thread_id)]
+        return (f"{bucket}t:{thread_id}", *[bucket + name for name in header(script).keys[1:]])
+
+    def _args(
+        self, script: str, args: Mapping[str, bytes | str], rest: Iterable[bytes | str]
+    ) -> tuple[bytes | str, ...]:
+        named = header(script)
+        if not named.takes(tuple(args), more=bool(rest)):
+            raise TypeError(f"{script}.lua takes {named.args}, not {tuple(args)}")
+        return (*args.values(), *rest, self._run) if named.takes_run else (*args.values(), *rest)
 
 
 def bucket_of(thread_id: str) -> int:

@@ -13,7 +13,6 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple
 
 from langgraph_tiered_checkpoint.hot.difference import Item, difference
 from langgraph_tiered_checkpoint.records import BlobRow
@@ -28,16 +27,6 @@ _CIPHER = "+"
 """In the type of an `EncryptedSerializer`'s values, which have nothing in common."""
 
 _NOTHING: Mapping[str, BlobRow] = MappingProxyType({})
-
-
-class Difference(NamedTuple):
-    """A value as what it takes from its predecessor."""
-
-    version: str
-    """Of the predecessor, in the same channel."""
-    tag: str
-    items: Sequence[Item]
-    """In order; stretches are of the predecessor's serialized data, without its type."""
 
 
 class KnownValues:
@@ -87,15 +76,15 @@ class KnownValues:
         """What is remembered of a namespace, by channel. Does not change afterwards."""
         return self._values.get((thread_id, ns), _NOTHING)
 
-    def difference(self, thread_id: str, blob: BlobRow) -> Difference | None:
-        """How the value differs from its predecessor, if that is known and they have most in common."""
+    def difference(self, thread_id: str, blob: BlobRow) -> tuple[BlobRow, Sequence[Item]] | None:
+        """The predecessor of a value, and how it differs from that, if that is known and they have most in common."""
         if len(blob.data) < SMALLEST_BYTES:
             return None
         known = self.known(thread_id, blob.ns).get(blob.channel)
         if known is None or known.type != blob.type or known.version == blob.version:
             return None
         items = difference(known.data, blob.data)
-        return Difference(known.version, known.tag, items) if items is not None else None
+        return (known, items) if items is not None else None
 
 
 _all: weakref.WeakSet[KnownValues] = weakref.WeakSet()

@@ -71,10 +71,12 @@ class Stored(NamedTuple):
 
 
 class Missing(NamedTuple):
-    """Nothing was stored: some values are not here, or their predecessors are not."""
+    """Nothing was stored: some values are not here, or what others are made of is not."""
 
-    refs: list[int]
-    """By position in the refs of the checkpoint."""
+    expected: list[int]
+    """By position among what was expected to be here."""
+    differences: bool
+    """Whether no value may travel as a difference."""
 
 
 class OriginWanted(NamedTuple):
@@ -209,8 +211,8 @@ def parse_write(reply: Sequence[Any]) -> WriteReply | Moved:
         case [b"ok" | b"left" as kind, incarnation, state, server_run, *change]:
             left = kind == b"left"
             return Stored(incarnation.decode(), State(state.decode()), server_run.decode(), _unflushed(change), left)
-        case [b"missing", refs]:
-            return Missing(refs)
+        case [b"missing", expected, differences]:
+            return Missing(expected, differences == b"1")
         case [b"origin", token]:
             return OriginWanted(token.decode())
         case [b"closed" | b"pressed" | b"deleted" as kind, *_]:
@@ -230,8 +232,8 @@ def _unflushed(change: Sequence[Any]) -> Unflushed | None:
 
 
 def _record(reply: Sequence[Any], given: Parts) -> StoredCheckpoint:
-    ns, checkpoint_id, parent, frame, values, writes, sends = reply
-    row = given.checkpoint(ns, checkpoint_id, parent, frame)
+    ns, checkpoint_id, frame, links, values, writes, sends = reply
+    row = given.checkpoint(ns.decode(), checkpoint_id.decode(), frame, links)
     blobs = [
         given.blob(row.ns, channel, version, value)
         for (channel, version), value in zip(row.refs, values, strict=False)
@@ -304,7 +306,7 @@ def _walk(ns: str, walk: Sequence[Any]) -> Walk:
         for channel, value in zip(seeds[::2], seeds[1::2], strict=True):
             channel_name = channel.decode()
             if value is None:
-                values[channel_name] = inline_value(given.checkpoint(b"", b"", b"", frame).checkpoint, channel_name)
+                values[channel_name] = inline_value(given.checkpoint(ns, name, frame, b"").checkpoint, channel_name)
             else:
                 blob = given.blob(ns, channel_name, "", value)
                 values[channel_name] = blob.type, blob.data

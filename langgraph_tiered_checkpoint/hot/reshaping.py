@@ -5,13 +5,24 @@ What each replies, as records, and how it is parsed, stands before the calls. No
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import Enum
 from typing import Any, Final, NamedTuple
 
-from langgraph_tiered_checkpoint.hot.frames import pack_list, renamed
+from langgraph_tiered_checkpoint.hot import fields
+from langgraph_tiered_checkpoint.hot.frames import Parts, pack_list, renamed
 from langgraph_tiered_checkpoint.hot.keys import PAGE_BYTES, Keys
-from langgraph_tiered_checkpoint.hot.replies import Guarded, Moved, State, one_of, parse_moved, unknown, whether, word
+from langgraph_tiered_checkpoint.hot.replies import (
+    Guarded,
+    Moved,
+    State,
+    one_of,
+    parse_moved,
+    texts,
+    unknown,
+    whether,
+    word,
+)
 from langgraph_tiered_checkpoint.records import Outline, Renaming
 from langgraph_tiered_checkpoint.steps import Lua
 
@@ -31,13 +42,40 @@ class Evicted(Enum):
     ABSENT = "absent"
 
 
-class OutlinePage(NamedTuple):
-    """Where some checkpoints of a thread stand, newest first."""
+class Outlined(NamedTuple):
+    """Where the checkpoints of a thread stand: one page, or all."""
 
     incarnation: str
-    entries: list[Outline]
+    state: State
+    change: int
+    """Number of the last change."""
+    forks: int
+    """How often a write took over values from elsewhere than the head."""
+    outlines: list[Outline]
+    """Newest first."""
     cursor: str
     """Of the next page; "" at the end."""
+    unflushed: list[tuple[str, str]] | None
+    """(namespace, checkpoint id) of what was written to and Postgres does not hold; None if that is too much."""
+
+
+class Drop(NamedTuple):
+    """A checkpoint that is to go, and what it stands between when those before it are gone."""
+
+    place: tuple[str, str]
+    """Namespace and id."""
+    newer: str
+    """The id of the next newer one in its namespace; empty if it is the head."""
+    above: tuple[str, str] | None
+    """Likewise, in the thread."""
+    values: Sequence[tuple[str, str]]
+    """(channel, version) of what goes with it."""
+
+    def packed(self) -> bytes:
+        """As drop.lua has it."""
+        ns = self.place[0]
+        above = fields.place(*self.above) if self.above else ""
+        return pack_list([*self.place, self.newer, above, *[fields.value(ns, *ref) for ref in self.values]])
 
 
 class Dropped(Enum):
@@ -45,7 +83,7 @@ class Dropped(Enum):
 
     DONE = "ok"
     CHANGED = "changed"
-    """Nothing: the thread is not ephemeral any more, or has changed."""
+    """Nothing: the thread is not as the outline had it."""
     GONE = "gone"
 
 
@@ -57,22 +95,26 @@ class DroppedInPart(NamedTuple):
 
 
 class MadeOf(NamedTuple):
-    """A page of what is still needed of the arenas that values have left."""
+    """A page of what is still needed of what may have to be erased."""
 
     change: int
     """Number of the last change."""
     cursor: str
-    arenas: list[tuple[int, int, int]]
-    """Number, bytes, piece size."""
-    stretches: list[tuple[int, int, int]]
-    """Number of the arena, offset, length."""
+    arenas: list[tuple[str, int, int]]
+    """Name, bytes, piece size."""
+    stretches: list[tuple[str, int, int]]
+    """Name of the arena, offset, length."""
+    values: list[str]
+    """Fields of values that may have to go."""
+    kept: list[str]
+    """Those that may not."""
 
 
 class Left(Enum):
     """There is no page of that."""
 
     NOTHING = "none"
-    """No value has left an arena."""
+    """Nothing may have to be erased."""
     CHANGED = "changed"
     """The thread was written meanwhile."""
     GONE = "gone"
@@ -132,17 +174,17 @@ def parse_done(reply: Any) -> None:
         raise unknown(reply)
 
 
-def parse_outline(reply: Any) -> OutlinePage | None:
-    """None: the thread is not there, or has been written since the page before."""
+def parse_outline(reply: Any) -> Outlined | None:
+    """None: the thread is not there, or the cursor is not there any more."""
     match reply:
-        case [b"absent"] | [b"outline", _, _, _, b"!"]:
+        case [b"absent"] | [b"outline", _, _, _, _, _, _, b"!", _]:
             return None
-        case [b"outline", incarnation, _, entries, cursor]:
-            outlines = [
-                Outline(ns.decode(), id_.decode(), parent.decode(), root.decode(), depth, run.decode())
-                for ns, id_, parent, root, depth, run in entries
-            ]
-            return OutlinePage(incarnation.decode(), outlines, cursor.decode())
+        case [b"outline", incarnation, state, change, forks, copied, entries, cursor, unflushed]:
+            given, last_copied = Parts(), copied.decode()
+            outlines = [given.outline(at, head, links, sends=sends == b"1") for at, head, links, sends in entries]
+            own = [o._replace(run_id="") if o.checkpoint_id <= last_copied else o for o in outlines]
+            written = None if unflushed is None else [fields.split(place) for place in unflushed if place]
+            return Outlined(incarnation.decode(), State(state.decode()), change, forks, own, cursor.decode(), written)
         case _:
             raise unknown(reply)
 
@@ -157,11 +199,14 @@ def parse_dropped(reply: Any) -> Dropped | DroppedInPart:
 
 def parse_made_of(reply: Any) -> MadeOf | Left:
     match reply:
-        case [b"made_of", change, cursor, arenas, stretches]:
-            threes = [list(zip(*[iter(figures)] * 3, strict=True)) for figures in (arenas, stretches)]
-            return MadeOf(change, cursor.decode(), *threes)
+        case [b"made_of", change, cursor, arenas, stretches, values, kept]:
+            return MadeOf(change, cursor.decode(), _threes(arenas), _threes(stretches), texts(values), texts(kept))
         case _:
             return Left(word(reply))
+
+
+def _threes(figures: Sequence[Any]) -> list[tuple[str, int, int]]:
+    return [(name.decode(), one, other) for name, one, other in zip(*[iter(figures)] * 3, strict=True)]
 
 
 def parse_deleted(reply: Any) -> Deleted | None:
@@ -200,37 +245,47 @@ class ReshapingCalls(Keys):
     def evict(
         self, thread_id: str, *, incarnation: str, flushed: str, token: str = "", hold_ms: int = 0
     ) -> Lua[Evicted]:
-        lists = ("due", "threads", "lapses")
         return self._call(
-            "evict", thread_id, lists, thread_id, incarnation, flushed, token, str(hold_ms), parse=one_of(Evicted)
+            "evict",
+            thread_id,
+            one_of(Evicted),
+            thread_id=thread_id,
+            incarnation=incarnation,
+            flushed=flushed,
+            token=token,
+            hold=str(hold_ms),
         )
 
     def reopen(self, thread_id: str, token: str) -> Lua[None]:
-        return self._call("reopen", thread_id, (), token, parse=parse_done)
+        return self._call("reopen", thread_id, parse_done, token=token)
 
-    def outline(self, thread_id: str, cursor: str) -> Lua[OutlinePage | None]:
-        return self._call("outline", thread_id, (), cursor, str(OUTLINE_PAGE), parse=parse_outline)
+    def outline(self, thread_id: str, cursor: str) -> Lua[Outlined | None]:
+        return self._call("outline", thread_id, parse_outline, cursor=cursor, most=str(OUTLINE_PAGE))
 
     def drop(
-        self,
-        thread_id: str,
-        incarnation: str,
-        *,
-        which: Iterable[tuple[str, str]],
-        staying: Iterable[tuple[str, str]],
+        self, thread_id: str, outlined: Outlined, items: Iterable[Drop], staying: Iterable[tuple[str, str]]
     ) -> Lua[Dropped | DroppedInPart]:
-        """Both are (namespace, checkpoint id)."""
-        kept = pack_list([part for pair in staying for part in pair])
-        dropped = (part for pair in which for part in pair)
-        lists = ("due", "threads", "runs", "lapses")
-        return self._call("drop", thread_id, lists, thread_id, incarnation, kept, *dropped, parse=parse_dropped)
+        """Remove checkpoints as they stood in the outline, if others stay: (namespace, checkpoint id)."""
+        return self._call(
+            "drop",
+            thread_id,
+            parse_dropped,
+            thread_id=thread_id,
+            incarnation=outlined.incarnation,
+            trim="0" if outlined.state is State.EPHEMERAL else "1",
+            change=str(outlined.change),
+            forks=str(outlined.forks),
+            staying=pack_list([part for place in staying for part in place]),
+            rest=[item.packed() for item in items],
+        )
 
     def orphan(self, thread_id: str, incarnation: str, which: Iterable[tuple[str, str]]) -> Lua[None]:
-        names = (part for pair in which for part in pair)
-        return self._call("orphan", thread_id, (), incarnation, *names, parse=parse_done)
+        names = [part for pair in which for part in pair]
+        return self._call("orphan", thread_id, parse_done, incarnation=incarnation, rest=names)
 
     def made_of(self, thread_id: str, *, incarnation: str, cursor: str) -> Lua[MadeOf | Left]:
-        return self._call("made_of", thread_id, (), incarnation, cursor, str(VALUES_LOOKED_AT), parse=parse_made_of)
+        most = str(VALUES_LOOKED_AT)
+        return self._call("made_of", thread_id, parse_made_of, incarnation=incarnation, cursor=cursor, most=most)
 
     def erase(
         self,
@@ -238,39 +293,71 @@ class ReshapingCalls(Keys):
         *,
         incarnation: str,
         change: int,
-        arena: int,
+        arena: str,
         first: int,
         last: int,
         needed: Iterable[tuple[int, int]],
-        complete: bool,
     ) -> Lua[Erased]:
-        figures = map(str, (change, arena, first, last))
-        stretches = pack_list([figure for stretch in needed for figure in stretch])
-        args = (incarnation, *figures, stretches, "1" if complete else "0")
-        return self._call("erase", thread_id, (), *args, parse=one_of(Erased))
+        """Overwrite what is not needed of some pieces of an arena."""
+        return self._call(
+            "erase",
+            thread_id,
+            one_of(Erased),
+            incarnation=incarnation,
+            change=str(change),
+            name=arena,
+            first=str(first),
+            last=str(last),
+            needed=pack_list([figure for stretch in needed for figure in stretch]),
+            complete="0",
+        )
+
+    def done_with(self, thread_id: str, *, incarnation: str, change: int, name: str, remove: bool) -> Lua[Erased]:
+        """Of an arena the rest is erased; or a value has to go, or has not."""
+        return self._call(
+            "erase",
+            thread_id,
+            one_of(Erased),
+            incarnation=incarnation,
+            change=str(change),
+            name=name,
+            first="0",
+            last="-1",
+            needed=pack_list([]),
+            complete="2" if remove else "1",
+        )
 
     def delete(self, thread_id: str, op: str) -> Lua[Deleted | None]:
         """Remove a thread."""
-        return self._call("delete", thread_id, _OF_A_THREAD, thread_id, op, self._run, parse=parse_deleted)
+        return self._call("delete", thread_id, parse_deleted, thread_id=thread_id, op=op)
 
     def bury(self, thread_id: str, *, op: str, incarnations: Iterable[str]) -> Lua[Buried]:
         """Remove a thread, if it is in one of these incarnations; and none of them is to come back."""
-        return self._call(
-            "delete", thread_id, _OF_A_THREAD, thread_id, op, *incarnations, self._run, parse=parse_buried
-        )
+        return self._call("delete", thread_id, parse_buried, thread_id=thread_id, op=op, rest=list(incarnations))
 
     def copy_out(self, thread_id: str, cursor: str, most_bytes: int = PAGE_BYTES) -> Guarded[CopiedPage | None]:
-        return self._guarded("copy_out", thread_id, (), cursor, str(COPIED_FIELDS), str(most_bytes), parse=parse_copied)
+        return self._guarded(
+            "copy_out", thread_id, parse_copied, cursor=cursor, most=str(COPIED_FIELDS), room=str(most_bytes)
+        )
 
     def stage(self, thread_id: str, *, token: str, hold_ms: int, fields: Iterable[bytes]) -> Lua[bool]:
-        return self._call("stage", thread_id, (), token, str(hold_ms), *fields, parse=whether("ok", "taken"))
+        return self._call("stage", thread_id, whether("ok", "taken"), token=token, hold=str(hold_ms), rest=list(fields))
 
     def land(self, thread_id: str, *, token: str, incarnation: str, meta: bytes, fields: Iterable[bytes]) -> Lua[bool]:
-        args: list[bytes | str] = [thread_id, token, incarnation, *self._ttls, meta, *fields]
-        return self._call("land", thread_id, ("threads", "lapses"), *args, parse=whether("ok", "taken"))
+        return self._call(
+            "land",
+            thread_id,
+            whether("ok", "taken"),
+            thread_id=thread_id,
+            token=token,
+            incarnation=incarnation,
+            ttl=self._ttl_ms,
+            hot_ttl=self._hot_ttl_ms,
+            meta=meta,
+            rest=list(fields),
+        )
 
     def shorten(self, thread_id: str, incarnation: str, ttl_ms: int) -> Lua[None]:
-        return self._call("shorten", thread_id, ("lapses",), thread_id, incarnation, str(ttl_ms), parse=parse_done)
-
-
-_OF_A_THREAD: Final = ("due", "threads", "gone", "parked", "runs", "lapses")
+        return self._call(
+            "shorten", thread_id, parse_done, thread_id=thread_id, incarnation=incarnation, ttl=str(ttl_ms)
+        )

@@ -12,6 +12,7 @@ import msgpack
 
 from langgraph_tiered_checkpoint.hot.keys import Keys, bucket_of
 from langgraph_tiered_checkpoint.hot.replies import State, texts, unknown, word
+from langgraph_tiered_checkpoint.hot.scripts import header
 from langgraph_tiered_checkpoint.hot.workers import parse_workers
 from langgraph_tiered_checkpoint.records import Worker
 from langgraph_tiered_checkpoint.steps import Lua
@@ -106,18 +107,18 @@ def _status(
     meta: dict[str, Any], ttl_ms: int, due_ms: bytes, memory_bytes: int, now_ms: int, lease_ms: int
 ) -> HotStatus:
     return HotStatus(
-        incarnation=meta["i"],
-        state=State(meta["s"]),
-        flushed=meta["fl"],
-        checkpoints=meta["n"],
-        created_ms=meta["ct"],
-        last_write_ms=meta["lw"],
-        dirty_since_ms=meta["du"],
-        reason=meta["rs"],
-        error=meta["er"],
-        failures=meta["bk"],
-        pinned=bool(meta["pin"]),
-        interrupted=bool(meta["int"]),
+        incarnation=meta["incarnation"],
+        state=State(meta["state"]),
+        flushed=meta["flushed"],
+        checkpoints=meta["checkpoints"],
+        created_ms=meta["created"],
+        last_write_ms=meta["last_write"],
+        dirty_since_ms=meta["dirty_since"],
+        reason=meta["reason"],
+        error=meta["error"],
+        failures=meta["failures"],
+        pinned=bool(meta["pinned"]),
+        interrupted=bool(meta["interrupted"]),
         ttl_ms=ttl_ms,
         due_ms=float(due_ms) if due_ms else None,
         memory_bytes=memory_bytes,
@@ -178,26 +179,25 @@ class UpkeepCalls(Keys):
         return Lua("workers", (self.workers_key,), (str(ALIVE_MS),), "*", parse_workers)
 
     def lapses(self, bucket: int, limit: int) -> Lua[Lapses]:
-        return self._of_bucket("lapses", bucket, ("lapses", "gone"), str(limit), str(TOMBSTONE_MS), parse=parse_lapses)
+        return self._of_bucket("lapses", bucket, parse_lapses, most=str(limit), kept=str(TOMBSTONE_MS))
 
     def sweep(self, bucket: int, thread_ids: Sequence[str], most_runs: int) -> Lua[None]:
-        lists = ("lapses", "threads", "due", "parked", "runs")
+        lists = header("sweep").keys[:-1]
         keys = (*(self.bucket_key(bucket, name) for name in lists), *map(self.thread_key, thread_ids))
         return Lua("sweep", keys, (str(most_runs), *thread_ids), f"bucket {bucket:02x}", parse_swept)
 
     def status(self, thread_id: str) -> Lua[HotStatus | Damaged | None]:
-        return self._call("status", thread_id, ("due",), thread_id, parse=parse_status)
+        return self._call("status", thread_id, parse_status, thread_id=thread_id)
 
     def figures(self, bucket: int) -> Lua[Figures]:
-        most = (str(COUNTED), str(COUNTED_DUE))
-        return self._of_bucket("bucket", bucket, ("threads", "due", "parked"), *most, parse=parse_figures)
+        return self._of_bucket("bucket", bucket, parse_figures, some=str(COUNTED), first=str(COUNTED_DUE))
 
     def census(self, thread_ids: Sequence[str]) -> Lua[Census]:
         """Of threads of one bucket."""
         return self._of_threads("census", thread_ids, parse=parse_census)
 
     def threads(self, bucket: int, *, prefix: str, after: str, limit: int) -> Lua[list[str]]:
-        return self._of_bucket("names", bucket, ("threads",), prefix, after, str(limit), parse=texts)
+        return self._of_bucket("names", bucket, texts, list_="threads", prefix=prefix, after=after, most=str(limit))
 
     def present(self, thread_ids: Sequence[str]) -> Lua[list[bool]]:
         """Of threads of one bucket."""
@@ -208,4 +208,5 @@ class UpkeepCalls(Keys):
 
     def threads_of_run(self, bucket: int, *, run_id: str, after: str, limit: int) -> Lua[list[str]]:
         """The run's members of the list of runs: see lua/runs.lua."""
-        return self._of_bucket("names", bucket, ("runs",), f"{run_id}\0", after, str(limit), parse=texts)
+        prefix = f"{run_id}\0"
+        return self._of_bucket("names", bucket, texts, list_="runs", prefix=prefix, after=after, most=str(limit))

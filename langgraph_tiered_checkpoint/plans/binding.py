@@ -19,7 +19,7 @@ from langgraph_tiered_checkpoint.steps import Lua, Plan
 
 logger = logging.getLogger(__name__)
 
-LAYOUT: Final = f"7:{BUCKETS}"
+LAYOUT: Final = f"8:{BUCKETS}"
 """Version of the key layout, and number of buckets: what `<prefix>:layout` must begin with."""
 
 _ROUNDS = 20

@@ -24,6 +24,7 @@ from langgraph_tiered_checkpoint.hot.flushing import (
 )
 from langgraph_tiered_checkpoint.hot.keys import PAGE_BYTES
 from langgraph_tiered_checkpoint.incarnations import new_id
+from langgraph_tiered_checkpoint.plans.dropping import trim
 from langgraph_tiered_checkpoint.plans.failover import compare
 from langgraph_tiered_checkpoint.plans.tiers import Store
 from langgraph_tiered_checkpoint.records import ThreadBatch
@@ -218,10 +219,9 @@ def commit(store: Store, cold: Cold, batches: Sequence[ThreadBatch]) -> Plan[fro
 
 
 def acknowledged(store: Store, thread_id: str, incarnation: str, reply: Acknowledged) -> Plan[None]:
-    """Do what the reply to an acknowledgement asks for: go on with its trim, or compare the tiers again."""
-    more = reply.more
-    while more:
-        more = yield from store.hot.trim(thread_id, incarnation)
+    """Do what the reply to an acknowledgement asks for: trim the thread, or compare the tiers again."""
+    if reply.is_long:
+        yield from trim(store, thread_id, incarnation)
     if reply.verdict is Verdict.DIVERGED:  # Redis went back in time before it, and may have been vouched for since
         lease = yield from store.hot.lease(thread_id)
         if isinstance(lease, Lease) and lease.incarnation == incarnation:

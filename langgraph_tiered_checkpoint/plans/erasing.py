@@ -6,7 +6,7 @@ What is needed is found out page by page, and holds as long as nothing is writte
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 from langgraph_tiered_checkpoint.errors import ThreadBusyError
 from langgraph_tiered_checkpoint.hot.reshaping import Erased, Left, MadeOf
@@ -26,7 +26,7 @@ _PAUSE_S = 0.02
 class Arena(NamedTuple):
     """An arena that values have left."""
 
-    number: int
+    name: str
     bytes: int
     """0 if it is gone."""
     piece_size: int
@@ -64,22 +64,27 @@ def _erase_once(store: Store, thread_id: str, incarnation: str) -> Plan[bool]:
     found = yield from _needed(store, thread_id, incarnation)
     if isinstance(found, Left):
         return found is not Left.CHANGED
-    for number, size, piece_size in found.arenas:
-        arena = Arena(number, size, piece_size, _joined((at, n) for of, at, n in found.stretches if of == number))
-        for first, last, needed in (*arena.pages(), (0, -1, [])):
-            erased = yield from store.hot.erase(
-                thread_id,
-                incarnation=incarnation,
-                change=found.change,
-                arena=number,
-                first=first,
-                last=last,
-                needed=needed,
-                complete=last < first,
-            )
-            if erased is not Erased.DONE:
-                return erased is Erased.GONE
-    return True
+    fence: _Fence = {"incarnation": incarnation, "change": found.change}
+    calls = []
+    for name, size, piece_size in found.arenas:
+        arena = Arena(name, size, piece_size, _joined((at, n) for of, at, n in found.stretches if of == name))
+        for first, last, needed in arena.pages():
+            calls.append(store.hot.erase(thread_id, **fence, arena=name, first=first, last=last, needed=needed))
+        calls.append(store.hot.done_with(thread_id, **fence, name=name, remove=False))
+    unneeded = set(found.values).difference(found.kept)
+    calls += [store.hot.done_with(thread_id, **fence, name=name, remove=name in unneeded) for name in found.values]
+    for call in calls:
+        erased = yield from call
+        if erased is not Erased.DONE:
+            return erased is Erased.GONE
+    return not unneeded  # those may have left arenas
+
+
+class _Fence(TypedDict):
+    """For what it was found out what is needed."""
+
+    incarnation: str
+    change: int
 
 
 def _needed(store: Store, thread_id: str, incarnation: str) -> Plan[MadeOf | Left]:
@@ -92,7 +97,7 @@ def _needed(store: Store, thread_id: str, incarnation: str) -> Plan[MadeOf | Lef
         if whole is not None:
             if page.change != whole.change:
                 return Left.CHANGED
-            page = page._replace(stretches=whole.stretches + page.stretches)
+            page = page._replace(stretches=whole.stretches + page.stretches, kept=whole.kept + page.kept)
         if not page.cursor:
             return page
         whole = page

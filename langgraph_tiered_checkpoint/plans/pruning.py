@@ -38,6 +38,29 @@ def all_but_latest(outlines: Iterable[Outline]) -> set[Place]:
     return dropped
 
 
+def all_but_newest(outlines: Iterable[Outline], most: int, unflushed: Iterable[Place]) -> set[Place]:
+    """What a trim drops, given the outlines newest first.
+
+    Kept are the newest root checkpoints and the subgraph calls that they started; what Postgres does not hold yet; and
+    the head of each namespace that outlives its calls, with the ancestors that its delta channels are rebuilt from.
+    """
+    spaces: dict[str, dict[str, Outline]] = {}
+    for outline in outlines:
+        spaces.setdefault(outline.ns, {})[outline.checkpoint_id] = outline
+    roots = list(spaces.get("", ()))
+    if len(roots) <= most:
+        return set()
+    limit, kept = roots[most - 1], set(unflushed)
+    dropped: set[Place] = set()
+    for ns, checkpoints in spaces.items():
+        heads_ = set() if is_call(ns) else _latest_with_ancestors(checkpoints)
+        for checkpoint_id, outline in checkpoints.items():
+            runs_on = is_call(ns) and outline.root_id >= limit
+            if checkpoint_id < limit and checkpoint_id not in heads_ and not runs_on and outline.place not in kept:
+                dropped.add(outline.place)
+    return dropped
+
+
 def of_runs(run_ids: Collection[str], outlines: Iterable[Outline]) -> set[Place]:
     """The checkpoints that some runs wrote."""
     return {(o.ns, o.checkpoint_id) for o in outlines if o.run_id in run_ids}

@@ -6,10 +6,8 @@ Postgres transaction behind the fence, and takes the marker away. On an ephemera
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import islice
 
 from langgraph_tiered_checkpoint.cold.writes import Cold
 from langgraph_tiered_checkpoint.errors import (
@@ -21,10 +19,11 @@ from langgraph_tiered_checkpoint.errors import (
 )
 from langgraph_tiered_checkpoint.hot.flushing import Lease, NoLease
 from langgraph_tiered_checkpoint.hot.replies import State
-from langgraph_tiered_checkpoint.hot.reshaping import CopiedPage, Dropped, DroppedInPart, Evicted
+from langgraph_tiered_checkpoint.hot.reshaping import CopiedPage, Evicted
 from langgraph_tiered_checkpoint.incarnations import new_id
 from langgraph_tiered_checkpoint.plans import pruning
 from langgraph_tiered_checkpoint.plans.buckets import BucketPages
+from langgraph_tiered_checkpoint.plans.dropping import drop, outline
 from langgraph_tiered_checkpoint.plans.erasing import erase
 from langgraph_tiered_checkpoint.plans.failover import change_number, compare
 from langgraph_tiered_checkpoint.plans.flushing import ask, flush
@@ -38,7 +37,6 @@ HOLD_MS = 30_000
 _TX_MS = 20_000
 _ROUNDS = 50
 _PAUSE_S = 0.02
-_DROPS = 200
 _MEMBERS = 500
 
 
@@ -124,48 +122,17 @@ def _restructure(store: Store, thread_id: str, decide: Decide) -> Plan[None]:
 
 
 def _drop_hot(store: Store, thread_id: str, incarnation: str, decide: Decide) -> Plan[bool]:
-    outlines = yield from _outline(store, thread_id, incarnation)
-    if outlines is None:
+    outlined = yield from outline(store, thread_id, incarnation)
+    if outlined is None:
         return False
-    dropped = decide(outlines)
-    staying = pruning.heads(outlines, dropped)
-    pending = deque(sorted(dropped, key=lambda place: place[1]))
-    more = False
-    while pending or more:
-        page = list(islice(pending, _DROPS))
-        spaces = {"", *(ns for ns, _ in page)}
-        kept = [place for place in staying if place[0] in spaces]
-        done = len(page)
-        match (yield from store.hot.drop(thread_id, incarnation, which=page, staying=kept)):
-            case Dropped.DONE:
-                more = False
-            case DroppedInPart(done):
-                more = True
-            case Dropped.CHANGED:
-                return False
-            case Dropped.GONE:
-                return True
-        for _ in range(done):
-            pending.popleft()
-    orphans = pruning.orphaned(outlines, dropped)
+    dropped = decide(outlined.outlines)
+    if not (yield from drop(store, thread_id, outlined, dropped)):
+        return False
+    orphans = pruning.orphaned(outlined.outlines, dropped)
     if orphans:
         yield from store.hot.orphan(thread_id, incarnation, orphans)
     yield from erase(store, thread_id, incarnation)
     return True
-
-
-def _outline(store: Store, thread_id: str, incarnation: str) -> Plan[list[Outline] | None]:
-    """Where all checkpoints of a hot thread stand; None if the thread began another incarnation under the reader."""
-    outlines: list[Outline] = []
-    cursor = ""
-    while True:
-        page = yield from store.hot.outline(thread_id, cursor)
-        if page is None or page.incarnation != incarnation:
-            return None
-        outlines += page.entries
-        cursor = page.cursor
-        if not cursor:
-            return outlines
 
 
 def _drop_cold(store: Store, cold: Cold, thread_id: str, decide: Decide) -> Plan[bool]:

@@ -9,7 +9,7 @@ from langgraph_tiered_checkpoint.cold.writes import Cold
 from langgraph_tiered_checkpoint.config import Settings
 from langgraph_tiered_checkpoint.errors import NotPromotableError
 from langgraph_tiered_checkpoint.hot.calls import Hot
-from langgraph_tiered_checkpoint.hot.inlined import Inlined
+from langgraph_tiered_checkpoint.hot.known_checkpoints import KnownCheckpoints
 from langgraph_tiered_checkpoint.hot.known_values import KnownValues
 from langgraph_tiered_checkpoint.plans.journal import Journal
 
@@ -25,7 +25,7 @@ class Store:
     cold: Cold | None
     known_values: KnownValues
     journal: Journal
-    inlined: Inlined = field(default_factory=Inlined)
+    known_checkpoints: KnownCheckpoints = field(default_factory=KnownCheckpoints)
     dangers: list[str] = field(default_factory=list)
     """What was found about Redis that will lose data; filled in by the connections."""
     number: int = field(default_factory=lambda: next(_numbers))

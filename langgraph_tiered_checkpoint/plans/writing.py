@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -10,7 +10,8 @@ from typing_extensions import assert_never
 
 from langgraph_tiered_checkpoint.errors import HotFullError, ThreadBusyError, ThreadDeletedError
 from langgraph_tiered_checkpoint.hot.calls import UNKNOWN_ORIGIN, FoundOrigin, Writer
-from langgraph_tiered_checkpoint.hot.frames import pack_blob, pack_difference
+from langgraph_tiered_checkpoint.hot.difference import Item
+from langgraph_tiered_checkpoint.hot.recipes import pack_values
 from langgraph_tiered_checkpoint.hot.replies import Guarded, Missing, OriginWanted, Refusal, State, Stored, WriteReply
 from langgraph_tiered_checkpoint.ids import uuid6_time_ms
 from langgraph_tiered_checkpoint.incarnations import KnownIncarnation, new_id
@@ -21,7 +22,7 @@ from langgraph_tiered_checkpoint.records import BlobRow, CheckpointRow, ThreadBa
 from langgraph_tiered_checkpoint.steps import Pause, Plan
 
 _DIFFERENCES = 200
-"""Values of one put that may travel as differences, the largest: each costs the script some steps to put together."""
+"""Values of one put that may travel as differences, the largest: each costs the script some steps to make sure of."""
 
 _PAUSE_S = 0.02
 """How long a write waits before it tries again, if others were faster. For how long it does, `timeouts.busy` says."""
@@ -62,33 +63,41 @@ def put(
         HotFullError: Redis is full, or almost full of what Postgres does not take.
     """
     op = new_id()
-    whole = {(blob.channel, blob.version): blob for blob in blobs}
-    largest = sorted(whole, key=lambda ref: len(whole[ref].data), reverse=True)
-    packed = {ref: _packed(store, thread_id, whole[ref], op) for ref in largest[:_DIFFERENCES]}
-    packed |= {ref: pack_blob(whole[ref], op) for ref in largest[_DIFFERENCES:]}
-    awaited = list(expected)
+    given = list(blobs)
+    awaited = [row.refs[i] for i in expected]
+    parent = store.known_checkpoints.find((thread_id, row.ns, row.parent_id)) if row.parent_id else None
+    packed = pack_values(op, _with_differences(store, thread_id, given))
 
     def build(writer: Writer, origin: FoundOrigin) -> Guarded[WriteReply]:
-        return store.hot.put(writer, row, [(*ref, value) for ref, value in packed.items()], awaited, origin)
+        taken_over = parent is not None and parent.stored.issuperset(awaited)
+        note_run = parent is None or parent.run_id != row.run_id
+        return store.hot.put(
+            writer, row, packed, awaited, origin, taken_over=taken_over, note_run=note_run and row.run_id != ""
+        )
 
-    def resend(absent: Sequence[int]) -> None:
-        """Send whole what was expected to be there, or sent as a difference to something that is not."""
-        refs = [row.refs[i] for i in absent]
-        whole.update({(b.channel, b.version): b for b in supply([ref for ref in refs if ref not in whole])})
-        packed.update({ref: pack_blob(whole[ref], op) for ref in refs})
-        awaited[:] = [i for i in awaited if i not in absent]
+    def resend(missing: Missing) -> None:
+        nonlocal packed
+        absent = [awaited[i] for i in missing.expected]
+        awaited[:] = [ref for ref in awaited if ref not in absent]
+        given.extend(supply(absent))
+        packed = pack_values(op, [(blob, None, None) for blob in given])
 
     reply = yield from _write(store, known, thread_id, op, named, promote, build, resend)
-    store.known_values.remember(thread_id, row.ns, list(whole.values()), op)
+    store.known_values.remember(thread_id, row.ns, packed.stored)
     if reply.left:
         with suppress(ThreadBusyError):  # who is faster is told the same
             yield from erase(store, thread_id, known.incarnation)
-    return _written(thread_id, reply, [row], list(whole.values()), [])
+    return _written(thread_id, reply, [row], given, [])
 
 
-def _packed(store: Store, thread_id: str, blob: BlobRow, op: str) -> bytes:
-    found = store.known_values.difference(thread_id, blob)
-    return pack_difference(blob, found) if found else pack_blob(blob, op)
+def _with_differences(
+    store: Store, thread_id: str, blobs: Sequence[BlobRow]
+) -> Iterator[tuple[BlobRow, BlobRow | None, Sequence[Item] | None]]:
+    """The values, the largest first, with what they differ in from their predecessors."""
+    largest = sorted(blobs, key=lambda blob: len(blob.data), reverse=True)
+    for i, blob in enumerate(largest):
+        base, items = (store.known_values.difference(thread_id, blob) if i < _DIFFERENCES else None) or (None, None)
+        yield blob, base, items
 
 
 def put_writes(
@@ -139,7 +148,7 @@ def _write(
     named: str,
     promote: str,
     build: Callable[[Writer, FoundOrigin], Guarded[WriteReply]],
-    resend: Callable[[Sequence[int]], None],
+    resend: Callable[[Missing], None],
 ) -> Plan[Stored]:
     """Send the call until it is stored."""
     origin, incarnation = UNKNOWN_ORIGIN, ""
@@ -154,7 +163,7 @@ def _write(
                 known.confirm(reply.incarnation)
                 return reply
             case Missing():
-                resend(reply.refs)
+                resend(reply)
             case OriginWanted():
                 if asked:  # it was filled in while Postgres was asked, and is evicted again
                     waited_s = yield from _wait(store, waited_s, _lost_races(thread_id))

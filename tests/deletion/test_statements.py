@@ -111,7 +111,7 @@ def test_outline(conn: Connection, cold: Cold) -> None:
         return []
 
     assert run(conn, cold.drop("t", "i", "1.a", "2.b", decide, 1000))
-    assert sorted(seen) == [
+    assert sorted(tuple(outline[:6]) for outline in seen) == [
         ("", "1", "", "1", 0, "r1"),
         ("", "2", "1", "2", 0, "r2"),
         ("", "3", "2", "3", 0, ""),
@@ -120,7 +120,7 @@ def test_outline(conn: Connection, cold: Cold) -> None:
     ]
     for line in seen:
         row = stored(conn, cold, "t", line.checkpoint_id, line.ns).row
-        assert line == (row.ns, row.checkpoint_id, row.parent_id, row.root_id, row.depth, row.run_id)
+        assert line[:6] == (row.ns, row.checkpoint_id, row.parent_id, row.root_id, row.depth, row.run_id)
 
 
 def test_drop_takes_what_only_the_dropped_ones_needed(conn: Connection, cold: Cold) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
+import msgpack
 import psycopg
 import pytest
 import redis
@@ -186,7 +187,7 @@ def test_repeated_put_stores_nothing_twice(saver: TieredSaver, hash_of: Callable
 def test_value_that_shrinks_leaves_the_arena(saver: TieredSaver, hash_of: Callable[[str], dict[bytes, bytes]]) -> None:
     states = [LONG, LONG[:300], LONG[100:300], LONG[150:300], LONG[200:290], LONG[210:290]]
     configs = chain(saver, "t", states)
-    assert b"A2" in hash_of("t")
+    assert sum(name[:1] == b"A" for name in hash_of("t")) == 2
     assert [values_of(saver, config)["a"] for config in configs] == states
 
 
@@ -436,8 +437,8 @@ def test_of_very_many_values_the_largest_travel_as_differences(saver: TieredSave
     metadata: Any = {"source": "loop", "step": 2, "parents": {}}
     stepped = Stepped(saver, saver._requests.put(config, made, metadata, made["channel_versions"])).stop_before("put")
     assert isinstance(stepped._step, Lua)
-    sent = [arg for arg in stepped._step.args if isinstance(arg, bytes)]
-    assert sum(arg[:1] == b"D" for arg in sent) == 200
+    sent = msgpack.unpackb(max((arg for arg in stepped._step.args if isinstance(arg, bytes)), key=len), raw=True)
+    assert sum(arg[:1] == b"B" for arg in sent) == 200
     assert sum(len(arg) for arg in sent if arg[:1] == b"W") < 100 * 23 * 126 + 100 * 40
     stepped.finish()
     assert values_of(saver, at("t")) == made["channel_values"]

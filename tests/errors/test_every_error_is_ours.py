@@ -151,10 +151,10 @@ def in_threes(names: Iterable[str]) -> list[list[str]]:
     return [listed[at : at + 3] for at in range(0, len(listed), 3)]
 
 
-FIELDS = (b"m", b"n", b"N", b"c", b"l", b"b", b"r", b"w", b"y")
+FIELDS = (b"s", b"m", b"h", b"n", b"c", b"l", b"b", b"w", b"y")
 HOT: dict[str, Callable[[redis.Redis], None]] = {
     "wrong type": wrong_type,
-    **{f"{field.decode()} is cut": cut(field, 3 if field in (b"m", b"n", b"c", b"l") else 1) for field in FIELDS},
+    **{f"{field.decode()} is cut": cut(field, 3 if field in (b"s", b"m", b"n", b"c", b"l") else 1) for field in FIELDS},
     **{f"end of {field.decode()} is cut": cut(field, -3) for field in (b"c", b"b", b"w")},
     **{f"{name} of another type": other_list(name.encode()) for name in ("threads", "due", "runs", "parked", "gone")},
 }

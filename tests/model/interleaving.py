@@ -246,8 +246,8 @@ class Exploration:
         self.world.lapse(node.hot)
         hot = self.world.hot()
         facts = node.facts
-        if (meta := node.hot.meta) and meta["s"] == "e":
-            facts = replace(facts, excused=facts.excused | {meta["i"]})
+        if (meta := node.hot.meta) and meta["state"] == "e":
+            facts = replace(facts, excused=facts.excused | {meta["incarnation"]})
         return node.after("the key lapses", hot=hot, facts=facts, left=left)
 
     def _failed_over(self, node: Node, saved: HotState, left: Budget) -> Node:
@@ -255,8 +255,8 @@ class Exploration:
         here = saved.held | (node.cold if node.cold.flushed else NOTHING_COLD).held
         gone = frozenset(item for item in facts.stored if not item.is_in(here))
         back = frozenset[str]()
-        if saved.meta and not saved.meta["fl"]:
-            back = frozenset({saved.meta["i"]})  # Postgres cannot know that it was deleted
+        if saved.meta and not saved.meta["flushed"]:
+            back = frozenset({saved.meta["incarnation"]})  # Postgres cannot know that it was deleted
         facts = replace(facts, lost=facts.lost | gone, dead=facts.dead - back)
         return node.after("Redis falls back", hot=saved, run=node.run + 1, left=left, saved=None, facts=facts)
 
@@ -269,10 +269,10 @@ class Exploration:
         if missing:
             raise BrokenPromiseError(f"neither tier holds {sorted(missing)}", node)
         meta = node.hot.meta
-        vouched = meta is not None and meta["rn"] == f"run {node.run}"
-        if node.hot.mortal and meta and meta["s"] != "e":
+        vouched = meta is not None and meta["run"] == f"run {node.run}"
+        if node.hot.mortal and meta and meta["state"] != "e":
             self._check_mortal(node, meta, held, vouched=vouched)
-        lives = node.cold.flushed | ({meta["i"]} if meta and vouched else set())
+        lives = node.cold.flushed | ({meta["incarnation"]} if meta and vouched else set())
         if lives & node.facts.dead:
             raise BrokenPromiseError("a deleted thread is back", node)
         if node.hot.kind not in self._sound:
@@ -288,11 +288,11 @@ class Exploration:
         """No sole copy has a TTL: Postgres holds all of a promoted thread that may expire.
 
         It need hold only what is owed while the hot copy may have more than there is: when a fall-back has brought
-        it back, from then until it is compared (not vouched for) or dropped (`rb`), and when a delete is under way.
+        it back, from then until it is compared (not vouched for) or dropped (`rebase`), and when a delete is under way.
         """
         only_here = held - node.cold.held
         facts = node.facts
-        if not vouched or meta["rb"] or facts.deleting or meta["i"] in facts.condemned:
+        if not vouched or meta["rebase"] or facts.deleting or meta["incarnation"] in facts.condemned:
             only_here &= {(i.checkpoint_id, i.task_id) for i in node.facts.owed(latest(held))}
         if only_here:
             raise BrokenPromiseError(f"the only copy of {sorted(only_here)} has a TTL", node)

@@ -12,6 +12,7 @@ from typing import Any, cast
 import msgpack
 import psycopg
 import redis
+from layout import meta_of
 from scripted import waited_for
 
 from langgraph_tiered_checkpoint import TieredSaver
@@ -19,7 +20,17 @@ from langgraph_tiered_checkpoint.hot.scripts import script
 from langgraph_tiered_checkpoint.steps import SERVER_RUN, Behind, Lua, LuaBatch, Pause, Plan, Step, Tx
 
 TABLES = ("checkpoints", "checkpoint_blobs", "checkpoint_writes", "tiered_threads")
-_TIMES = ("ct", "lw", "du", "created_at", "updated_at", "last_write_at", "flushed_at", "promoted_at", "pinned_at")
+_TIMES = (
+    "created",
+    "last_write",
+    "dirty_since",
+    "created_at",
+    "updated_at",
+    "last_write_at",
+    "flushed_at",
+    "promoted_at",
+    "pinned_at",
+)
 
 # The scripts' clock stands still unless the model moves it.
 _CLOCK = (
@@ -67,23 +78,23 @@ class HotState:
         found: set[tuple[str, str]] = set()
         for name in self.fields:
             if name[:1] == b"c":
-                found.add((name.partition(b":")[2].decode(), ""))
-            elif name[:1] == b"k":
-                k, _, task = name[1:].split(b"\0")
-                found.add((k.partition(b":")[2].decode(), task.decode()))
+                found.add((name.partition(b"\0")[2].decode(), ""))
+            elif name[:1] == b"p":
+                _, id_, _, task = name[1:].split(b"\0")
+                found.add((id_.decode(), task.decode()))
         return frozenset(found)
 
     @cached_property
     def state(self) -> str:
         """What Redis has under the thread's key: a thread in a state, a marker in place of one, or nothing."""
         if self.meta is not None:
-            return {"e": "ephemeral", "d": "dirty", "c": "clean"}[self.meta["s"]]
+            return {"e": "ephemeral", "d": "dirty", "c": "clean"}[self.meta["state"]]
         return str(msgpack.unpackb(self.fields[b"x"])[0]) if b"x" in self.fields else "nothing"
 
     @cached_property
     def meta(self) -> dict[str, Any] | None:
         """What the thread's hash says about the thread."""
-        return cast("dict[str, Any]", msgpack.unpackb(self.fields[b"m"])) if b"m" in self.fields else None
+        return meta_of(self.fields) if b"m" in self.fields else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -259,9 +270,10 @@ def _canonical(key: bytes, mortal: bool, held: Mapping[bytes, bytes]) -> str:  #
         timed = key.endswith(b":gone")
         return f"{key!r} {sorted(pairs.items() if timed else pairs)!r}"
     if b"m" in pairs:
-        meta = msgpack.unpackb(held[b"m"])
-        timeless = {k: v for k, v in meta.items() if k not in _TIMES} | {"dirty since": meta["du"] > 0}
+        meta = meta_of(held)
+        timeless = {k: v for k, v in meta.items() if k not in _TIMES} | {"dirty since": meta["dirty_since"] > 0}
         pairs[b"m"] = sorted(timeless.items())
+        del pairs[b"s"]
     if b"x" in pairs:
         kind, token, _deadline, *run = msgpack.unpackb(held[b"x"])
         pairs[b"x"] = (kind, token, run)

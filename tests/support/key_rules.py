@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import msgpack
 import redis
+from layout import Record, meta_of, record_of
 
 COMPANIONS = ("due", "threads", "runs", "gone", "parked", "lapses")
 
@@ -31,9 +33,9 @@ def _problems(client: redis.Redis, key: bytes) -> list[str]:
         return []
     if packed is None:
         return [] if ttl_ms >= 0 else [f"marker {key!r} has no TTL"]
-    meta: dict[str, Any] = msgpack.unpackb(packed)
-    state, due = meta["s"], client.zscore(head + b":due", thread_id) is not None
-    mortal = state != "d" and bool(meta["ttl" if state == "e" else "ht"])
+    meta = meta_of(fields)
+    state, due = meta["state"], client.zscore(head + b":due", thread_id) is not None
+    mortal = state != "d" and bool(meta["ttl" if state == "e" else "hot_ttl"])
     return _unsound(key, fields) + [
         problem
         for problem, so in (
@@ -48,26 +50,17 @@ def _problems(client: redis.Redis, key: bytes) -> list[str]:
 
 def _unsound(key: bytes, fields: dict[bytes, bytes]) -> list[str]:
     """What does not fit together inside a thread's hash."""
-    meta = msgpack.unpackb(fields[b"m"])
-    frames = {name[1:]: msgpack.Unpacker() for name in fields if name[:1] == b"c"}
-    used: dict[bytes, int] = {}
-    for k, unpacker in frames.items():
-        unpacker.feed(fields[b"c" + k])
-        refs = unpacker.unpack()[3]
-        for channel, version in zip(refs[::2], refs[1::2], strict=True):
-            name = channel.encode()
-            blob = b"%s:%d:%s%s" % (k.partition(b":")[0], len(name), name, version.encode())
-            used[blob] = used.get(blob, 0) + 1
+    meta = meta_of(fields)
+    records = {name[1:]: record_of(fields, name[1:]) for name in fields if name[:1] == b"c"}
+    used = {name.encode() for record in records.values() for name in record.values}
+    left = {name.encode() for name in meta.get("left") or ()}
     wrong = [
-        f"{key!r}: value {name!r} is counted {count!r} times and used {used.get(name[1:], 0)} times"
+        f"{key!r}: value {name!r} is of no checkpoint"
         for name in fields
-        if name[:1] == b"b"
-        for count in [fields.get(b"r" + name[1:])]
-        if count is None or not 1 <= int(count.partition(b":")[0]) <= used.get(name[1:], 0)
+        if name[:1] == b"b" and name not in used and name not in left
     ]
     wrong += [f"{key!r}: {problem}" for problem in _unsound_arenas(fields)]
-    wrong += [f"{key!r}: {n!r} counts a value that is not there" for n in fields if n[:1] == b"r" and _gone(n, fields)]
-    wrong += _unlinked(key, fields, meta, set(frames))
+    wrong += _unlinked(key, fields, meta, records)
     for name in (name for name in fields if name[:1] == b"y"):
         for n in range(1, int(fields[name]) + 1):
             if b"w%s\0%d" % (name[1:], n) not in fields:
@@ -78,57 +71,66 @@ def _unsound(key: bytes, fields: dict[bytes, bytes]) -> list[str]:
 def _unsound_arenas(fields: dict[bytes, bytes]) -> list[str]:
     """What does not fit between the values that are recipes, and the arenas that they are made of."""
     wrong = []
-    made_of: dict[int, int] = {}
-    for name in (name for name in fields if name[:1] == b"b"):
-        number = 0
-        if fields[name][:1] == b"R":
-            number, size, items = msgpack.unpackb(fields[name][17:], raw=True)
-            made_of[number] = made_of.get(number, 0) + 1
-            stretches = [item for item in items if isinstance(item, list)]
-            _, length, piece_size = msgpack.unpackb(fields.get(b"A%d" % number, msgpack.packb([0, 0, 0])))
-            if size != piece_size or any(sum(stretch) > length for stretch in stretches):
-                wrong.append(f"{name!r} is made of more than arena {number} has")
-            needed = {n for at, length in stretches for n in range(at // size, -(-(at + length) // size))}
-            if not all(fields.get(b"a%d:%d" % (number, n)) for n in needed):
-                wrong.append(f"{name!r} needs {needed} of arena {number}, of which something was erased")
-        if fields.get(b"r" + name[1:], b"").partition(b":")[2] != (b"%d" % number if number else b""):
-            wrong.append(f"{name!r} is made of arena {number}, which its count does not say")
+    made_of: dict[bytes, int] = {}
+    for name in (name for name in fields if name[:1] == b"b" and fields[name][:1] == b"R"):
+        arena, size, items, length = msgpack.unpackb(fields[name][17:], raw=True)
+        made_of[arena] = made_of.get(arena, 0) + 1
+        stretches = [item for item in items if isinstance(item, list)]
+        has, piece_size = map(int, fields.get(b"A" + arena, b"0 0").split())
+        if size != piece_size or length > has or any(sum(stretch) > length for stretch in stretches):
+            wrong.append(f"{name!r} is made of more than arena {arena!r} has")
+        needed = {n for at, length in stretches for n in range(at // size, -(-(at + length) // size))}
+        if not all(fields.get(b"a%s\0%d" % (arena, n)) for n in needed):
+            wrong.append(f"{name!r} needs {needed} of arena {arena!r}, of which something was erased")
     expected = {}
     for name in (name for name in fields if name[:1] == b"A"):
-        uses, length, size = msgpack.unpackb(fields[name])
-        if uses != made_of.get(int(name[1:]), 0):
-            wrong.append(f"{name!r} counts {uses} values of {made_of}")
+        length, size = map(int, fields[name].split())
         for n in range(-(-length // size)):
-            expected[b"a%s:%d" % (name[1:], n)] = min(size, length - n * size)
+            expected[b"a%s\0%d" % (name[1:], n)] = min(size, length - n * size)
+    uses = {name[1:]: int(value) for name, value in fields.items() if name[:1] == b"u"}
+    if uses != made_of or uses.keys() != {name[1:] for name in fields if name[:1] == b"A"}:
+        wrong.append(f"arenas count {uses} values of {made_of}")
     found = {name: len(value) for name, value in fields.items() if name[:1] == b"a"}
     if found.keys() != expected.keys() or any(size not in (0, expected[name]) for name, size in found.items()):
         wrong.append(f"pieces {found} are there instead of {expected}")
     return wrong
 
 
-def _gone(name: bytes, fields: dict[bytes, bytes]) -> bool:
-    return b"b" + name[1:] not in fields
-
-
-def _unlinked(key: bytes, fields: dict[bytes, bytes], meta: dict[str, Any], all_: set[bytes]) -> list[str]:
+def _unlinked(key: bytes, fields: dict[bytes, bytes], meta: dict[str, Any], records: dict[bytes, Record]) -> list[str]:
     wrong = []
-    chains = [("the thread", meta["th"], 2, meta["n"], all_)]
+    chains: list[tuple[str, bytes, list[bytes], Callable[[Record, bytes], bytes]]] = []
+    chains.append(("the thread", meta["newest"].encode(), list(records), _thread))
+    early_in_all = 0
     for name, packed in fields.items():
         if name[:1] == b"n":
-            number, head, _, count, _, _, early = msgpack.unpackb(packed)
-            own = {k for k in all_ if k.partition(b":")[0] == b"%d" % number}
-            waiting = [f for f in fields if f.startswith(b"y%d:" % number) and f[1:] not in all_]
+            ns, (tail, _, early) = name[1:], msgpack.unpackb(packed)
+            head, own = fields[b"h" + ns][1:], [place for place in records if place.partition(b"\0")[0] == ns]
+            waiting = [f for f in fields if f.startswith(b"y" + ns + b"\0") and f[1:] not in records]
+            early_in_all += early
             if len(waiting) != early:
                 wrong.append(f"{key!r}: {name!r} counts {early} checkpoints with early writes of {waiting}")
-            chains.append((f"namespace {name[1:]!r}", head, 0, count, own))
-    for what, head, older, count, members in chains:
+            if tail != min((place.partition(b"\0")[2].decode() for place in own), default=""):
+                wrong.append(f"{key!r}: {name!r} has the tail {tail} of {own}")
+            first = b"%s\0%s" % (ns, head) if head else b""
+            chains.append((f"namespace {ns!r}", first, own, _older))
+    if meta["early"] != early_in_all or meta["roots"] != sum(place[:1] == b"\0" for place in records):
+        wrong.append(f"{key!r}: {meta} counts early writes and root checkpoints wrong")
+    if meta["checkpoints"] != len(records):
+        wrong.append(f"{key!r}: {meta['checkpoints']} checkpoints of {records} are counted")
+    for what, first, members, following in chains:
         seen: list[bytes] = []
-        at = head
-        while at and len(seen) <= len(all_):
-            seen.append(at.encode())
-            links = msgpack.unpackb(fields[b"l" + at.encode()])
-            at = links[older - 2] if links[older] is False else links[older]  # the same as in the namespace
-        ids = [k.partition(b":")[2] for k in seen]
-        if set(seen) != members or len(seen) != count or ids != sorted(ids, reverse=True):
-            wrong.append(f"{key!r}: {what} links {seen} of {members} and counts {count}")
+        at = first
+        while at and len(seen) <= len(records):
+            seen.append(at)
+            at = following(records[at], at) if at in records else b""
+        if seen != sorted(members, key=lambda place: place.split(b"\0")[::-1], reverse=True):
+            wrong.append(f"{key!r}: {what} links {seen} of {members}")
     return wrong
+
+
+def _thread(record: Record, _: bytes) -> bytes:
+    return record.thread.encode()
+
+
+def _older(record: Record, place: bytes) -> bytes:
+    return b"%s\0%s" % (place.partition(b"\0")[0], record.older.encode()) if record.older else b""

@@ -10,7 +10,7 @@ def lease(flushed: bytes = b"", number: int = 1, last: int = 2, *, state: bytes 
     return [b"thread", b"life", state, flushed, number, last, 1_700_000_000_000, b"age", rebase, 0, 0, b"", b"run"]
 
 
-ROW = [[b"b", b"", b"channel", b"1", b"W0123456789abcdefmsgpack\x00\x01"]]
+ROW = [[b"b", b"b\0channel\x001", b"W0123456789abcdefmsgpack\x00\x01"]]
 """One channel value, as `scan` replies it."""
 
 

@@ -1,10 +1,11 @@
 -- bind: say something else of the store that the keys under the prefix are of, unless that is not any more as the caller
 -- saw it.
 --
--- KEYS[1] layout
--- ARGV[1] what it said, "" for nothing  [2] what it is to say
+-- KEYS: layout
+-- ARGV: before after
+--   before  what it said, "" for nothing;  after  what it is to say
 -- Reply: what it says now
-local said = redis.call('GET', KEYS[1]) or ''
-if said ~= ARGV[1] then return said end
-if said ~= ARGV[2] then redis.call('SET', KEYS[1], ARGV[2]) end
-return ARGV[2]
+local said = redis.call('GET', KEYS.layout) or ''
+if said ~= ARGV.before then return said end
+if said ~= ARGV.after then redis.call('SET', KEYS.layout, ARGV.after) end
+return ARGV.after

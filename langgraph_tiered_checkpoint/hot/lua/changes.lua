@@ -1,22 +1,22 @@
 -- changes: what the changes after a given one touched, as it stands now.
 --
--- KEYS[1] thread
--- ARGV[1] incarnation  [2] change id that was flushed, as the caller saw it  [3] number of the last change already copied
---     [4] bytes after which to stop
--- Reply: {"changes", last change id read, its number, rows, "1" if there are more, run id of the server}, {"gone"} also
---     if it is not for Postgres: see `for_postgres`;
---     rows: {"c", namespace, id, parent, frame}, {"b", namespace, channel, version, value}, {"w", namespace, id, frame}
--- include: common
+-- KEYS: thread
+-- ARGV: incarnation flushed after room
+--   flushed  change id that was flushed, as the caller saw it;  after  number of the last change already copied
+--   room     bytes after which to stop; and, last, see run.lua
+-- Reply: {"changes", last change id read, its number, rows as in copying.lua, "1" if there are more, run id of the server};
+--     {"gone"} also if it is not for Postgres: see `for_postgres`
 -- include: run
+-- include: common
 -- include: values
 -- include: delivering
 -- include: copying
 local m = load()
-if not for_postgres(m, ARGV[1], ARGV[2]) then return {'gone'} end
+if not for_postgres(m, ARGV.incarnation, ARGV.flushed) then return {'gone'} end
 local LOOK = 32 -- changes whose entries are read at once
 local MOST = 2000 -- changes in one page
-local at, budget = tonumber(ARGV[3]), tonumber(ARGV[4])
-local rows, sent, op, size, read = {}, {}, '', 0, 0
+local at, budget = tonumber(ARGV.after), tonumber(ARGV.room)
+local sent, op, read = {}, '', 0
 
 -- Add a field to a list, unless the reply has it already. Returns whether it did.
 local function want(field, fields)
@@ -26,52 +26,38 @@ local function want(field, fields)
   return true
 end
 
-local function checkpoint(k, what)
-  local fields, blobs = {}, {}
-  local is_new = want('c' .. k, fields)
-  if is_new then fields[2] = 'l' .. k end
-  for i = 4, #what do
-    if want('b' .. what[i], fields) then blobs[#blobs + 1] = what[i] end
-  end
+local function checkpoint(place, what)
+  local fields = {}
+  local is_new = want('c' .. place, fields)
+  for i = 4, #what do want(what[i], fields) end
   if #fields == 0 then return end
-  local values, num, id = hmget(fields), split(k)
-  local ns, before = name_of(num), 0
-  if is_new then
-    before = 2
-    local frame = values[1]
-    if frame then
-      rows[#rows + 1] = {'c', ns, id, open_link(values[2], 'l' .. k)[5], frame}
-      size = size + #frame
-    end
-  end
-  for i = 1, #blobs do
-    local value = values[before + i]
-    if value then
-      local row, bytes = value_row(blobs[i], value)
-      rows[#rows + 1] = row
-      size = size + bytes
+  local values = hmget(fields)
+  for i, field in ipairs(fields) do
+    if i == 1 and is_new then
+      if values[i] then add_checkpoint(place, values[i]) end
+    elseif values[i] then
+      add_value(field, values[i])
     end
   end
 end
 
-local function writes(k, what)
+local function writes(place, what)
   local fields = {}
-  for i = 4, #what do want(write_field(k, what[i]), fields) end
+  for i = 4, #what do want(write_field(place, what[i]), fields) end
   if #fields == 0 then return end
-  local frames, num, id = hmget(fields), split(k)
-  local ns = name_of(num)
+  local frames = hmget(fields)
   for i = 1, #fields do
     local frame = frames[i]
     if frame then
-      rows[#rows + 1] = {'w', ns, id, frame}
+      rows[#rows + 1] = {'w', place, frame}
       size = size + #frame
     end
   end
 end
 
-while at < m.ch and size < budget and read < MOST do
+while at < m.change and size < budget and read < MOST do
   local entries = {}
-  for i = 1, math.min(LOOK, m.ch - at) do entries[i] = 'g' .. at + i end
+  for i = 1, math.min(LOOK, m.change - at) do entries[i] = 'g' .. at + i end
   local found, i = hmget(entries), 0
   while i < #entries and size < budget and read < MOST do
     i = i + 1
@@ -85,4 +71,4 @@ while at < m.ch and size < budget and read < MOST do
   end
   at = at + i
 end
-return {'changes', at .. '.' .. op, at, rows, at < m.ch and '1' or '0', RUN}
+return {'changes', at .. '.' .. op, at, rows, at < m.change and '1' or '0', RUN}

@@ -1,27 +1,30 @@
 -- Shared by every script that opens a thread. KEYS[1] is always the thread's hash.
 --
--- Fields of the hash (k is "<namespace number>:<checkpoint id>", bk is "<namespace number>:<#channel>:<channel><version>"):
---   m           meta, a map: i incarnation, s state (e, d, c), ch last change number, fl last flushed change id,
---               fn its number, ct created ms, lw last write ms, ttl, ht TTLs ms (0 never), n checkpoints, by bytes,
---               pin, int (interrupted), wh (whole: all of the thread is here), hz horizon, nn namespaces ever,
---               th, tt head and tail of all checkpoints in id order, du dirty since ms, rs reason, er error,
---               bk failures in a row, rb (rebase: upload all if 1, what was never acknowledged if 2, then drop),
---               rn run id of the server under which it was last compared with Postgres, lf arenas that values have left
---               (absent if there are none): see `note_left` in values.lua; cp, in a copy, the last checkpoint id that was
---               copied: what no run of its own wrote
---   e           end of a promoter's lease, ms
---   x           a marker instead of a thread: {kind, token, deadline ms, run id of the server}
---   n<ns>       {number, head k, tail k, checkpoints, floor, sure, early}; N<number> the namespace. At or above the floor
---               every checkpoint is here, if sure with its pending writes; early counts the checkpoints that are not here
---               and have pending writes here
---   c<k>        the checkpoint's frame; l<k> its links {older, newer in the namespace, older, newer in the thread, parent},
---               the last three false if the same as in the namespace, and the parent if it is the older
---   b<bk>, r<bk> a channel value and how many checkpoints use it
---   y<k>        number of pending writes; w<k>NUL<n> one of them; k<k>NUL<idx>NUL<task> its n (an id may hold a colon)
---   g<change>   {op, what, ...}: what a change of a promoted thread touched
+-- Names of fields have ids in them, told apart by NUL, which no id holds. A place is a namespace, NUL, a checkpoint id.
+--   s             what each write changes, packed by `struct`: see state.lua
+--   m             what few writes change, a packed map of: flushed (last flushed change id), flushed_number, pinned, whole (1: all
+--                 of the thread is here), horizon, oldest (last place in id order), early (checkpoints that are not here and have
+--                 pending writes here), forks (writes that took over values from elsewhere than the head), reason, error,
+--                 failures (in a row), rebase (upload all if 1, what was never acknowledged if 2, then drop), left (arenas that
+--                 values have left: see values.lua), copied (in a copy, the last checkpoint id that was copied: what no run of
+--                 its own wrote)
+--   e             end of a promoter's lease, ms
+--   x             a marker instead of a thread: {kind, token, deadline ms, run id of the server}
+--   h<ns>         "1" if every checkpoint of the namespace from the floor on is here with its pending writes, else "0"; then
+--                 the id of its head
+--   n<ns>         {tail, floor, early}: the id of the oldest checkpoint here, the one from which on all are here, and how many
+--                 that are not here have pending writes here
+--   c<place>      a checkpoint's record: see frames.py; l<place> its links {older, older in the thread (a place), parent},
+--                 where they are not what most are: its parent, in its own namespace
+--   b<ns>NUL<channel>NUL<version>  a channel value: see values.lua; A, u, a: what values are made of
+--   y<place>      number of pending writes; w<place>NUL<n> one of them; p<place>NUL<idx>NUL<task> its n
+--   g<change>     {op, what, place, ...}: what a change of a promoted thread touched
+-- include: clock
+-- include: state
+-- include: order
 local T = KEYS[1]
 local call, pack = redis.call, cmsgpack.pack
-local CHUNK = 4000
+local CHUNK = 3800 -- arguments of one command: managed services refuse 4,000
 local NOWHERE = '\244\143\191\191' -- above every id: U+10FFFF, which no id begins with
 
 -- What is stored of this thread cannot be read. The caller tells this from every other error by its first word. A NUL
@@ -44,21 +47,6 @@ local function open(packed, field)
   local sound, value = pcall(cmsgpack.unpack, packed)
   if not sound or type(value) ~= 'table' then unreadable(field) end
   return value
-end
-
--- The part of a frame that scripts look at: a packed list before the bytes that only travel.
---   checkpoint: {root id, depth, run id, refs (channel, version, ...), inline channels}; and, last, 1 if its pending sends
---     may be among the writes of its parent: in formats before v4; 2 if so, and it was filled in: Postgres had none
---   pending write: {task id, idx, channel}; many of one task, all with idx >= 0: {task id, "first-last idx", channels}
-local function header(frame, field)
-  local sound, _, value = pcall(cmsgpack.unpack_one, frame)
-  if not sound or type(value) ~= 'table' then unreadable(field) end
-  return value
-end
-
-local function now_ms()
-  local t = call('TIME')
-  return t[1] * 1000 + math.floor(t[2] / 1000)
 end
 
 -- For what has to be told apart within a millisecond: when a thread was deleted, or found absent.
@@ -92,49 +80,18 @@ local function hdel(fields)
   end
 end
 
--- Bytewise order: Lua's own `<` follows the server's locale. Equal stretches are skipped eight bytes at a time.
-local function less(a, b)
-  if a == b then return false end
-  local i, n = 1, math.min(#a, #b)
-  while i + 7 <= n and string.sub(a, i, i + 7) == string.sub(b, i, i + 7) do i = i + 8 end
-  while i <= n do
-    local x, y = string.byte(a, i), string.byte(b, i)
-    if x ~= y then return x < y end
-    i = i + 1
-  end
-  return #a < #b
+local function id_of(place)
+  local _, id = split(place)
+  return id
 end
 
-local function split(k)
-  local colon = string.find(k, ':', 1, true)
-  return tonumber(string.sub(k, 1, colon - 1)), string.sub(k, colon + 1)
+local function write_field(place, ordinal)
+  return 'w' .. place .. '\0' .. ordinal
 end
 
-local function id_of(k)
-  return string.sub(k, string.find(k, ':', 1, true) + 1)
-end
-
-local function before_in_ns(a, b)
-  return less(id_of(a), id_of(b))
-end
-
-local function before_in_thread(a, b)
-  local num_a, id_a = split(a)
-  local num_b, id_b = split(b)
-  if id_a == id_b then return num_a < num_b end
-  return less(id_a, id_b)
-end
-
-local function blob_key(num, channel, version)
-  return num .. ':' .. #channel .. ':' .. channel .. version
-end
-
-local function write_field(k, ordinal)
-  return 'w' .. k .. '\0' .. ordinal
-end
-
-local function place_field(k, idx, task)
-  return 'k' .. k .. '\0' .. idx .. '\0' .. task
+-- Where the ordinal of a write is noted.
+local function ordinal_field(place, idx, task)
+  return 'p' .. place .. '\0' .. idx .. '\0' .. task
 end
 
 -- A call's namespace has its task id after a ":" and goes with the root checkpoint that started it.
@@ -144,32 +101,109 @@ end
 
 -- Whether Postgres can hold nothing of a namespace that the root checkpoint `root` started.
 local function call_is_new(m, ns, root)
-  return root ~= '' and is_call(ns) and less(m.hz, root)
+  return root ~= '' and is_call(ns) and less(m.horizon, root)
 end
 
 -- Whether a checkpoint that is here has all of its pending writes here. One below the floor may have been put after
 -- writes that came before it had been flushed and trimmed: its id is older than what was trimmed, by a clock that is slow.
 local function vouches(m, n, id)
-  return m.wh == 1 or (n[6] == 1 and not less(id, n[5]))
+  return m.whole == 1 or (n.sure and not less(id, n.floor))
 end
 
--- Whether the sends of a checkpoint, given its header and its parent's id, are all here.
-local function vouches_for_sends(m, n, f, parent)
-  return f[6] ~= 1 or parent == '' or vouches(m, n, parent)
+-- The parent of a checkpoint as its record has it, and where the record's header begins.
+local function parent_in(frame, field)
+  local high, low = string.byte(frame or '', 1, 2)
+  if not low then unreadable(field) end
+  local size = high * 256 + low
+  return string.sub(frame, 3, 2 + size), 2 + size
+end
+
+-- The part of a checkpoint's record that scripts look at:
+--   {root id, depth, run id, names of the fields of its values, inline channels}; and, last, 1 if its pending sends may be
+--   among the writes of its parent: in formats before v4; 2 if so, and it was filled in: Postgres had none
+-- Returns also where it ends.
+local function header(frame, field)
+  local _, at = parent_in(frame, field)
+  local sound, stop, value = pcall(cmsgpack.unpack_one, frame, at)
+  if not sound or type(value) ~= 'table' or type(value[4]) ~= 'table' then unreadable(field) end
+  return value, stop < 0 and #frame or stop
+end
+
+-- The same of a pending write: {task id, idx, channel}; of many of one task, all with idx >= 0: {task id, "first-last idx",
+-- channels}
+local function write_header(frame, field)
+  local sound, _, value = pcall(cmsgpack.unpack_one, frame)
+  if not sound or type(value) ~= 'table' then unreadable(field) end
+  return value
+end
+
+-- The field "s".
+local function open_state(packed)
+  local sound, state, reads, writes, interrupted, own_ttl, change, last_write, checkpoints, roots, bytes, dirty_since, created,
+    ttl, hot_ttl = pcall(struct.unpack, STATE, packed)
+  local run, incarnation, newest = string.match(packed, '^([^%z]*)%z([^%z]*)%z(.*)$', STATE_END)
+  if not sound or not newest then unreadable('s') end
+  return {
+    state = string.char(state), interrupted = interrupted, own_ttl = own_ttl, change = change, last_write = last_write,
+    checkpoints = checkpoints, roots = roots, bytes = bytes, dirty_since = dirty_since, created = created, ttl = ttl,
+    hot_ttl = hot_ttl, run = run, incarnation = incarnation, newest = newest,
+  }
+end
+
+local RARE = {
+  'flushed', 'flushed_number', 'pinned', 'whole', 'horizon', 'oldest', 'early', 'forks', 'reason', 'error', 'failures', 'rebase',
+  'left', 'copied',
+}
+
+-- Whether the thread is to be flushed only when it would expire otherwise.
+local function waits(m)
+  return m.state == 'd' and m.flushed == '' and m.reason == 'before expiry'
+end
+
+-- The fields of a thread's meta, to be stored.
+local function state_of(m)
+  local reads = m.rebase > 0 and 0 or m.whole == 1 and 2 or 1
+  local writes = (m.rebase > 0 or m.left or waits(m)) and 0 or 1
+  return struct.pack(
+    STATE, string.byte(m.state), reads, writes, m.interrupted, m.own_ttl, m.change, m.last_write, m.checkpoints, m.roots,
+    m.bytes, m.dirty_since, m.created, m.ttl, m.hot_ttl
+  ) .. m.run .. '\0' .. m.incarnation .. '\0' .. m.newest
+end
+
+local function meta_of(m)
+  local rare = {}
+  for _, name in ipairs(RARE) do rare[name] = m[name] end
+  return pack(rare)
+end
+
+local function add_meta(out, m)
+  out[#out + 1] = 's'
+  out[#out + 1] = state_of(m)
+  out[#out + 1] = 'm'
+  out[#out + 1] = meta_of(m)
+end
+
+-- The thread's meta, from its two fields.
+local function open_meta(state, rare)
+  if not state or not rare then unreadable(state and 'm' or 's') end
+  local m, of = open_state(state), open(rare, 'm')
+  if type(of.flushed) ~= 'string' or type(of.flushed_number) ~= 'number' or type(of.rebase) ~= 'number' then
+    unreadable('m')
+  end
+  for _, name in ipairs(RARE) do m[name] = of[name] end
+  return m
 end
 
 -- The thread's meta and its marker, at most one of which exists. Either is looked at closely enough to be told from
 -- anything else.
 local function load()
-  local v = redis.pcall('HMGET', T, 'm', 'x')
+  local v = redis.pcall('HMGET', T, 's', 'm', 'x')
   if v.err then
     if string.find(v.err, 'WRONGTYPE', 1, true) then damaged('its key holds no hash') end
-    v = call('HMGET', T, 'm', 'x') -- which fails again, in the words of the server
+    v = call('HMGET', T, 's', 'm', 'x') -- which fails again, in the words of the server
   end
-  local m, x = v[1] and open(v[1], 'm'), v[2] and open(v[2], 'x')
-  if m and not (type(m.i) == 'string' and type(m.s) == 'string' and type(m.fl) == 'string' and type(m.ch) == 'number') then
-    unreadable('m')
-  end
+  local m, x = nil, v[3] and open(v[3], 'x')
+  if v[1] or v[2] then m = open_meta(v[1], v[2]) end
   if x and not tonumber(x[3]) then unreadable('x') end
   return m, x
 end
@@ -179,52 +213,55 @@ local function end_fill(x)
   if x and x[1] ~= 'closed' then call('UNLINK', T) end
 end
 
+-- A namespace's entry, if there is one: {sure, head, tail, floor, early}.
 local function load_ns(ns)
-  local field = 'n' .. ns
-  local v = hget(field)
-  return v and open(v, field)
+  local v = call('HMGET', T, 'h' .. ns, 'n' .. ns)
+  if not v[1] and not v[2] then return end
+  if not v[1] or not v[2] then unreadable((v[1] and 'n' or 'h') .. ns) end
+  local n = open(v[2], 'n' .. ns)
+  if type(n[1]) ~= 'string' or type(n[2]) ~= 'string' or type(n[3]) ~= 'number' then unreadable('n' .. ns) end
+  return {sure = string.sub(v[1], 1, 1) == '1', head = string.sub(v[1], 2), tail = n[1], floor = n[2], early = n[3]}
 end
 
--- The header of a checkpoint that is here.
-local function header_of(k)
-  local field = 'c' .. k
-  return header(hget(field), field)
+local function add_ns(out, ns, n)
+  out[#out + 1] = 'h' .. ns
+  out[#out + 1] = (n.sure and '1' or '0') .. n.head
+  out[#out + 1] = 'n' .. ns
+  out[#out + 1] = pack({n.tail, n.floor, n.early})
 end
 
 local links, touched = {}, {}
 
-local function open_link(packed, field)
-  local l = open(packed, field)
-  if not l[3] then l[3] = l[1] end
-  if not l[4] then l[4] = l[2] end
-  if not l[5] then l[5] = id_of(l[1]) end
+-- The links of a checkpoint that is here: {older, thread (older in the thread, a place), parent}.
+local function link(place)
+  local l = links[place]
+  if not l then
+    local field = 'l' .. place
+    local packed = hget(field)
+    if packed then
+      local of = open(packed, field)
+      l = {older = of[1], thread = of[2], parent = of[3]}
+    else
+      local parent = parent_in(hget('c' .. place), 'c' .. place)
+      l = {older = parent, thread = parent ~= '' and place_of(split(place), parent) or '', parent = parent}
+    end
+    links[place] = l
+  end
   return l
-end
-
-local function link(k)
-  if not links[k] then
-    local field = 'l' .. k
-    links[k] = open_link(hget(field), field)
-  end
-  return links[k]
-end
-
-local function relink(k, slot, to)
-  if k ~= '' then
-    link(k)[slot] = to
-    touched[k] = true
-  end
 end
 
 -- Add the links that have changed to a list of fields and values.
 local function add_links(out)
-  for k in pairs(touched) do
-    local l = links[k]
-    local apart = l[1] == '' or l[5] ~= id_of(l[1])
-    out[#out + 1] = 'l' .. k
-    out[#out + 1] = pack({l[1], l[2], l[3] ~= l[1] and l[3], l[4] ~= l[2] and l[4], apart and l[5]})
+  for place in pairs(touched) do
+    local l = links[place]
+    out[#out + 1] = 'l' .. place
+    out[#out + 1] = pack({l.older, l.thread, l.parent})
   end
   touched = {}
+end
+
+local function is_here(place)
+  return call('HEXISTS', T, 'c' .. place) == 1
 end
 
 local function tomb(what)
@@ -233,6 +270,6 @@ end
 
 local function touch_ttl(m)
   local ttl = 0
-  if m.s == 'e' then ttl = m.ttl elseif m.s == 'c' then ttl = m.ht end
-  if m.s == 'd' or ttl == 0 then call('PERSIST', T) else call('PEXPIRE', T, ttl) end
+  if m.state == 'e' then ttl = m.ttl elseif m.state == 'c' then ttl = m.hot_ttl end
+  if m.state == 'd' or ttl == 0 then call('PERSIST', T) else call('PEXPIRE', T, ttl) end
 end

@@ -1,22 +1,21 @@
--- Shared by the scripts that read a thread for Postgres; they include delivering.lua first.
+-- Shared by the scripts that read a thread for Postgres; they include delivering.lua first. Their rows are
+--   {"c", place, frame, packed links or ""}, {"b", the name of a value's field, value}, {"w", place, frame}
 
 -- Whether this is still what is to be copied. Not if the thread is ephemeral, perhaps again; and not, for a first copy,
 -- if Postgres has had it since: then it may have been filled in from there, and deleted there.
 local function for_postgres(m, incarnation, flushed)
-  return m and m.i == incarnation and m.s ~= 'e' and (flushed ~= '' or m.fl == '')
+  return m and m.incarnation == incarnation and m.state ~= 'e' and (flushed ~= '' or m.flushed == '')
 end
 
-local names = {}
+local rows, size = {}, 0
 
-local function name_of(num)
-  if not names[num] then names[num] = hget('N' .. num) end
-  return names[num]
+local function add_checkpoint(place, frame)
+  rows[#rows + 1] = {'c', place, frame, hget('l' .. place) or ''}
+  size = size + #frame
 end
 
--- A channel value as a row of the reply, and how many bytes there are in the value.
-local function value_row(bk, value)
-  local num, rest = split(bk)
-  local length, text = split(rest)
-  local reply, bytes = delivered(value)
-  return {'b', name_of(num), string.sub(text, 1, length), string.sub(text, length + 1), reply}, bytes
+local function add_value(field, value)
+  local reply, bytes = delivered(value, field)
+  rows[#rows + 1] = {'b', field, reply}
+  size = size + bytes
 end

@@ -5,7 +5,7 @@ local given = {}
 -- What is replied of a value, and how many bytes there are in the value.
 local function delivered(value, field)
   if not value or string.byte(value) ~= RECIPE then return value, value and #value end
-  local number, size, items = open_recipe(value, field)
+  local arena, size, items = open_recipe(value, field)
   local reply, fields, wanted, bytes = {value}, {}, {}, 0
   for i = 1, #items do
     local item = items[i]
@@ -14,7 +14,7 @@ local function delivered(value, field)
     else
       local first, last = span(size, item[1], item[2])
       for n = first, last do
-        local field = piece_field(number, n)
+        local field = piece_field(arena, n)
         if not given[field] then
           given[field] = true
           fields[#fields + 1] = field

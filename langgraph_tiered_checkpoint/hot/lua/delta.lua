@@ -1,15 +1,17 @@
 -- delta: follow the parents of a checkpoint and gather what they hold of some channels.
 --
--- KEYS[1] thread
--- ARGV[1] namespace  [2] checkpoint id whose ancestors are wanted, "" for the latest  [3] bytes and  [4] ancestors after
---     which to stop  [5...] channels
+-- KEYS: thread
+-- ARGV: ns id room most channels...
+--   id        of the checkpoint whose ancestors are wanted, "" for the latest
+--   room      bytes, and  most  ancestors, after which to stop
+--   channels  ...; and, last, see run.lua
 -- Reply: {"walk", incarnation, ancestors, next ancestor or "", its pending writes, channels still open, "1" if it goes on
 --     here: after the last of these ancestors, in another page; if not, the next ancestor is not here}
 --     with each ancestor {id, {channel, value or false if it is inline, ...}, pending writes of these channels, frame or ""};
 --     {"none", ...} and {"miss", ...} as in get.lua; {"absent"}; {"unsure", incarnation}: Postgres may hold more pending writes;
 --     {"moved", ...}: see run.lua.
--- include: common
 -- include: run
+-- include: common
 -- include: reading
 -- include: values
 -- include: delivering
@@ -19,42 +21,42 @@ if not m then
   return {'absent'}
 end
 if moved(m) then return moved_reply(m) end
-local ns, id = ARGV[1], ARGV[2]
+local ns, id = ARGV.ns, ARGV.id
 local n = load_ns(ns)
-if id == '' and n and n[2] ~= '' and (m.wh == 1 or n[6] == 1) then id = id_of(n[2]) end
-if id == '' or not n or call('HEXISTS', T, 'c' .. n[1] .. ':' .. id) == 0 then
-  if m.wh == 1 then return {'none', m.i} end
-  return {'miss', m.i, {}, m.fl}
+if id == '' and n and n.head ~= '' and (m.whole == 1 or n.sure) then id = n.head end
+if id == '' or not n or not is_here(place_of(ns, id)) then
+  if m.whole == 1 then return {'none', m.incarnation} end
+  return {'miss', m.incarnation, {}, m.flushed}
 end
-if n[6] == 0 then return {'unsure', m.i} end
+if not n.sure then return {'unsure', m.incarnation} end
 local open_channels, left = {}, 0
-for i = 5, #ARGV do
+for i = AT.channels, #ARGV do
   if not open_channels[ARGV[i]] then left = left + 1 end
   open_channels[ARGV[i]] = true
 end
-local room, most = tonumber(ARGV[3]), tonumber(ARGV[4])
-local function of_channels(k)
-  local kept, size = writes_to(k, open_channels)
+local room, most = tonumber(ARGV.room), tonumber(ARGV.most)
+local function of_channels(place)
+  local kept, size = writes_to(place, open_channels)
   room = room - size
   return kept
 end
 local ancestors = {}
-local parent = link(n[1] .. ':' .. id)[5]
+local parent = link(place_of(ns, id)).parent
 local visited = {[id] = true}
 local goes_on = false
 while parent ~= '' and not visited[parent] and left > 0 and not goes_on do
-  local k = n[1] .. ':' .. parent
-  local frame = hget('c' .. k)
+  local place = place_of(ns, parent)
+  local frame = hget('c' .. place)
   if not frame then break end
   visited[parent] = true
-  local writes, seeds, needs_frame = of_channels(k), {}, ''
-  local f = header(frame, 'c' .. k)
-  for i = 1, #f[4], 2 do
-    local channel = f[4][i]
+  local writes, seeds, needs_frame = of_channels(place), {}, ''
+  local f = header(frame, 'c' .. place)
+  for _, field in ipairs(f[4]) do
+    local channel = channel_of(field)
     if open_channels[channel] then
-      local value = hget('b' .. blob_key(n[1], channel, f[4][i + 1]))
+      local value = hget(field)
       if value and string.sub(value, HEAD + 1, HEAD + 6) ~= 'empty\0' then
-        local reply, bytes = delivered(value)
+        local reply, bytes = delivered(value, field)
         seeds[#seeds + 1] = channel
         seeds[#seeds + 1] = reply
         room = room - bytes
@@ -74,12 +76,12 @@ while parent ~= '' and not visited[parent] and left > 0 and not goes_on do
     end
   end
   ancestors[#ancestors + 1] = {parent, seeds, writes, needs_frame}
-  parent = link(k)[5]
+  parent = link(place).parent
   goes_on = room <= 0 or #ancestors == most
 end
 goes_on = goes_on and parent ~= '' and not visited[parent] and left > 0
-if left == 0 or (m.wh == 1 and not goes_on) or visited[parent] then parent = '' end
+if left == 0 or (m.whole == 1 and not goes_on) or visited[parent] then parent = '' end
 local still = {}
 for channel in pairs(open_channels) do still[#still + 1] = channel end
-local early = parent ~= '' and not goes_on and writes_of(n[1] .. ':' .. parent) or {}
-return {'walk', m.i, ancestors, parent, early, still, goes_on and '1' or '0'}
+local early = parent ~= '' and not goes_on and writes_of(place_of(ns, parent)) or {}
+return {'walk', m.incarnation, ancestors, parent, early, still, goes_on and '1' or '0'}

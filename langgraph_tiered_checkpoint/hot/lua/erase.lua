@@ -1,22 +1,29 @@
--- erase: overwrite what no value needs any more of some pieces of an arena. A value that needs more than is said would be
--- made by a later change.
+-- erase: overwrite what no value needs any more of some pieces of an arena; or remove values that no checkpoint has. A value
+-- that needs more than is said would be made by a later change.
 --
--- KEYS[1] thread
--- ARGV[1] incarnation  [2] last change number for which what is needed was found out  [3] arena  [4] first and
---     [5] last piece, from 0; the last before the first: none  [6] packed list of what is needed of them, ascending and
---     apart: offset, length, ...  [7] "1" if that is all of the arena
+-- KEYS: thread
+-- ARGV: incarnation change name first last needed complete
+--   change    last change number for which what is needed was found out
+--   name      the arena; or the field of a value
+--   first, last  pieces, from 0; the last before the first: none
+--   needed    packed list of what is needed of them, ascending and apart: offset, length, ...
+--   complete  "1" if that is all of the arena; "2" if a value is to be removed
 -- Reply: {"ok"}; {"changed"}: nothing was done; {"gone"}
 -- include: common
 -- include: values
 local m = load()
-if not m or m.i ~= ARGV[1] then return {'gone'} end
-if m.ch ~= tonumber(ARGV[2]) then return {'changed'} end
+if not m or m.incarnation ~= ARGV.incarnation then return {'gone'} end
+if m.change ~= tonumber(ARGV.change) then return {'changed'} end
 call('HDEL', T, 'x') -- allowed when Redis is full, and lets the rest of the script run
-local number, first, last, needed = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), cmsgpack.unpack(ARGV[6])
+local name, first, last, needed = ARGV.name, tonumber(ARGV.first), tonumber(ARGV.last), cmsgpack.unpack(ARGV.needed)
 local out, fields, at = {}, {}, 1
-for i = first, last do fields[#fields + 1] = piece_field(number, i) end
-local pieces = #fields > 0 and hmget(fields) or {}
-local size = #pieces > 0 and arena(number)[3]
+for i = first, last do fields[#fields + 1] = piece_field(name, i) end
+local pieces, size = {}, 0
+if #fields > 0 then
+  pieces = hmget(fields)
+  local _, piece_size = size_of(name)
+  size = piece_size
+end
 
 -- The piece that begins at `from` in the arena, with nothing but what is needed; false if that is nothing.
 local function kept(piece, from)
@@ -42,14 +49,17 @@ for i, piece in ipairs(pieces) do
     end
   end
 end
-if ARGV[7] == '1' then
+if ARGV.complete ~= '0' then
   local rest = {}
-  for _, other in ipairs(m.lf or {}) do
-    if other ~= number then rest[#rest + 1] = other end
+  for _, other in ipairs(m.left or {}) do
+    if other ~= name then rest[#rest + 1] = other end
   end
-  m.lf = #rest > 0 and rest or nil
-  out[#out + 1] = 'm'
-  out[#out + 1] = pack(m)
+  m.left = #rest > 0 and rest or nil
+  if ARGV.complete == '2' then
+    note_left(m, leave_arenas(recipes_in({name})))
+    call('HDEL', T, name)
+  end
+  add_meta(out, m)
 end
 hset(out)
 return {'ok'}

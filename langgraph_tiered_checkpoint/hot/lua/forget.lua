@@ -1,16 +1,17 @@
 -- forget: drop the hot copy of a thread that Postgres holds, with more changes than were ever flushed from here.
 --
--- KEYS[1] thread  [2] due  [3] threads  [4] lapses
--- ARGV[1] thread id  [2] incarnation  [3] flushed change id that was compared
+-- KEYS: thread due threads lapses
+-- ARGV: thread_id incarnation flushed
+--   flushed  change id that was compared
 -- Reply: {"ok"}; {"gone"}; {"changed", flushed change id}: not as the caller saw it; {"dirty"}: there are changes that were
 --     never acknowledged, nothing is dropped
 -- include: common
 -- include: lists
 local m = load()
-if not m or m.i ~= ARGV[2] then return {'gone'} end
-if m.fl ~= ARGV[3] then return {'changed', m.fl} end
-if m.s == 'd' then return {'dirty'} end
-call('ZREM', KEYS[2], ARGV[1])
-strike(KEYS[3], KEYS[4], ARGV[1])
+if not m or m.incarnation ~= ARGV.incarnation then return {'gone'} end
+if m.flushed ~= ARGV.flushed then return {'changed', m.flushed} end
+if m.state == 'd' then return {'dirty'} end
+call('ZREM', KEYS.due, ARGV.thread_id)
+strike(KEYS.threads, KEYS.lapses, ARGV.thread_id)
 call('UNLINK', T)
 return {'ok'}

@@ -1,9 +1,11 @@
 -- get: one checkpoint with its channel values and pending writes, or the latest of a namespace.
 --
--- KEYS[1] thread
--- ARGV[1] namespace  [2] checkpoint id, "" for the latest  [3] "1" slides the TTL
---     [4] id of the root checkpoint that the caller runs under, or ""  [5] "1" with a cold tier  [6] token for a fill, "" to do without
---     [7] packed list of the values that the caller has: channel, version, tag, ...
+-- KEYS: thread
+-- ARGV: ns id refresh root cold token known...
+--   id       "" for the latest;  refresh  "1" slides the TTL
+--   root     id of the root checkpoint that the caller runs under, or "";  cold  "1" with a cold tier
+--   token    for a fill, "" to do without
+--   known    the values that the caller has: name of the field, tag, ...; and, last, see run.lua
 -- Reply: {"hit", incarnation, record}: the answer.
 --     {"unsure", incarnation, record, id of the oldest that is here}: Postgres may hold a later one (if the latest was
 --     asked for), or more pending writes, or sends, of any that is here.
@@ -12,46 +14,90 @@
 --     {"miss", incarnation, pending writes that only this tier has, last flushed change id}: Postgres may hold it.
 --     {"absent", token, ms}: nothing is known; the token, if not "", entitles to a fill.
 --     {"busy", "", ms}: read Postgres, fill nothing. {"moved", ...}: see run.lua.
--- include: common
+-- include: state
 -- include: run
+
+-- The quick way, to a checkpoint that is here with all that belongs to it, none of it made of an arena, unless the caller
+-- has it. Nothing is moved but what is replied.
+local function quickly()
+  local found = redis.pcall('HMGET', KEYS.thread, 's', 'h' .. ARGV.ns)
+  local s, head = found[1], found[2]
+  if not s or not head or string.sub(s, STATE_END, STATE_END + #RUN) ~= RUN .. '\0' then return end
+  local q = {struct.unpack(STATE, s)}
+  local id = ARGV.id == '' and string.sub(head, 2) or ARGV.id
+  local sure = q[READS] == 2 or (q[READS] == 1 and id == string.sub(head, 2) and string.byte(head) == 49) -- "1"
+  if not sure or id == '' then return end
+  local place = ARGV.ns .. '\0' .. id
+  found = redis.call('HMGET', KEYS.thread, 'c' .. place, 'l' .. place, 'y' .. place)
+  local frame, link, count = found[1], found[2], tonumber(found[3] or 0)
+  local high, low = string.byte(frame or '', 1, 2)
+  if not low or not count or count > 1000 then return end
+  local sound, _, header = pcall(cmsgpack.unpack_one, frame, 2 + high * 256 + low)
+  if not sound or type(header) ~= 'table' or type(header[4]) ~= 'table' or header[6] or #header[4] > 3000 then return end
+  local fields, values = header[4], {}
+  if #fields > 0 then values = redis.call('HMGET', KEYS.thread, unpack(fields)) end
+  local known = {}
+  for i = AT.known, #ARGV, 2 do known[ARGV[i]] = ARGV[i + 1] end
+  for i = 1, #values do
+    local value, tag = values[i], known[fields[i]]
+    if tag and value and string.sub(value, 2, 17) == tag then
+      values[i] = 1
+    elseif value and string.byte(value) ~= 87 then -- "W"
+      return
+    end
+  end
+  local writes = {}
+  if count > 0 then
+    local names = {}
+    for i = 1, count do names[i] = 'w' .. place .. '\0' .. i end
+    writes = redis.call('HMGET', KEYS.thread, unpack(names))
+  end
+  local ttl = q[KIND] == EPHEMERAL and q[TTL] or q[HOT_TTL]
+  if ARGV.refresh == '1' and ARGV.id == '' and q[KIND] ~= DIRTY and ttl > 0 then redis.call('PEXPIRE', KEYS.thread, ttl) end
+  local from = STATE_END + #RUN + 1
+  local incarnation = string.sub(s, from, string.find(s, '\0', from, true) - 1)
+  return {'hit', incarnation, {ARGV.ns, id, frame, link or '', values, writes, {}}}
+end
+local done = quickly()
+if done then return done end
+
+-- include: common
 -- include: reading
 -- include: values
 -- include: delivering
 -- include: record
 local MARKER_MS = 10000
-local ns, id = ARGV[1], ARGV[2]
+local ns, id = ARGV.ns, ARGV.id
 local m, x = load()
 if not m then
   local now = now_exactly()
   local at = string.format('%.3f', now)
-  if ARGV[5] ~= '1' then return {'none', '', at} end
+  if ARGV.cold ~= '1' then return {'none', '', at} end
   if holds(x, now) then
     if x[1] == 'vacant' then return {'none', '', at} end
     return {'busy', '', at}
   end
-  if ARGV[6] == '' then return {'absent', '', at} end
-  local full = redis.pcall('HSET', T, 'x', pack({'filling', ARGV[6], math.floor(now) + MARKER_MS, RUN}))
+  if ARGV.token == '' then return {'absent', '', at} end
+  local full = redis.pcall('HSET', T, 'x', pack({'filling', ARGV.token, math.floor(now) + MARKER_MS, RUN}))
   if type(full) == 'table' and full.err then return {'absent', '', at} end
   call('PEXPIRE', T, MARKER_MS)
-  return {'absent', ARGV[6], at}
+  return {'absent', ARGV.token, at}
 end
 if moved(m) then return moved_reply(m) end
-if ARGV[3] == '1' and id == '' and m.s ~= 'd' then touch_ttl(m) end
+if ARGV.refresh == '1' and id == '' and m.state ~= 'd' then touch_ttl(m) end
 local n = load_ns(ns)
-local function found(k)
-  local known, list = {}, cmsgpack.unpack(ARGV[7])
-  for i = 1, #list, 3 do known[blob_key(n[1], list[i], list[i + 1])] = list[i + 2] end
-  local one, _, f = record(ns, k, true, known)
-  local sure = vouches(m, n, id_of(k)) and vouches_for_sends(m, n, f, one[3])
-  return {sure and 'hit' or 'unsure', m.i, one, id_of(n[3])}
+local function found(of)
+  local known = {}
+  for i = AT.known, #ARGV, 2 do known[ARGV[i]] = ARGV[i + 1] end
+  local one, _, f, parent = record(ns, of, true, known)
+  local sure = vouches(m, n, of) and vouches_for_sends(m, n, f, parent)
+  return {sure and 'hit' or 'unsure', m.incarnation, one, n.tail}
 end
 if id == '' then
-  if n and n[2] ~= '' then return found(n[2]) end
-  if m.wh == 1 or (n and n[6] == 1) or call_is_new(m, ns, ARGV[4]) then return {'none', m.i} end
-  return {'miss', m.i, {}, m.fl}
+  if n and n.head ~= '' then return found(n.head) end
+  if m.whole == 1 or (n and n.sure) or call_is_new(m, ns, ARGV.root) then return {'none', m.incarnation} end
+  return {'miss', m.incarnation, {}, m.flushed}
 end
-if n and call('HEXISTS', T, 'c' .. n[1] .. ':' .. id) == 1 then
-  return found(n[1] .. ':' .. id)
-end
-if m.wh == 1 or (n and not less(id, n[5])) then return {'none', m.i} end
-return {'miss', m.i, n and writes_of(n[1] .. ':' .. id) or {}, m.fl}
+if n and is_here(place_of(ns, id)) then return found(id) end
+if m.whole == 1 or (n and not less(id, n.floor)) then return {'none', m.incarnation} end
+return {'miss', m.incarnation, n and writes_of(place_of(ns, id)) or {}, m.flushed}

@@ -1,9 +1,11 @@
 -- names: one page of the members of a bucket's list that begin with a prefix, in bytewise order: of its threads, or of the
 -- threads that a run has written to.
 --
--- KEYS[1] threads, or runs
--- ARGV[1] what members begin with: "", or run id and NUL  [2] the last member of the page before, or ""  [3] members at most
+-- KEYS: list
+--   list   threads, or runs
+-- ARGV: prefix after most
+--   prefix  what members begin with: "", or run id and NUL;  after  the last member of the page before, or "";  most  members
 -- Reply: the members
-local from = ARGV[2] == '' and '[' .. ARGV[1] or '(' .. ARGV[2]
+local from = ARGV.after == '' and '[' .. ARGV.prefix or '(' .. ARGV.after
 -- No member has the byte 255, which is in no UTF-8.
-return redis.call('ZRANGEBYLEX', KEYS[1], from, '(' .. ARGV[1] .. '\255', 'LIMIT', 0, ARGV[3])
+return redis.call('ZRANGEBYLEX', KEYS.list, from, '(' .. ARGV.prefix .. '\255', 'LIMIT', 0, ARGV.most)

@@ -1,24 +1,24 @@
 -- promote: make an ephemeral thread due for promotion, or change its pin.
 --
--- KEYS[1] thread  [2] due
--- ARGV[1] thread id  [2] reason  [3] pin: "1", "0", or "" to leave it  [4] op
+-- KEYS: thread due
+-- ARGV: thread_id reason pin op
+--   pin  "1", "0", or "" to leave it
 -- Reply: {"ok", incarnation, state}, {"absent"}
 -- include: common
 local m = load()
 if not m then return {'absent'} end
-local now = now_ms()
-if ARGV[3] ~= '' then m.pin = tonumber(ARGV[3]) end
-if m.s == 'e' and ARGV[3] ~= '0' then
-  m.ch = m.ch + 1
-  m.s, m.rs, m.du, m.fn = 'd', ARGV[2], now, m.ch - 1
-  hset({'g' .. m.ch, pack({ARGV[4], 'w', ''}), 'm', pack(m)})
-  call('ZADD', KEYS[2], now, ARGV[1])
-else
-  if m.s == 'd' and m.rs == 'before expiry' and ARGV[3] ~= '0' then
-    m.rs = ARGV[2]
-    call('ZADD', KEYS[2], now, ARGV[1])
-  end
-  hset({'m', pack(m)})
+local now, out = now_ms(), {}
+if ARGV.pin ~= '' then m.pinned = tonumber(ARGV.pin) end
+if m.state == 'e' and ARGV.pin ~= '0' then
+  m.change = m.change + 1
+  m.state, m.reason, m.dirty_since, m.flushed_number = 'd', ARGV.reason, now, m.change - 1
+  out = {'g' .. m.change, pack({ARGV.op, 'w', ''})}
+  call('ZADD', KEYS.due, now, ARGV.thread_id)
+elseif waits(m) and ARGV.pin ~= '0' then
+  m.reason = ARGV.reason
+  call('ZADD', KEYS.due, now, ARGV.thread_id)
 end
+add_meta(out, m)
+hset(out)
 touch_ttl(m)
-return {'ok', m.i, m.s}
+return {'ok', m.incarnation, m.state}

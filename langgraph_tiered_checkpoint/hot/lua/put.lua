@@ -1,62 +1,130 @@
--- put: store one checkpoint with the channel values that are new.
+-- put: store one checkpoint with the channel values that are new. The sender has packed everything: see recipes.py for what
+-- becomes of a value that is a little different from one before.
 --
--- KEYS, ARGV[1..21]: see write.lua
--- ARGV[22] parent id  [23] frame  [24] packed list of those refs of the frame, by position from 0, whose values must be
---     stored already  [25...] new values: channel, version, value, ...; a value is as values.lua has it, or "D" and
---     a difference as in deriving.lua, whose tag is the op
--- Reply: {"ok", ...}: see `finish`; {"left", ...}: likewise, and some arenas hold what is to be erased; {"missing", positions of the refs whose values are not here, or whose predecessors
---     are not} with nothing stored, or see `admit`.
--- include: common
+-- KEYS: thread due threads runs gone lapses
+-- ARGV: thread_id op incarnation confirmed cold since origin token flushed pinned ttl hot_ttl after checkpoints bytes
+--     on_interrupt before_expiry reason interval ns id parent quick size root run_id log expected packed looked_at fields...
+--   op             random, the same when the call is repeated; the tag of the values
+--   confirmed      "1" if the thread is known to have existed in this incarnation;  cold  "1" with a cold tier
+--   since          ms: a thread deleted since then is not to be brought back; 0 if unknown
+--   origin         what Postgres said: "" unknown, "new", or "cold", with token, last flushed change id, "1" if pinned
+--   ttl, hot_ttl   ms, 0 never
+--   after, checkpoints, bytes, on_interrupt, before_expiry  policies of promotion: ms or -1; or 0; or 0; "1"; "1"
+--   reason         to promote now, or "";  interval  ms until a promoter should flush
+--   quick          "1" if the id is above its parent's, and all that it takes over was stored with the parent
+--   size           of the record and the values, in bytes
+--   root           id of the root checkpoint that it runs under, or "";  run_id  to be noted, or ""
+--   log            packed entry of the log: {op, "c", place, names of the values' fields ...}
+--   expected       packed names of the values' fields that have to be stored already
+--   packed         the fields, packed, if they are too many for a command, else ""
+--   looked_at      how many fields are looked at; their names: "s", the namespace's head, the number of writes
+--                  that the checkpoint has already, then others
+--   fields         first these names; then, for each of the others, what it has to be: "" absent, "=" and a text: that, "T" and
+--                  17 bytes: a value that begins so, "B" and a packed {tag, piece size, arena, bytes}: a whole value with
+--                  that tag, of which and these bytes the pieces of an arena are made; "+" and bytes: there, and these are
+--                  appended; "u": a number, to be incremented; then fields and values to be stored; and, last, see run.lua
+-- Reply: {"ok", ...}: see `finish` in write.lua; {"left", ...}: likewise, and something is to be erased: see values.lua;
+--     {"missing", positions from 0 of the expected that are not here, "1" if something else is not as it has to be}, with
+--     nothing stored; or see `admit`.
+if ARGV.packed ~= '' then
+  local run = table.remove(ARGV)
+  for _, part in ipairs(cmsgpack.unpack(ARGV.packed)) do ARGV[#ARGV + 1] = part end
+  ARGV[#ARGV + 1] = run
+end
+-- include: clock
+-- include: state
 -- include: run
 -- include: runs
--- include: values
--- include: storing
 -- include: lists
--- include: deriving
--- include: write
-local DIFFERENCE = 68 -- "D"
-local now = now_ms()
-local m, refused = admit(now)
-if not m then return refused end
-local ns, id, frame = ARGV[20], ARGV[21], ARGV[23]
-local head = header(frame)
-local n = need_ns(m, ns, head[1])
-local keys = keys_of(n[1], head[4])
-local absent, derived, position_of = {}, {}, {}
-for position, key in ipairs(keys) do position_of[key] = position - 1 end
-for _, position in ipairs(cmsgpack.unpack(ARGV[24])) do
-  if tally(keys[position + 1])[1] == 0 then absent[#absent + 1] = position end
-end
-for i = 25, #ARGV, 3 do
-  if string.byte(ARGV[i + 2]) == DIFFERENCE then
-    local version, tag, items = unpack(cmsgpack.unpack(string.sub(ARGV[i + 2], 2)))
-    local base_bk = blob_key(n[1], ARGV[i], version)
-    local base = hget('b' .. base_bk)
-    if base and tag_of(base) == tag and fits(items, base) then
-      derived[i] = {base_bk, base, items}
+-- include: order
+-- include: quick
+local WANTED = AT.fields + ARGV.looked_at -- what the fourth field has to be, and so on
+local PAIRS = WANTED + ARGV.looked_at - 3
+
+-- Whether all is as it has to be. Adds to a list what has to be stored for that. With a list `replaced`, values that should be
+-- absent are added there instead.
+local function compare(found, more, replaced)
+  for i = 4, tonumber(ARGV.looked_at) do
+    local value, wanted = found[i], ARGV[WANTED + i - 4]
+    local kind = string.sub(wanted, 1, 1)
+    if kind == '' then
+      if value and not replaced then return false end
+      if value then replaced[#replaced + 1] = value end
+    elseif not value then
+      return false
+    elseif kind == 'B' then
+      local tag, size, arena, fresh = unpack(cmsgpack.unpack(string.sub(wanted, 2)))
+      if string.sub(value, 1, 17) ~= 'W' .. tag then return false end
+      local text, piece = string.sub(value, 18) .. fresh, 0
+      for at = 1, #text, size do
+        more[#more + 1] = 'a' .. arena .. '\0' .. piece
+        more[#more + 1] = string.sub(text, at, at + size - 1)
+        piece = piece + 1
+      end
+    elseif kind == 'T' then
+      if string.sub(value, 1, 17) ~= string.sub(wanted, 2) then return false end
+    elseif kind == '=' then
+      if value ~= string.sub(wanted, 2) then return false end
     else
-      absent[#absent + 1] = position_of[blob_key(n[1], ARGV[i], ARGV[i + 1])]
+      more[#more + 1] = ARGV[AT.fields + i - 1]
+      more[#more + 1] = kind == '+' and value .. string.sub(wanted, 2) or value + 1
     end
   end
+  return true
 end
-if #absent > 0 then return {'missing', absent} end
-local function put_value(bk, i)
-  local t = tally(bk)
-  if derived[i] then
-    local there = t[1] > 0 and hget('b' .. bk)
-    if there and tag_of(there) == OP then return end -- the call is a repeated one
+
+local now, place = now_ms(), place_of(ARGV.ns, ARGV.id)
+local function quickly()
+  local found = redis.pcall('HMGET', KEYS.thread, unpack(ARGV, AT.fields, WANTED - 1))
+  if not found[2] or found[3] or string.sub(found[2], 2) ~= ARGV.parent then return end
+  local q, incarnation, newest = quick_state(found[1])
+  if not q then return end
+  q[CHECKPOINTS], q[BYTES] = q[CHECKPOINTS] + 1, q[BYTES] + ARGV.size
+  if ARGV.ns == '' then q[INTERRUPTED], q[ROOTS] = 0, q[ROOTS] + 1 end
+  local below, more = place_of(ARGV.ns, ARGV.parent), {}
+  if not stays(q, now) or not compare(found, more) or (newest ~= below and not comes_before(newest, place)) then return end
+  local out = {unpack(ARGV, PAIRS)}
+  for i = 1, #more do out[#out + 1] = more[i] end
+  local n = #out
+  out[n + 1], out[n + 2] = 'h' .. ARGV.ns, string.sub(found[2], 1, 1) .. ARGV.id
+  if newest ~= below then out[n + 3], out[n + 4] = 'l' .. place, cmsgpack.pack({ARGV.parent, newest, ARGV.parent}) end
+  if ARGV.run_id ~= '' then note_run(KEYS.runs, ARGV.run_id, ARGV.thread_id) end
+  return end_quickly(out, q, now, incarnation, place, ARGV.log)
+end
+local done = ARGV.quick == '1' and quickly()
+if done then return done end
+
+-- include: common
+-- include: values
+-- include: storing
+-- include: write
+local m, refused = admit(now)
+if not m then return refused end
+local ns, id = ARGV.ns, ARGV.id
+local n = need_ns(m, ns, ARGV.root)
+local expected, missing = cmsgpack.unpack(ARGV.expected), {}
+for i, field in ipairs(expected) do
+  if call('HEXISTS', T, field) == 0 then missing[#missing + 1] = i - 1 end
+end
+local names, more, replaced = {}, {}, {}
+for i = AT.fields, WANTED - 1 do names[#names + 1] = ARGV[i] end
+local found = hmget(names)
+local fits = compare(found, more, replaced)
+for _, value in ipairs(replaced) do
+  if tag_of(value) == ARGV.op then -- the call is a repeated one
+    return {'ok', m.incarnation, waits(m) and 'w' or m.state, RUN}
   end
-  if t[2] then left[t[2]] = true end -- the value is replaced
-  if derived[i] then derive(m, bk, OP, unpack(derived[i])) else put_whole(bk, i) end
 end
-local early = n[7] > 0
-local k, blobs, fresh = store(m, n, id, ARGV[22], frame, 25, keys, put_value)
+if #missing > 0 or not fits then return {'missing', missing, fits and '0' or '1'} end
+local gone = store(m, ns, n, id, ARGV[PAIRS + 1], tonumber(ARGV.size))
+for i = PAIRS, #ARGV do out[#out + 1] = ARGV[i] end
+for i = 1, #more do out[#out + 1] = more[i] end
+if #expected > 0 then m.forks = m.forks + 1 end
 -- A new step answers what the run waited for; not so its own question, where that came first or the call is a repeated one.
-if ns == '' and (fresh and not early or call('HEXISTS', T, 'y' .. k) == 0) then m.int = 0 end
-local what = {OP, 'c', k}
-for i = 1, #blobs do what[3 + i] = blobs[i] end
-if fresh and head[3] ~= '' then note_run(KEYS[4], head[3], TID) end
-note_left(m)
-local reply = finish(m, ns, n, now, what)
-if m.lf then reply[1] = 'left' end
+if ns == '' and not found[3] then m.interrupted = 0 end
+if not gone and ARGV.run_id ~= '' then note_run(KEYS.runs, ARGV.run_id, TID) end
+note_left(m, leave_arenas(replaced))
+note_left(m, gone or {})
+local reply = finish(m, ns, n, now, ARGV.log)
+if m.left then reply[1] = 'left' end
 return reply

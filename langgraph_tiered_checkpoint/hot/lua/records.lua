@@ -1,23 +1,23 @@
 -- records: some checkpoints of a thread with their values and writes, as long as there is room for them: one at least.
 --
--- KEYS[1] thread
--- ARGV[1] bytes after which the reply ends  [2...] namespace, id, ...; and see run.lua
+-- KEYS: thread
+-- ARGV: room places...
+--   room    bytes after which the reply ends
+--   places  namespace, id, ...; and, last, see run.lua
 -- Reply: {"records", a record or false for each: false if it is not here (any more)}; {"moved", ...}: see run.lua.
--- include: common
 -- include: run
+-- include: common
 -- include: reading
 -- include: values
 -- include: delivering
 -- include: record
 local m = load()
 if m and moved(m) then return moved_reply(m) end
-local found, room = {}, tonumber(ARGV[1])
-local i = 2
-while i < #ARGV and (i == 2 or room > 0) do
-  local n = m and load_ns(ARGV[i])
-  local k = n and n[1] .. ':' .. ARGV[i + 1]
+local found, room = {}, tonumber(ARGV.room)
+local i = AT.places
+while i < #ARGV and (i == AT.places or room > 0) do
   local one, size = false, 0
-  if k and call('HEXISTS', T, 'c' .. k) == 1 then one, size = record(ARGV[i], k, true) end
+  if m and is_here(place_of(ARGV[i], ARGV[i + 1])) then one, size = record(ARGV[i], ARGV[i + 1], true) end
   found[i / 2], room, i = one, room - size, i + 2
 end
 return {'records', found}

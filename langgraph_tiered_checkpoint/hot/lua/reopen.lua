@@ -1,9 +1,9 @@
 -- reopen: remove a marker, if it is still the one that the caller left.
 --
--- KEYS[1] thread
--- ARGV[1] token
+-- KEYS: thread
+-- ARGV: token
 -- Reply: {"ok"}
 -- include: common
 local m, x = load()
-if not m and x and x[2] == ARGV[1] then call('UNLINK', T) end
+if not m and x and x[2] == ARGV.token then call('UNLINK', T) end
 return {'ok'}

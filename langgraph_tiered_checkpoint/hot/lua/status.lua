@@ -1,8 +1,8 @@
 -- status: what explain() says of a thread's hot copy.
 --
--- KEYS[1] thread  [2] due
--- ARGV[1] thread id
--- Reply: {"thread", meta as packed map, ttl ms (-1 none), due ms or "", memory bytes or -1, now ms,
+-- KEYS: thread due
+-- ARGV: thread_id
+-- Reply: {"thread", what there is in the meta as a packed map, ttl ms (-1 none), due ms or "", memory bytes or -1, now ms,
 --     ms at which a promoter's lease ends, 0 without one},
 --     {"damaged", what cannot be read}, {"marker", kind}, {"absent"}
 -- include: common
@@ -18,4 +18,7 @@ if not m then
 end
 local memory = redis.pcall('MEMORY', 'USAGE', T, 'SAMPLES', 0) -- fields differ too much in size for samples
 if type(memory) ~= 'number' then memory = -1 end
-return {'thread', hget('m'), call('PTTL', T), call('ZSCORE', KEYS[2], ARGV[1]) or '', memory, now_ms(), tonumber(hget('e') or 0)}
+return {
+  'thread', pack(m), call('PTTL', T), call('ZSCORE', KEYS.due, ARGV.thread_id) or '', memory, now_ms(),
+  tonumber(hget('e') or 0),
+}

@@ -1,23 +1,18 @@
--- Shared by the scripts that add to a thread. What is to be stored gathers in `out`, for one HSET at the end, and what
--- that makes superfluous in `dropped`, for one HDEL after it. They include run.lua and values.lua first.
-local out, dropped = {}, {}
+-- Shared by the scripts that add to a thread. What is to be stored gathers in `out`, for one HSET at the end. They include
+-- run.lua first.
+local out = {}
 
 local function add(field, value)
   out[#out + 1] = field
   out[#out + 1] = value
 end
 
--- Store a value that came whole.
-local function put_whole(bk, at)
-  add('b' .. bk, ARGV[at + 2])
-  move(bk, false)
-end
-
 local function new_meta(incarnation, now, ttl, hot_ttl)
   return {
-    i = incarnation, s = 'e', ch = 0, fl = '', fn = 0, ct = now, lw = now, ttl = ttl, ht = hot_ttl, n = 0, by = 0,
-    pin = 0, int = 0, wh = 1, hz = '', nn = 0, th = '', tt = '', du = 0, rs = '', er = '', bk = 0, rb = 0,
-    rn = RUN, na = 0,
+    state = 'e', interrupted = 0, own_ttl = 0, change = 0, last_write = now, checkpoints = 0, roots = 0, bytes = 0,
+    dirty_since = 0, created = now, ttl = ttl, hot_ttl = hot_ttl, run = RUN, incarnation = incarnation, newest = '',
+    flushed = '', flushed_number = 0, pinned = 0, whole = 1, horizon = '', oldest = '', early = 0, forks = 0, reason = '',
+    error = '', failures = 0, rebase = 0,
   }
 end
 
@@ -25,83 +20,68 @@ end
 local function need_ns(m, ns, root)
   local n = load_ns(ns)
   if n then return n end
-  m.nn = m.nn + 1
-  add('N' .. m.nn, ns)
-  local all_here = m.wh == 1 or (root and call_is_new(m, ns, root))
-  return {m.nn, '', '', 0, all_here and '' or NOWHERE, all_here and 1 or 0, 0}
+  local all_here = m.whole == 1 or (root and call_is_new(m, ns, root)) or false
+  return {sure = all_here, head = '', tail = '', floor = all_here and '' or NOWHERE, early = 0}
 end
 
--- Neighbours of k in the list from head to tail whose "older" link is in slot `older`.
-local function place(head, tail, k, before, older)
-  if head == '' then return '', '' end
-  if before(head, k) then return head, '' end
-  if before(k, tail) then return '', tail end
-  local newer, cur = '', head
-  while cur ~= '' and before(k, cur) do
-    newer = cur
-    cur = link(cur)[older]
+local function relink(place, name, to)
+  if place ~= '' then
+    link(place)[name] = to
+    touched[place] = true
   end
-  return cur, newer
 end
 
-local function insert(m, n, k, parent)
-  local old_n, new_n = place(n[2], n[3], k, before_in_ns, 1)
-  local old_t, new_t = place(m.th, m.tt, k, before_in_thread, 3)
-  links[k] = {old_n, new_n, old_t, new_t, parent}
-  touched[k] = true
-  relink(old_n, 2, k)
-  relink(new_n, 1, k)
-  relink(old_t, 4, k)
-  relink(new_t, 3, k)
-  if new_n == '' then n[2] = k end
-  if old_n == '' then n[3] = k end
-  if new_t == '' then m.th = k end
-  if old_t == '' then m.tt = k end
-  n[4] = n[4] + 1
-  m.n = m.n + 1
+-- Link a checkpoint in, among those of its namespace and of the thread. `parent` is as in its record.
+local function insert(m, ns, n, id, parent)
+  local place = place_of(ns, id)
+  local newer, older = '', n.head
+  if n.tail ~= '' and less(id, n.tail) then
+    newer, older = n.tail, ''
+  else
+    while older ~= '' and less(id, older) do newer, older = older, link(place_of(ns, older)).older end
+  end
+  local above, below = '', m.newest
+  if m.oldest ~= '' and comes_before(place, m.oldest) then
+    above, below = m.oldest, ''
+  else
+    while below ~= '' and comes_before(place, below) do above, below = below, link(below).thread end
+  end
+  links[place] = {older = older, thread = below, parent = parent}
+  touched[place] = older ~= parent or below ~= (parent ~= '' and place_of(ns, parent) or '') or nil
+  if newer ~= '' then relink(place_of(ns, newer), 'older', id) else n.head = id end
+  if older == '' then n.tail = id end
+  relink(above, 'thread', place)
+  if above == '' then m.newest = place end
+  if below == '' then m.oldest = place end
+  m.checkpoints = m.checkpoints + 1
+  if ns == '' then m.roots = m.roots + 1 end
 end
 
--- Store a checkpoint: its frame, the values at ARGV[from...] (channel, version, value, ...), and its links. `keys` are
--- the `keys_of` its refs; `put_value` stores a value. Returns k, the keys of the values, and whether it was new.
-local function store(m, n, id, parent, frame, from, keys, put_value)
-  local k = n[1] .. ':' .. id
-  local provided, blobs, size = {}, {}, #frame
-  local old = hget('c' .. k)
-  add('c' .. k, frame)
-  for i = from, #ARGV, 3 do
-    local bk = blob_key(n[1], ARGV[i], ARGV[i + 1])
-    provided[bk] = true
-    blobs[#blobs + 1] = bk
-    put_value(bk, i)
-    size = size + #ARGV[i + 2]
-  end
-  local before = {}
-  if old then
-    local used = {}
-    for i = 1, #keys do used[keys[i]] = true end
-    for _, bk in ipairs(keys_of(n[1], header(old, 'c' .. k)[4])) do
-      if tally(bk)[1] > 0 then
-        before[bk] = true
-        if not used[bk] then use(bk, -1) end
-      end
-    end
-  end
-  for _, bk in ipairs(keys) do
-    if (tally(bk)[1] > 0 or provided[bk]) and not before[bk] then use(bk, 1) end
-  end
+-- Store a checkpoint's record, and its links. `size` is in bytes, with its values. Returns the names of values that it had
+-- before and has no more; nothing if it is new.
+local function store(m, ns, n, id, frame, size)
+  local place = place_of(ns, id)
+  local field, parent = 'c' .. place, parent_in(frame)
+  local old = hget(field)
+  add(field, frame)
   if not old then
-    if n[7] > 0 and call('HEXISTS', T, 'y' .. k) == 1 then n[7] = n[7] - 1 end
-    insert(m, n, k, parent)
-    m.by = m.by + size
-  elseif link(k)[5] ~= parent then
-    relink(k, 5, parent)
+    if n.early > 0 and call('HEXISTS', T, 'y' .. place) == 1 then n.early, m.early = n.early - 1, m.early - 1 end
+    insert(m, ns, n, id, parent)
+    m.bytes = m.bytes + size
+    return
   end
-  return k, blobs, not old
+  if parent_in(old, field) ~= parent or link(place).parent ~= parent then relink(place, 'parent', parent) end
+  local kept, gone = {}, {}
+  for _, name in ipairs(header(frame)[4]) do kept[name] = true end
+  for _, name in ipairs(header(old, field)[4]) do
+    if not kept[name] then gone[#gone + 1] = name end
+  end
+  return gone
 end
 
-local function save()
+local function save(m, ns, n)
+  add_ns(out, ns, n)
+  add_meta(out, m)
   add_links(out)
-  add_values(out, dropped)
   hset(out)
-  if #dropped > 0 then hdel(dropped) end
 end

@@ -8,13 +8,11 @@ from importlib.resources import files
 import pytest
 
 from langgraph_tiered_checkpoint.hot import scripts
-from langgraph_tiered_checkpoint.hot.scripts import script
+from langgraph_tiered_checkpoint.hot.scripts import header, script
 
-NAMES = sorted(
-    path.name.removesuffix(".lua")
-    for path in (files(scripts.__package__ or "") / "lua").iterdir()
-    if path.name.endswith(".lua")
-)
+FILES = sorted((files(scripts.__package__ or "") / "lua").iterdir(), key=lambda path: path.name)
+NAMES = [path.name.removesuffix(".lua") for path in FILES if header(path.name.removesuffix(".lua")).keys]
+"""Of those that are no mere includes."""
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -26,6 +24,8 @@ def test_script_carries_the_functions_that_it_uses_and_no_comments(name: str) ->
 
 
 def test_includes_are_put_in_place_in_order() -> None:
-    text, names = script("put").text.decode(), ("now_ms", "moved", "note_run", "tally", "add", "admit")
+    text = script("put").text.decode()
+    names = ("now_ms", "moved", "note_run", "quick_state", "quickly", "load", "leave_arenas", "add", "admit")
     places = [text.index(f"local function {name}(") for name in names]
     assert places == sorted(places)
+    assert text.count("local function now_ms(") == 1

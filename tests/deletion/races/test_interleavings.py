@@ -9,11 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any, cast
 
-import msgpack
 import pytest
 import redis
 from homes import at, make_checkpoint, put, values_of
 from langgraph.checkpoint.base import Checkpoint
+from layout import with_run
 from stepping import Stepped, lease_of, reply_to
 
 from langgraph_tiered_checkpoint import Promotion, TieredSaver
@@ -512,8 +512,7 @@ def test_new_thread_is_not_dropped_for_the_claim_of_an_incarnation_that_has_ende
     cold = saver._store.need_cold("claimed", "t")
     saver._sync.run(iter(cold.claim([("t", "an incarnation that has ended", "test")], "claim")))
     key = saver._store.hot.thread_key("t")
-    meta = cast("dict[bytes, Any]", msgpack.unpackb(cast("bytes", client.hget(key, "m")), raw=True))
-    client.hset(key, "m", cast("bytes", msgpack.packb(meta | {b"rn": b"before"}, use_bin_type=False)))
+    client.hset(key, "s", with_run(cast("bytes", client.hget(key, "s")), "before"))
     before = saver.get_tuple(at("t"))
     assert before is not None
     saver.promote("t")

@@ -118,7 +118,7 @@ def test_what_was_written_last_is_the_predecessor() -> None:
     known.remember("t", "", [blob("1", STATE)], "op1")
     found = known.difference("t", blob("2", NEXT))
     assert found is not None
-    assert (found.version, found.tag) == ("1", "op1")
+    assert (found[0].version, found[0].tag) == ("1", "op1")
     assert known.difference("other", blob("2", NEXT)) is None
 
 
@@ -129,7 +129,7 @@ def test_what_was_read_counts_under_its_own_tag_and_nothing_counts_without_one()
     known.remember("t", "", [blob("1", STATE, tag="theirs")])
     found = known.difference("t", blob("2", NEXT))
     assert found is not None
-    assert found.tag == "theirs"
+    assert found[0].tag == "theirs"
 
 
 def test_memory_is_bounded_and_what_was_used_longest_ago_goes_first() -> None:

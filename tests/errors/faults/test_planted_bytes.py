@@ -10,7 +10,7 @@ from typing import Any
 import msgpack
 import pytest
 import redis
-from homes import at, make_checkpoint, put, values_of
+from homes import at, put, values_of
 from stepping import Stepped
 from turns import count_turns
 
@@ -22,20 +22,23 @@ LINES = [os.urandom(60).hex() for _ in range(100)]
 HUGE = 2**52
 
 RECIPES: dict[str, Any] = {
-    "a stretch that never ends": [1, 8192, [[0, HUGE]]],
-    "a stretch far off": [1, 8192, [[HUGE, 1]]],
-    "a stretch that begins before the arena": [1, 8192, [[-HUGE, HUGE + 5]]],
-    "pieces of no size": [1, 0, [[0, 9]]],
-    "pieces of a size below none": [1, -1, [[0, 9]]],
-    "tiny pieces": [1, 1, [[0, HUGE]]],
-    "a size that is no number": [1, "x", [[0, 9]]],
-    "a size that is not a number": [1, float("nan"), [[0, 9]]],
-    "an endless size": [1, float("inf"), [[0, HUGE]]],
-    "an arena that is not there": [999, 8192, [[0, 9]]],
-    "countless items": [1, 8192, [[0, 9]] * 100_000],
-    "items of other kinds": [1, 8192, [7, True]],
-    "no items": [1, 8192],
-    "more than the arena has": [1, 8192, ["msgpack\0", [500_000, 100_000]]],
+    "a stretch that never ends": ["it", 8192, [[0, HUGE]], HUGE],
+    "a stretch far off": ["it", 8192, [[HUGE, 1]], HUGE],
+    "a stretch that begins before the arena": ["it", 8192, [[-HUGE, HUGE + 5]], 8192],
+    "pieces of no size": ["it", 0, [[0, 9]], 9],
+    "pieces of a size below none": ["it", -1, [[0, 9]], 9],
+    "tiny pieces": ["it", 1, [[0, HUGE]], HUGE],
+    "a size that is no number": ["it", "x", [[0, 9]], 9],
+    "a size that is not a number": ["it", float("nan"), [[0, 9]], 9],
+    "an endless size": ["it", float("inf"), [[0, HUGE]], HUGE],
+    "an arena that is not there": ["other", 8192, [[0, 9]], 9],
+    "an arena without a name": [1, 8192, [[0, 9]], 9],
+    "countless items": ["it", 8192, [[0, 9]] * 100_000, 9],
+    "items of other kinds": ["it", 8192, [7, True], 9],
+    "no items": ["it", 8192],
+    "more than the arena has": ["it", 8192, ["msgpack\0", [500_000, 100_000]], 8192],
+    "more than there is": ["it", 8192, ["msgpack\0", [500_000, 100_000]], 600_000],
+    "a length that is no number": ["it", 8192, [[0, 9]], "x"],
 }
 
 
@@ -65,8 +68,14 @@ def two_versions(saver: TieredSaver) -> Any:
 
 
 def recipes(made: Any) -> Callable[[dict[bytes, bytes]], dict[Any, Any]]:
-    packed = msgpack.packb(made, use_bin_type=False)
-    return lambda fields: {f: v[:17] + packed for f, v in fields.items() if f[:1] == b"b" and v[:1] == b"R"}
+    """The same in place of each recipe, of the arena that is there."""
+
+    def plant(fields: dict[bytes, bytes]) -> dict[Any, Any]:
+        [arena] = [name[1:].decode() for name in fields if name[:1] == b"A"]
+        packed = msgpack.packb([arena if made[0] == "it" else made[0], *made[1:]], use_bin_type=False)
+        return {f: v[:17] + packed for f, v in fields.items() if f[:1] == b"b" and v[:1] == b"R"}
+
+    return plant
 
 
 def every_read(saver: TieredSaver, config: Any) -> list[tuple[str, Any]]:
@@ -115,24 +124,27 @@ def test_put_after_a_predecessor_that_makes_no_sense_goes_on_without_it(
     assert values_of(saver, put(saver, config, {"a": latest}, 3)) == {"a": latest}
 
 
-@pytest.mark.parametrize("made", [[2, HUGE, 1], [2, HUGE, 8192], [2, 9, 0], [2, 9, -8192], [2], ["x", "y", "z"], 7])
+ARENAS = [f"{HUGE} 1", f"{HUGE} 8192", "9 0", "9 -8192", "9", "x y", ""]
+
+
+@pytest.mark.parametrize("made", ARENAS)
 def test_arena_that_makes_no_sense_is_an_error_at_once(
-    saver: TieredSaver, redis_client: redis.Redis, plant: Any, made: Any
+    saver: TieredSaver, redis_client: redis.Redis, plant: Any, made: str
 ) -> None:
+    two_versions(saver)
+    plant(lambda fields: {f: made for f in fields if f[:1] == b"A"})
+    call = Stepped(saver, saver._requests.prune(["t"], "keep_latest")).stop_before("made_of")._step
+    assert isinstance(call, Lua)
+    with pytest.raises(redis.ResponseError, match="LGTDAMAGED"):
+        count_turns(redis_client, call)
+
+
+@pytest.mark.parametrize("made", ARENAS)
+def test_put_after_an_arena_that_makes_no_sense_goes_on_without_it(saver: TieredSaver, plant: Any, made: str) -> None:
     config = two_versions(saver)
-    packed = msgpack.packb(made)
-    plant(lambda fields: {f: packed for f in fields if f[:1] == b"A"})
-    checkpoint = make_checkpoint({"a": [*LINES, "another" * 20]}, 3)
-    requests = saver._requests
-    step: Any = {"source": "loop", "step": 3, "parents": {}}
-    for name, plan in (
-        ("put", requests.put(config, checkpoint, step, checkpoint["channel_versions"])),
-        ("drop", requests.prune(["t"], "keep_latest")),
-    ):
-        call = Stepped(saver, plan).stop_before(name)._step
-        assert isinstance(call, Lua)
-        with pytest.raises(redis.ResponseError, match="LGTDAMAGED"):
-            count_turns(redis_client, call)
+    plant(lambda fields: {f: made for f in fields if f[:1] == b"A"})
+    latest = [*LINES, "another" * 20]
+    assert values_of(saver, put(saver, config, {"a": latest}, 3)) == {"a": latest}
 
 
 def test_count_of_pending_writes_that_cannot_be_is_an_error_at_once(saver: TieredSaver, plant: Any) -> None:

@@ -267,7 +267,7 @@ def test_write_that_is_committed_succeeds_though_its_acknowledgement_fails_and_t
 
 
 def test_acknowledgement_that_nobody_waits_for_goes_on_with_its_trim_and_with_what_it_finds() -> None:
-    play(flush_write(), [("commit", frozenset({"t"})), ("ack", [b"clean", b"1"]), ("trim", [b"ok", b"0"])])
+    play(flush_write(), [("commit", frozenset({"t"})), ("ack", [b"clean", b"1"]), ("outline", [b"absent"])])
     diverged = [("lease", lease(b"1.op", 1, 1)), ("origin", None), ("delete", [b"ok", b"1", b"", b"run"])]
     play(flush_write(), [("commit", frozenset({"t"})), ("ack", [b"diverged", b"0"]), *diverged])
 

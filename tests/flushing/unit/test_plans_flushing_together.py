@@ -73,7 +73,7 @@ VALUE = b"W0123456789abcdefbytes\x00"
 
 def first(name: bytes) -> list[Any]:
     """A page of a first copy, the last, with one value."""
-    return [b"scan", b"0", [[b"b", b"", name, b"1", VALUE + name]], 2, b"d", b"run"]
+    return [b"scan", b"0", [[b"b", b"b\0%b\x001" % name, VALUE + name]], 2, b"d", b"run"]
 
 
 def test_first_copies_of_several_threads_are_claimed_read_and_committed_together() -> None:
@@ -243,7 +243,7 @@ def test_threads_that_vanish_in_their_first_copy_take_their_rows_along() -> None
 
 
 def test_first_copy_of_a_large_thread_is_committed_in_pages_that_do_not_move_the_fence() -> None:
-    large = [[b"b", b"", b"channel", b"%d" % n, VALUE + b"x" * 1_000_000] for n in range(4)]
+    large = [[b"b", b"b\0channel\0%d" % n, VALUE + b"x" * 1_000_000] for n in range(4)]
     script = [
         ("scan", [b"scan", b"7", large[:3], 2, b"d", b"run"]),
         ("scan", [b"scan", b"8", large[3:], 2, b"d", b"run"]),
@@ -267,7 +267,7 @@ def test_first_copy_of_a_large_thread_is_committed_in_pages_that_do_not_move_the
 
 
 def test_first_copy_whose_page_is_refused_does_not_hold_up_the_others() -> None:
-    large = [[b"b", b"", b"channel", b"1", VALUE + b"x" * 4_000_000]]
+    large = [[b"b", b"b\0channel\x001", VALUE + b"x" * 4_000_000]]
     played = play(
         promoting.flush_due(STORE, ["a", "b"]),
         [

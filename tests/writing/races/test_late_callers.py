@@ -57,7 +57,7 @@ def writes_of(saver: TieredSaver, config: Any) -> set[Any]:
 
 def test_write_waits_while_a_prune_is_at_work_in_postgres(saver: TieredSaver) -> None:
     stored = put(saver, promoted(saver), {"a": 2}, 2)
-    prune = Stepped(saver, reshaping.prune(saver._store, "t")).stop_before("drop")
+    prune = Stepped(saver, reshaping.prune(saver._store, "t")).stop_before("evict").stop_before("drop")
     write = Stepped(saver, put_plan(saver, stored, make_checkpoint({"a": 3}, 3))).stop_before("pause")
     prune.finish()
     write.finish()
