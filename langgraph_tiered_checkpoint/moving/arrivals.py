@@ -17,6 +17,7 @@ from langgraph_tiered_checkpoint import incarnations
 from langgraph_tiered_checkpoint.calls import Requests
 from langgraph_tiered_checkpoint.codec import interrupts
 from langgraph_tiered_checkpoint.errors import ConfigurationError, ThreadBusyError
+from langgraph_tiered_checkpoint.hot.upkeep import HotStatus
 from langgraph_tiered_checkpoint.ids import CheckpointKey
 from langgraph_tiered_checkpoint.moving.sources import Found, Place, config_of
 from langgraph_tiered_checkpoint.plans import reading, writing
@@ -111,11 +112,14 @@ class Target:
     def look(self) -> Plan[set[Place]]:
         """The checkpoints that are there. What is put afterwards begins a new life of the thread, or carries this on.
 
-        So it is no late write of a run that was deleted.
+        So it is no late write of a run that was deleted. To be looked at is no use of the thread: its TTL stays.
         """
         store = self._requests.store
+        hot = yield from store.hot.status(self.stored_id)
         answer = yield from reading.get(store, self.stored_id, "", "")
         incarnations.remember(store.number, self.stored_id, answer.incarnation, answer.absent_ms)
+        if isinstance(hot, HotStatus) and hot.ttl_ms > 0:
+            yield from store.hot.shorten(self.stored_id, answer.incarnation, hot.ttl_ms)
         rows = yield from self._rows(lambda _: False)
         return {(stored.row.checkpoint_id, stored.row.ns) for stored in rows}
 

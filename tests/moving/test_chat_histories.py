@@ -80,6 +80,10 @@ async def test_session_keeps_what_is_left_of_its_ttl_and_without_one_is_promoted
     assert short.expires_at is not None
     assert short.last_write_at is not None
     assert 500 < (short.expires_at - short.last_write_at).total_seconds() < 700
+    assert (await saver.aimport_threads(RedisChatHistories(histories, key_prefix="mine:"))).already_there == 2
+    looked_at = await saver.aexplain("short")
+    assert looked_at.expires_at is not None
+    assert (looked_at.expires_at - short.last_write_at).total_seconds() < 700
     await answering(saver).ainvoke({"messages": [HumanMessage("more")]}, at("short"))
     used = await saver.aexplain("short")
     assert used.expires_at is not None
