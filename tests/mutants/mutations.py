@@ -318,7 +318,7 @@ FLUSHING = (
         "plans/copying.py",
         "if origin.incarnation == leases[t].incarnation and not origin.flushed",
         "if not origin.flushed",
-        (BETWEEN + "test_new_thread_is_not_dropped_for_the_claim_of_an_incarnation_that_has_ended",),
+        (UNIT_FLUSHING + "test_claim_of_an_incarnation_that_has_ended_is_taken_back_before_anything_is_read",),
     ),
     Mutation(
         "the claim of a first copy stays where the thread is gone",

@@ -179,6 +179,21 @@ def test_another_incarnation_in_postgres_is_not_written_to_and_no_delete_is_advi
         )
 
 
+def test_claim_of_an_incarnation_that_has_ended_is_taken_back_before_anything_is_read() -> None:
+    ended = Origin("ended", "", pinned=False, claim="theirs")
+    play(
+        flushing.flush(STORE, "t"),
+        [
+            ("lease", lease()),
+            ("claim", {"t": ended}),
+            ("status", status("ended", "")),
+            ("lease", lease()),
+            ("unclaim", True),
+            ("lease", [b"absent", b"run"]),
+        ],
+    )
+
+
 def test_worker_of_a_thread_that_began_anew_meanwhile_leaves_it_to_the_next_round() -> None:
     anew = lease()
     anew[1] = b"other life"
