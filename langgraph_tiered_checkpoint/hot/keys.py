@@ -31,6 +31,7 @@ class Keys:
         self._interval_ms = str(int(settings.flush_interval.total_seconds() * 1000))
         self._kept = str(settings.hot_checkpoints or 0)
         self._cold = "1" if settings.cold else "0"
+        self._refresh = "1" if settings.refresh_on_read else "0"
         self._run = SERVER_RUN if settings.cold else ""
 
     def thread_key(self, thread_id: str) -> str:

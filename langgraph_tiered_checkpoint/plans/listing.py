@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from langgraph_tiered_checkpoint.cold.writes import sends_among
-from langgraph_tiered_checkpoint.hot.calls import NOWHERE
 from langgraph_tiered_checkpoint.hot.keys import BUCKETS, PAGE_BYTES
-from langgraph_tiered_checkpoint.hot.replies import Known, Moved
+from langgraph_tiered_checkpoint.hot.reading import NOWHERE, Known
+from langgraph_tiered_checkpoint.hot.replies import Moved
 from langgraph_tiered_checkpoint.plans.buckets import BucketPages, of_each
 from langgraph_tiered_checkpoint.plans.flushing import ask
 from langgraph_tiered_checkpoint.plans.reading import merge_writes

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from langgraph_tiered_checkpoint.cold.writes import Cold, ColdAnswer, sends_among
 from langgraph_tiered_checkpoint.errors import HotFullError, TieredCheckpointError
-from langgraph_tiered_checkpoint.hot.replies import Found, Known, Walk
+from langgraph_tiered_checkpoint.hot.reading import Found, Known, Walk
 from langgraph_tiered_checkpoint.incarnations import new_id
 from langgraph_tiered_checkpoint.plans.flushing import ask
 from langgraph_tiered_checkpoint.plans.tiers import Store

@@ -9,10 +9,19 @@ from typing import NamedTuple
 from typing_extensions import assert_never
 
 from langgraph_tiered_checkpoint.errors import HotFullError, ThreadBusyError, ThreadDeletedError
-from langgraph_tiered_checkpoint.hot.calls import UNKNOWN_ORIGIN, FoundOrigin, Writer
 from langgraph_tiered_checkpoint.hot.difference import Item
 from langgraph_tiered_checkpoint.hot.recipes import pack_values
-from langgraph_tiered_checkpoint.hot.replies import Guarded, Missing, OriginWanted, Refusal, State, Stored, WriteReply
+from langgraph_tiered_checkpoint.hot.replies import Guarded, State
+from langgraph_tiered_checkpoint.hot.writing import (
+    UNKNOWN_ORIGIN,
+    FoundOrigin,
+    Missing,
+    OriginWanted,
+    Refusal,
+    Stored,
+    Writer,
+    WriteReply,
+)
 from langgraph_tiered_checkpoint.ids import uuid6_time_ms
 from langgraph_tiered_checkpoint.incarnations import KnownIncarnation, new_id
 from langgraph_tiered_checkpoint.plans.erasing import erase

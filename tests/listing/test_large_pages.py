@@ -193,7 +193,7 @@ def test_checkpoints_of_one_id_are_listed_in_order_whatever_a_page_holds(
 def test_a_page_that_begins_far_above_what_is_wanted_goes_there_in_steps(
     saver: TieredSaver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("langgraph_tiered_checkpoint.hot.calls.LIST_STEPS", 10)
+    monkeypatch.setattr("langgraph_tiered_checkpoint.hot.reading.LIST_STEPS", 10)
     config: Any = at("t")
     stored = [config := put(saver, config, {"n": n}, n) for n in range(35)]
     second: str = stored[1]["configurable"]["checkpoint_id"]
@@ -214,7 +214,7 @@ def test_a_long_walk_of_a_delta_channel_is_pages_of_some_mb(
     replies = Replies(saver, monkeypatch)
     assert written(saver) == values[:-1]
     assert replies.largest < BOUND
-    monkeypatch.setattr("langgraph_tiered_checkpoint.hot.calls.LIST_STEPS", 2)
+    monkeypatch.setattr("langgraph_tiered_checkpoint.hot.reading.LIST_STEPS", 2)
     assert written(saver) == values[:-1]
 
 
@@ -222,7 +222,7 @@ def test_a_long_walk_of_a_delta_channel_is_pages_of_some_mb(
 def test_a_walk_whose_rest_leaves_the_hot_tier_goes_on_in_postgres(
     saver: TieredSaver, monkeypatch: pytest.MonkeyPatch, then: str
 ) -> None:
-    monkeypatch.setattr("langgraph_tiered_checkpoint.hot.calls.LIST_STEPS", 2)
+    monkeypatch.setattr("langgraph_tiered_checkpoint.hot.reading.LIST_STEPS", 2)
     values = fill(saver, as_writes=True)[::-1]
     saver.promote("t")
     plan = Stepped(saver, saver._requests.get_delta_channel_history(at("t"), ["large"])).stop_before("delta", 3)
@@ -235,7 +235,7 @@ def test_a_walk_whose_rest_leaves_the_hot_tier_goes_on_in_postgres(
 def test_a_walk_in_a_circle_ends_however_its_pages_are_cut(
     saver: TieredSaver, monkeypatch: pytest.MonkeyPatch, steps: int
 ) -> None:
-    monkeypatch.setattr("langgraph_tiered_checkpoint.hot.calls.LIST_STEPS", steps)
+    monkeypatch.setattr("langgraph_tiered_checkpoint.hot.reading.LIST_STEPS", steps)
     made = [make_checkpoint({"n": n}, n) for n in range(5)]
     for n, checkpoint in enumerate(made):
         config = saver.put(at("t", "", made[n - 1]["id"]), checkpoint, {"step": n}, checkpoint["channel_versions"])

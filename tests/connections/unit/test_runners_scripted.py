@@ -17,8 +17,8 @@ from psycopg import errors as pg
 from scripted import as_it_is
 
 from langgraph_tiered_checkpoint import errors
-from langgraph_tiered_checkpoint.hot.replies import parse_write
 from langgraph_tiered_checkpoint.hot.scripts import script
+from langgraph_tiered_checkpoint.hot.writing import parse_write
 from langgraph_tiered_checkpoint.io.connections import Connections
 from langgraph_tiered_checkpoint.io.exchanges import ServerCheck, check_server, invoke
 from langgraph_tiered_checkpoint.io.faults import translate
