@@ -35,7 +35,6 @@ _OF_ONE_THREAD = (
     ColdRefusedError,
     DamagedThreadError,
     ThreadBusyError,
-    ThreadDeletedError,
     UnreadableValueError,
 )
 """What is wrong with a thread, and not with a server: the others are imported all the same."""
@@ -130,6 +129,8 @@ def guarded(thread_id: str, work: Work[ImportedThread]) -> Work[ImportedThread]:
     """Do it; what is wrong with this thread alone is told of it."""
     try:
         return (yield from work)
+    except ThreadDeletedError:
+        why = f"thread {thread_id!r} was deleted here, or has expired, while it was imported. Import it again"
     except _OF_ONE_THREAD as exc:
         why = str(exc)
     except TieredCheckpointError:

@@ -1,6 +1,7 @@
-"""What each format of the tables looks like, kept as a file: the DDL of then, and rows that the library of then wrote.
+"""What each format of the tables and each layout of the keys looks like, kept as a file.
 
-`python -m formats NAME` in this folder writes one with the library of now, and as what its threads should be read.
+The DDL of then, rows or keys that the library of then wrote, and as what its threads should be read. In this folder
+`python -m formats tables NAME` and `python -m formats keys LAYOUT` write one with the library of now.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import redis
 from psycopg import sql
 
 FOLDER = Path(__file__).parent.parent / "upgrades" / "formats"
@@ -28,7 +30,7 @@ TABLES = (
 
 def load(conn: psycopg.Connection[Any], name: str) -> list[str]:
     """Make the tables and rows of a format. The reply is what its threads are exported as."""
-    kept = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    kept = json.loads((FOLDER / f"tables-{name}.json").read_text(encoding="utf-8"))
     conn.execute(kept["ddl"])
     for table, rows in kept["rows"].items():
         conn.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(table)))
@@ -53,7 +55,44 @@ def keep(conn: psycopg.Connection[Any], name: str, ddl: str, exported: list[str]
         row["store"] = row["redis"] = None
     kept = {"ddl": ddl, "rows": rows, "exported": exported}
     FOLDER.mkdir(parents=True, exist_ok=True)
-    (FOLDER / f"{name}.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    (FOLDER / f"tables-{name}.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+
+
+def load_keys(client: redis.Redis, layout: str) -> list[str]:
+    """Make the keys of a layout. The reply is what its threads are exported as."""
+    kept = json.loads((FOLDER / f"keys-{layout}.json").read_text(encoding="utf-8"))
+    client.flushdb()
+    for key, value in kept["keys"].items():
+        match value:
+            case {"hash": fields}:
+                client.hset(key, mapping={base64.b64decode(f): base64.b64decode(v) for f, v in fields.items()})
+            case {"zset": members}:
+                client.zadd(key, {base64.b64decode(member): score for member, score in members.items()})
+            case text:
+                client.set(key, text)
+    return list(kept["exported"])
+
+
+def keep_keys(client: redis.Redis, layout: str, exported: list[str]) -> None:
+    """Write the keys of a store without Postgres as a layout."""
+    keys: dict[str, Any] = {}
+    for key in sorted(client.scan_iter()):
+        match client.type(key):
+            case b"hash":
+                fields: Any = client.hgetall(key)
+                keys[key.decode()] = {"hash": {_encoded(f): _encoded(fields[f]) for f in sorted(fields)}}
+            case b"zset":
+                members: Any = client.zrange(key, 0, -1, withscores=True)
+                keys[key.decode()] = {"zset": {_encoded(member): score for member, score in members}}
+            case _ if not key.endswith(b":turn"):
+                text: Any = client.get(key)
+                keys[key.decode()] = text.decode()
+    kept = {"keys": keys, "exported": exported}
+    (FOLDER / f"keys-{layout}.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+
+
+def _encoded(data: bytes) -> str:
+    return base64.b64encode(data).decode()
 
 
 def _plain(value: Any) -> Any:
@@ -68,24 +107,36 @@ def _plain(value: Any) -> Any:
             return value
 
 
-def _write(name: str) -> None:
+def _write(kind: str, name: str) -> None:
     from homes import at, put
     from scenarios.asking import converse
 
-    from langgraph_tiered_checkpoint import Promotion, TieredSaver
+    from langgraph_tiered_checkpoint import EmbeddedServers, Promotion, TieredSaver
 
-    with TieredSaver.embedded(promoter="external", promotion=Promotion.never(), ttl=None) as saver:
+    servers = EmbeddedServers()
+    with (
+        servers,
+        TieredSaver.from_urls(
+            servers.redis_url,
+            servers.postgres_url if kind == "tables" else None,
+            promoter="external",
+            promotion=Promotion.never(),
+            ttl=None,
+        ) as saver,
+    ):
         converse(saver)
         put(saver, at("odd"), {"nul": "a\0b", "nan": float("nan"), "short": 1}, note="a\0b", score=float("inf"))
         threads = ["odd", "t"]
-        for thread in threads:
-            saver.promote(thread)
-        saver.pin("odd")
+        for thread in threads if kind == "tables" else ():
+            saver.pin(thread)
         exported = [line for thread in threads for line in saver.export(thread)]
-        assert saver._servers is not None
-        with psycopg.connect(saver._servers.postgres_url) as conn:
-            keep(conn, name, saver.ddl(), exported)
+        if kind == "tables":
+            with psycopg.connect(servers.postgres_url) as conn:
+                keep(conn, name, saver.ddl(), exported)
+        else:
+            with redis.Redis.from_url(servers.redis_url) as client:
+                keep_keys(client, name, exported)
 
 
 if __name__ == "__main__":
-    _write(sys.argv[1])
+    _write(*sys.argv[1:])

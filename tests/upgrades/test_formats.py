@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 import redis
-from formats import FOLDER, load
+from formats import FOLDER, load, load_keys
 from homes import at, put, settle, values_of
 from langgraph.checkpoint.postgres import PostgresSaver
 from langgraph.types import Command
@@ -21,7 +21,8 @@ from langgraph_tiered_checkpoint.plans.binding import LAYOUT
 
 pytestmark = pytest.mark.bare
 
-FORMATS = sorted(path.stem for path in FOLDER.glob("*.json"))
+FORMATS = sorted(path.stem.removeprefix("tables-") for path in FOLDER.glob("tables-*.json"))
+LAYOUTS = sorted(path.stem.removeprefix("keys-") for path in FOLDER.glob("keys-*.json"))
 
 
 @pytest.fixture
@@ -46,6 +47,30 @@ def test_tables_of_each_format_are_read_and_gone_on_with(saver: TieredSaver, pos
         assert conversation(official).get_state(at("copy")).values["answered"] == "36"
     saver.delete_thread("odd")
     assert list(saver.thread_ids()) == ["copy", "t"]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_keys_of_this_layout_are_read_and_those_of_an_older_one_refused(
+    redis_url: str, redis_client: redis.Redis, layout: str
+) -> None:
+    expected = load_keys(redis_client, layout)
+    with TieredSaver.from_urls(redis_url, ttl=None) as saver:
+        if layout != LAYOUT.partition(":")[0]:
+            with pytest.raises(ConfigurationError, match="the version that wrote it"):
+                saver.get_tuple(at("t"))
+        else:
+            found = [line for thread in ("odd", "t") for line in saver.export(thread)]
+            assert checkpoints(found) == checkpoints(expected)
+            assert conversation(saver).invoke(Command(resume="36"), at("t"))["answered"] == "36"
+            saver.prune(["t"])
+            for thread in list(saver.thread_ids()):
+                saver.delete_thread(thread)
+    redis_client.flushdb()
+
+
+def test_this_layout_is_kept() -> None:
+    """So that the one after it is held against it."""
+    assert LAYOUT.partition(":")[0] in LAYOUTS
 
 
 def test_threads_are_shared_with_a_library_that_has_added_to_the_tables(saver: TieredSaver, postgres_url: str) -> None:
