@@ -16,8 +16,8 @@ AT = {"configurable": {"thread_id": "t", "checkpoint_ns": ""}}
 class Called:
     '''A saver that notes which of its methods have been called.'''
 
-    def __init__(self, saver):
-        self.saver, self.names = saver, set()
+    def __init__(self, saver, names=None):
+        self.saver, self.names = saver, set() if names is None else names
 
     def __getattr__(self, name):
         self.names.add(name)
@@ -41,6 +41,13 @@ async def main(redis_url, postgres_url):
     await saver.adelete_for_runs(["r"])
     await saver.adelete_thread("t")
     await saver.arestore("t", [found])
+    await saver.amessages("t")
+    lines = [line async for line in saver.aexport("t")]
+    await saver.aerase("t", asked_by="the test")
+    await saver.aimport_threads(lines)
+    ours = saver.saver.scoped("ours")
+    await ours.aput(AT, empty_checkpoint(), {}, {})
+    await Called(ours, saver.names).aerase_all(asked_by="the test")
     await saver.astats()
     await saver.aclose()
     asynchronous = [
