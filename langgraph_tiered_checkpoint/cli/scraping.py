@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from langgraph_tiered_checkpoint.errors import ConfigurationError
-from langgraph_tiered_checkpoint.io.telemetry import application
+from langgraph_tiered_checkpoint.io.instruments import application
 
 
 def collect() -> None:

@@ -9,47 +9,33 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
-import sys
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from langgraph_tiered_checkpoint.errors import ConfigurationError, ThreadBusyError, ThreadDeletedError
 from langgraph_tiered_checkpoint.io.faults import code_of
-from langgraph_tiered_checkpoint.io.gauges import observe
+from langgraph_tiered_checkpoint.io.instruments import Sdk, application
 from langgraph_tiered_checkpoint.io.targets import ColdTarget, HotTarget
-from langgraph_tiered_checkpoint.steps import Lanes, Lua, LuaBatch, Plan, Step, Tx
+from langgraph_tiered_checkpoint.steps import Ask, Lanes, Lua, LuaBatch, Plan, Step, Tx
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
-    from opentelemetry.metrics import Histogram
-    from opentelemetry.trace import Span, Tracer
+    from opentelemetry.trace import Span
 
 logger = logging.getLogger("langgraph_tiered_checkpoint.operations")
 
 T = TypeVar("T")
 Attributes = dict[str, str | int]
 
-SCOPE: Final = "langgraph_tiered_checkpoint"
-"""The name of the meter and of the tracer."""
-
-THREADS_VARIABLE: Final = "LGT_TRACE_THREADS"
-"""Says how spans name threads: `hashed` or `plain`; not at all without it."""
-
-_LOOK_EVERY_S: Final = 0.1
-"""How often it is looked whether the application has set OpenTelemetry up, until it has."""
-
-_BOUNDARIES_S: Final = (
-    (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-)  # fmt: skip
-
 _OPERATIONS: Final = {
     "Listing.next_page": "list",
     "ThreadIdPages.next_page": "thread_ids",
+    "Export.next_page": "export",
+    "Erasure.next_page": "erase",
+    **dict.fromkeys(("Target.look", "Target.take", "compare", "settle_down"), "import_threads"),
     "flush_many": "flush_due",
     "claim_due": "claim",
     "sweep_in_turn": "sweep",
@@ -58,99 +44,6 @@ _OPERATIONS: Final = {
 
 _REFUSALS: Final = (ConfigurationError, ThreadBusyError, ThreadDeletedError)
 """What says something of the call, or of its thread, and nothing of a tier."""
-
-
-class _Measures(NamedTuple):
-    """What is measured."""
-
-    operations: Histogram
-    round_trips: Histogram
-
-
-@dataclass(frozen=True, slots=True)
-class _Sdk:
-    """Where the application wants to have it told. What it has not set up is None."""
-
-    measures: _Measures | None = None
-    tracer: Tracer | None = None
-    threads: str = ""
-    """How spans name threads."""
-
-
-class _Application:
-    """What of OpenTelemetry the application has set up: metrics and traces once each, in either order."""
-
-    def __init__(self) -> None:
-        self._sdk = _Sdk()
-        self.start_afresh()
-
-    def start_afresh(self) -> None:
-        """Look again, as a forked child has to: there, another thread's lock would stay held for ever."""
-        self._look_at = 0.0
-        self._looking = threading.Lock()
-
-    def sdk(self) -> _Sdk | None:
-        """Where to tell it; None without."""
-        if (self._sdk.measures is None or self._sdk.tracer is None) and time.monotonic() >= self._look_at:
-            self.look()
-        return self._sdk if self._sdk.measures or self._sdk.tracer else None
-
-    def look(self) -> None:
-        """Find out what the application has set up. What it has not imported it has not, and is not imported here."""
-        self._look_at = time.monotonic() + _LOOK_EVERY_S
-        if not self._looking.acquire(blocking=False):
-            return
-        try:
-            measures = self._sdk.measures or ("opentelemetry.metrics" in sys.modules and _measures()) or None
-            tracer = self._sdk.tracer or ("opentelemetry.trace" in sys.modules and _tracer()) or None
-            self._sdk = _Sdk(measures, tracer, os.environ.get(THREADS_VARIABLE, ""))
-        except Exception as exc:  # noqa: BLE001 - no operation is to fail of that
-            self._look_at = float("inf")
-            logger.warning("OpenTelemetry cannot be used, so nothing is measured: %s: %s", type(exc).__name__, exc)
-        finally:
-            self._looking.release()
-
-
-def _measures() -> _Measures | None:
-    from opentelemetry import metrics
-
-    provider = metrics.get_meter_provider()
-    if _does_nothing(provider):
-        return None
-    meter = provider.get_meter(SCOPE)
-    observe(meter)
-    return _Measures(
-        meter.create_histogram(
-            "lgt.operation.duration",
-            unit="s",
-            description="Operations of a saver, from call to return",
-            explicit_bucket_boundaries_advisory=_BOUNDARIES_S,
-        ),
-        meter.create_histogram(
-            "db.client.operation.duration",
-            unit="s",
-            description="Requests to Redis and transactions in Postgres",
-            explicit_bucket_boundaries_advisory=_BOUNDARIES_S,
-        ),
-    )
-
-
-def _tracer() -> Tracer | None:
-    from opentelemetry import trace
-
-    provider = trace.get_tracer_provider()
-    return None if _does_nothing(provider) else provider.get_tracer(SCOPE)
-
-
-def _does_nothing(provider: object) -> bool:
-    """Whether a provider is one of the API's own, which stand in until the application has set one."""
-    return type(provider).__module__.startswith(("opentelemetry.metrics", "opentelemetry.trace"))
-
-
-application: Final = _Application()
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=application.start_afresh)
 
 
 class Telemetry:
@@ -219,7 +112,7 @@ class _RoundTrip:
 class _Operation:
     """One operation, from its call to its return."""
 
-    def __init__(self, sdk: _Sdk | None, telemetry: Telemetry, plan: Plan[Any]) -> None:
+    def __init__(self, sdk: Sdk | None, telemetry: Telemetry, plan: Plan[Any]) -> None:
         self._sdk = sdk
         self._telemetry = telemetry
         self._name = _operation_of(plan)
@@ -277,23 +170,27 @@ class _Operation:
             return value
 
     def _begin(self, step: Step) -> _RoundTrip | None:
+        calls = 1
         match step:
             case Lua():
-                calls, thread = 1, step.thread
                 attributes = {**self._telemetry.of_redis, **_of_script(step.script)}
-                self._asked_hot = True
             case LuaBatch():
-                calls, thread = len(step.calls), step.calls[0].thread
+                calls = len(step.calls)
                 attributes = {**self._telemetry.of_redis, **_of_script(step.calls[0].script)}
-                self._asked_hot = True
+            case Ask():
+                calls = len(step.commands)
+                attributes = {**self._telemetry.of_redis, "db.operation.name": str(step.commands[0][0])}
             case Tx():
-                calls, thread = 1, step.thread
                 attributes = {**self._telemetry.of_postgres, "db.query.summary": step.name}
-                self._asked_cold = True
             case _:
                 return None
+        if isinstance(step, Tx):
+            self._asked_cold = True
+        else:
+            self._asked_hot = True
+        if not self._round_trips and isinstance(step, Lua) and step.thread != "*":
+            self._thread = step.thread  # what begins with a request for several is about no one thread
         self._round_trips += 1
-        self._thread = self._thread or thread
         trip = _RoundTrip(attributes)
         if self._sdk is not None and self._sdk.tracer is not None and self._span and self._span.is_recording():
             from opentelemetry.trace import SpanKind
@@ -319,10 +216,11 @@ class _Operation:
         tier = "both" if all(tiers) else "".join(tiers) or "none"
         if outcome == "refused":
             _say_refused(self._name, error)
-        logger.debug(
-            "%s of thread %r: %s, tier %s, %d round trips, %.2f ms",
-            *(self._name, self._thread, outcome, tier, self._round_trips, duration_s * 1000),
-        )
+        if logger.isEnabledFor(logging.DEBUG):
+            at = f"{self._name} of thread {self._thread!r}" if self._thread else self._name
+            logger.debug(
+                "%s: %s, tier %s, %d round trips, %.2f ms", at, outcome, tier, self._round_trips, duration_s * 1000
+            )
         if self._sdk is None:
             return
         attributes: Attributes = {
@@ -371,7 +269,9 @@ def _of_script(name: str) -> Attributes:
 def _name_of(attributes: Attributes) -> str:
     if "db.query.summary" in attributes:
         return str(attributes["db.query.summary"])
-    return f"{attributes['db.operation.name']} {attributes['db.stored_procedure.name']}"
+    return " ".join(
+        str(attributes[key]) for key in ("db.operation.name", "db.stored_procedure.name") if key in attributes
+    )
 
 
 def _of_error(error: BaseException | None) -> Attributes:

@@ -12,6 +12,8 @@ from typing import Any
 import psycopg
 import pytest
 import redis
+from everything import CALLS
+from faults.ledger import Caller
 from homes import at, put
 from opentelemetry import metrics, trace
 from opentelemetry.sdk.metrics import MeterProvider
@@ -29,7 +31,7 @@ from langgraph_tiered_checkpoint import (
     TieredSaver,
 )
 from langgraph_tiered_checkpoint.config import Timeouts
-from langgraph_tiered_checkpoint.io.telemetry import application
+from langgraph_tiered_checkpoint.io.instruments import application
 
 PREFIX = "of this test"
 SECRET = "I live in Elm Street"
@@ -126,6 +128,14 @@ def test_operations_are_told_by_kind_tier_and_outcome(
     assert heard.value("lgt.promotions") == heard.value("lgt.evictions") == 1
 
 
+def test_operations_are_named_as_the_methods_are(saver: TieredSaver, heard: Heard) -> None:
+    for method in CALLS.values():
+        method(Caller(saver, None))
+    named = {name for (name,) in heard.counts("lgt.operation.duration", "lgt.operation")}
+    assert {"put", "list", "thread_ids", "export", "delete_thread"} <= named
+    assert named - CALLS.keys() == set()
+
+
 def test_a_span_for_the_operation_has_one_for_each_round_trip_and_names_no_thread(
     saver: TieredSaver, loop: asyncio.AbstractEventLoop | None, heard: Heard
 ) -> None:
@@ -217,25 +227,39 @@ def urls_of(saver: TieredSaver) -> tuple[str, str]:
     return connections.hot.url or "", connections.cold.url or ""
 
 
-def test_servers_list_our_connections_by_a_name(
-    saver: TieredSaver, redis_client: redis.Redis, postgres_url: str
-) -> None:
-    saver.get_tuple(at("t"))
-    assert names_of_clients(redis_client).count("langgraph-tiered-checkpoint") == 1
+class NewClients:
+    """Clients of a Redis that have come since."""
 
-    async def read() -> list[str]:
-        await saver.aget_tuple(at("t"))
-        return names_of_clients(redis_client)
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+        self._before = set(self._names())
 
-    assert asyncio.run(read()).count("langgraph-tiered-checkpoint") == 2
+    def _names(self) -> dict[str, str]:
+        listed: Any = self._client.client_list()
+        return {one["id"]: one["name"] for one in listed}
+
+    def names(self) -> list[str]:
+        return [name for id_, name in self._names().items() if id_ not in self._before]
+
+
+def applications(postgres_url: str) -> set[str]:
     with psycopg.connect(postgres_url) as admin:
-        names = admin.execute("SELECT application_name FROM pg_stat_activity WHERE pid <> pg_backend_pid()").fetchall()
-    assert ("langgraph-tiered-checkpoint",) in names
+        rows = admin.execute("SELECT application_name FROM pg_stat_activity WHERE datname = current_database()")
+        return {name for (name,) in rows}
 
 
-def names_of_clients(client: redis.Redis) -> list[str]:
-    listed: Any = client.client_list()
-    return [one["name"] for one in listed]
+def test_servers_list_our_connections_by_a_name(redis_url: str, redis_client: redis.Redis, postgres_url: str) -> None:
+    clients = NewClients(redis_client)
+    with TieredSaver.from_urls(redis_url, postgres_url, promoter="external") as saver:
+        saver.setup()
+        assert clients.names() == ["langgraph-tiered-checkpoint"]
+
+        async def read() -> list[str]:
+            await saver.aget_tuple(at("t"))
+            return clients.names()
+
+        assert asyncio.run(read()) == ["langgraph-tiered-checkpoint"] * 2
+        assert "langgraph-tiered-checkpoint" in applications(postgres_url)
 
 
 def test_a_name_that_is_given_is_kept_and_a_redis_that_forbids_names_does(
@@ -246,13 +270,11 @@ def test_a_name_that_is_given_is_kept_and_a_redis_that_forbids_names_does(
     try:
         forbidden = re.sub("//.*@", "//nameless:pw@", redis_url)
         for url, name in ((f"{redis_url}?client_name=mine", "mine"), (forbidden, "")):
+            clients = NewClients(redis_client)
             named = f"{postgres_url}&application_name=mine"
             with TieredSaver.from_urls(url, named, promoter="external") as saver:
                 saver.setup()
-                with psycopg.connect(postgres_url) as connection:
-                    names = connection.execute("SELECT application_name FROM pg_stat_activity").fetchall()
-                assert ("mine",) in names
-                assert name in names_of_clients(redis_client)
-                assert "langgraph-tiered-checkpoint" not in names_of_clients(redis_client)
+                assert clients.names() == [name]
+                assert applications(postgres_url) == {"", "mine"}  # the first is who asks
     finally:
         admin.execute_command("ACL", "DELUSER", "nameless")

@@ -15,8 +15,9 @@ from waiting import AT_ONCE_S, HANGS_S
 
 from langgraph_tiered_checkpoint.errors import HotTierError
 from langgraph_tiered_checkpoint.io import gauges
+from langgraph_tiered_checkpoint.io.instruments import _Application, application
 from langgraph_tiered_checkpoint.io.targets import HotTarget
-from langgraph_tiered_checkpoint.io.telemetry import Telemetry, _Application, application
+from langgraph_tiered_checkpoint.io.telemetry import Telemetry
 from langgraph_tiered_checkpoint.plans.journal import Journal
 from langgraph_tiered_checkpoint.records import TierStats
 from langgraph_tiered_checkpoint.steps import Plan
