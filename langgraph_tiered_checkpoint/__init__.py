@@ -36,7 +36,7 @@ from langgraph_tiered_checkpoint.errors import (
 from langgraph_tiered_checkpoint.moving.chat_histories import RedisChatHistories
 from langgraph_tiered_checkpoint.moving.erasing import Receipt
 from langgraph_tiered_checkpoint.moving.importing import ImportedThread, ImportReport
-from langgraph_tiered_checkpoint.records import ThreadStatus, TierStats
+from langgraph_tiered_checkpoint.records import Check, DoctorReport, ThreadStatus, TierStats, Worker
 from langgraph_tiered_checkpoint.saver import TieredSaver
 
 if TYPE_CHECKING:
@@ -48,12 +48,14 @@ __version__: str
 
 __all__ = [
     "Candidate",
+    "Check",
     "ColdLockedError",
     "ColdRefusedError",
     "ColdTierError",
     "ColdTimeoutError",
     "ConfigurationError",
     "DamagedThreadError",
+    "DoctorReport",
     "EmbeddedServers",
     "FlushError",
     "HotFullError",
@@ -79,6 +81,7 @@ __all__ = [
     "UnreadableValueError",
     "UnserializableError",
     "ValueTooLargeError",
+    "Worker",
     "__version__",
 ]
 

@@ -183,6 +183,10 @@ class DeltaAncestor(NamedTuple):
     writes: list[WriteRow]
 
 
+Verdict = Literal["ok", "warning", "failure", "unknown"]
+""" "unknown" where it could not be looked at."""
+
+
 class Sheet:
     """Records that people read: they print as a small table, without what is not known or does not apply."""
 
@@ -244,6 +248,39 @@ class ThreadStatus(Sheet):
     """Why Postgres could not be asked. What is said then rests on the hot copy alone."""
     warnings: tuple[str, ...] = ()
     """As in `TierStats`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One thing that `TieredSaver.doctor` has looked at."""
+
+    name: str
+    verdict: Verdict
+    found: str
+    """What is there; of "unknown", why it could not be looked at."""
+    why: str
+    """Why it matters."""
+    remedy: str = ""
+    """What to do about it; empty where nothing is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class DoctorReport:
+    """What `TieredSaver.doctor` has found."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst of all: "failure" before "warning", "unknown" and "ok"."""
+        given = {check.verdict for check in self.checks}
+        worst: tuple[Verdict, ...] = ("failure", "warning", "unknown")
+        return next((verdict for verdict in worst if verdict in given), "ok")
+
+    def __repr__(self) -> str:
+        width = max((len(check.name) for check in self.checks), default=0)
+        lines = [f"  {c.verdict:<7}  {c.name:<{width}}  {c.found}" for c in self.checks]
+        return "\n".join([f"{type(self).__name__} {self.verdict}", *lines])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

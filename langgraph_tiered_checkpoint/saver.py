@@ -6,6 +6,7 @@ import copy
 import logging
 import os
 import random
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from types import TracebackType
@@ -38,9 +39,10 @@ from langgraph_tiered_checkpoint.moving.importing import ImportReport, OnThread
 from langgraph_tiered_checkpoint.moving.incoming import Importable, incoming
 from langgraph_tiered_checkpoint.moving.work import acarry_out, carry_out
 from langgraph_tiered_checkpoint.plans import inspection
+from langgraph_tiered_checkpoint.plans.examining import examine
 from langgraph_tiered_checkpoint.plans.tiers import Store
 from langgraph_tiered_checkpoint.promoter import Promoter
-from langgraph_tiered_checkpoint.records import ThreadStatus, TierStats
+from langgraph_tiered_checkpoint.records import DoctorReport, ThreadStatus, TierStats
 
 if TYPE_CHECKING:
     from langgraph_tiered_checkpoint.embedded.client import EmbeddedServers
@@ -521,6 +523,14 @@ class TieredSaver(BaseCheckpointSaver[str]):
         """Figures of the whole store; with a scope, the tenant's parked threads alone."""
         return self._sync.run(self._requests.stats())
 
+    def doctor(self) -> DoctorReport:
+        """Look for what would break the promises: how the servers are set up, what they allow, whether anybody flushes.
+
+        It changes nothing and makes no tables, and never raises for what it finds: what cannot be looked at is said to
+        be so. A few round trips to each server, and two connections to Postgres.
+        """
+        return self._sync.look(examine(self._store, self._sync.here, time.time))
+
     def report_stats(self) -> None:
         """Report what `stats` says with the metrics of this process, too, read at most once for each scrape.
 
@@ -659,6 +669,10 @@ class TieredSaver(BaseCheckpointSaver[str]):
     async def astats(self) -> TierStats:
         """Async `stats`: figures of the whole store; with a scope, the tenant's parked threads alone."""
         return await self._async.run(self._requests.stats())
+
+    async def adoctor(self) -> DoctorReport:
+        """Async `doctor`: look for what would break the promises, and change nothing."""
+        return await self._async.look(examine(self._store, self._async.here, time.time))
 
     async def athread_ids(self, prefix: str = "") -> AsyncIterator[str]:
         """Async `thread_ids`: all thread ids that begin with exactly this prefix, in order, page by page."""

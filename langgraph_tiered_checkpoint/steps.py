@@ -162,6 +162,10 @@ class Pooling(NamedTuple):
     """Whether it lets other connections of ours use our session, between two transactions."""
     forgets: bool | None = None
     """If shared, whether prepared statements are lost then; None if that could not be seen."""
+    prepares: bool = True
+    """Whether our connections prepare statements."""
+    closes: bool = True
+    """Whether the libpq here can say that a prepared statement is done with, so that a pooler notices."""
 
 
 @dataclass(frozen=True, slots=True)

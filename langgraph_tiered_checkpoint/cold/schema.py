@@ -278,23 +278,31 @@ class ColdSchema:
                 "Run setup(), or the DDL it prints, once"
             )
 
-    def _look(self) -> Statements[Inventory]:
+    def inventory(self) -> Tx[Inventory]:
+        """What is there, whatever it is: only row-level security may make it look like less."""
+        return Tx("inventory", "*", self._inventory)
+
+    def _inventory(self) -> Statements[Inventory]:
         q, qualified = self._q, self._qualified(TABLES)
         tables: dict[str, bool] = dict((yield q("existing_tables", names=list(TABLES), qualified=qualified)))
         of_columns = [table for table, _ in _ADDED_COLUMNS.values()]
         columns = yield q("existing_columns", names=of_columns, qualified=self._qualified(of_columns))
         indexes: dict[str, bool] = dict((yield q("existing_indexes", qualified=qualified)))
-        yield from self._see_all_rows()
-        if (yield q("orders_ids", qualified=qualified)) == [(False,)]:
-            self._q = Queries(self._schema, *_FILES, order=' COLLATE "C"')
         [(official,)] = (yield q("official_version")) if "checkpoint_migrations" in tables else [(-1,)]
         [(tiered,)] = (yield q("tiered_version")) if "tiered_migrations" in tables else [(0,)]
-        if tiered > TIERED_VERSION:
-            raise SchemaError(
-                f"the tables in Postgres{self.where} are of version {tiered}, and this package knows up to version "
-                f"{TIERED_VERSION}. Upgrade langgraph-tiered-checkpoint"
-            )
         return Inventory(tables, frozenset((table, column) for table, column in columns), indexes, official, tiered)
+
+    def _look(self) -> Statements[Inventory]:
+        found = yield from self._inventory()
+        yield from self._see_all_rows()
+        if (yield self._q("orders_ids", qualified=self._qualified(TABLES))) == [(False,)]:
+            self._q = Queries(self._schema, *_FILES, order=' COLLATE "C"')
+        if found.tiered > TIERED_VERSION:
+            raise SchemaError(
+                f"the tables in Postgres{self.where} are of version {found.tiered}, and this package knows up to "
+                f"version {TIERED_VERSION}. Upgrade langgraph-tiered-checkpoint"
+            )
+        return found
 
     def _make(self, lock_timeout_ms: int) -> Statements[Inventory | None]:
         q = self._q

@@ -6,10 +6,13 @@ What each replies, as records, and how it is parsed, stands before the calls. No
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
 import msgpack
 
+from langgraph_tiered_checkpoint.hot import permissions
+from langgraph_tiered_checkpoint.hot.frames import pack_list
 from langgraph_tiered_checkpoint.hot.keys import Keys, bucket_of
 from langgraph_tiered_checkpoint.hot.replies import State, texts, unknown, word
 from langgraph_tiered_checkpoint.hot.scripts import header
@@ -177,6 +180,11 @@ class UpkeepCalls(Keys):
 
     def workers(self) -> Lua[list[Worker]]:
         return Lua("workers", (self.workers_key,), (str(ALIVE_MS),), "*", parse_workers)
+
+    def probe(self) -> Lua[list[str]]:
+        """What the user lacks to run the scripts. Changes nothing."""
+        key = f"{self._prefix}:probe"
+        return Lua("probe", (key,), (pack_list(permissions.calls(key)),), "*", partial(permissions.refused, key))
 
     def lapses(self, bucket: int, limit: int) -> Lua[Lapses]:
         return self._of_bucket("lapses", bucket, parse_lapses, most=str(limit), kept=str(TOMBSTONE_MS))

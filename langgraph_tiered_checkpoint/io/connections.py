@@ -83,10 +83,17 @@ class Connections:
         cold: the Postgres, or None.
         auto_setup: make sure of the tables with the first use of Postgres; otherwise they are only checked.
         flushes_later: writes to promoted threads do not wait for Postgres.
+        needs_worker: nobody in this process flushes them.
     """
 
     def __init__(
-        self, hot: HotTarget, cold: ColdTarget | None, *, auto_setup: bool = True, flushes_later: bool = True
+        self,
+        hot: HotTarget,
+        cold: ColdTarget | None,
+        *,
+        auto_setup: bool = True,
+        flushes_later: bool = True,
+        needs_worker: bool = False,
     ) -> None:
         if cold is not None and (same := hot.address.endpoints & cold.address.endpoints):
             host, port = next(iter(same))
@@ -96,7 +103,9 @@ class Connections:
         self.hot = hot
         self.cold = cold
         self.auto_setup = auto_setup
-        self.check = ServerCheck(None if cold is None else cold.identity, flushes_later=flushes_later)
+        self.check = ServerCheck(
+            None if cold is None else cold.identity, flushes_later=flushes_later, needs_worker=needs_worker
+        )
         self.prepared = False
         """Whether the tables are known to be fit for use."""
         self.indexed = True
@@ -125,6 +134,7 @@ class Connections:
             ),
             auto_setup=settings.auto_setup,
             flushes_later=settings.cold_writes == "behind",
+            needs_worker=settings.promoter == "external",
         )
 
     def for_threads(self) -> Connections:

@@ -7,8 +7,6 @@ times as long on a command as the network does.
 
 from __future__ import annotations
 
-import logging
-import warnings
 from collections.abc import Generator, Iterator, Sequence
 from typing import Any, Final, cast
 
@@ -17,17 +15,15 @@ import redis
 from redis.exceptions import NoScriptError, ReadOnlyError
 
 from langgraph_tiered_checkpoint.errors import ConfigurationError, StoreChangedError
-from langgraph_tiered_checkpoint.hot.durability import ASKED, dangers, info_field
+from langgraph_tiered_checkpoint.hot.durability import info_field
 from langgraph_tiered_checkpoint.hot.scripts import script
 from langgraph_tiered_checkpoint.incarnations import new_id
 from langgraph_tiered_checkpoint.io.addresses import UNNAMED
 from langgraph_tiered_checkpoint.io.faults import RequestTooLargeError
+from langgraph_tiered_checkpoint.io.opening import dangers, questions
 from langgraph_tiered_checkpoint.io.targets import CLIENT_NAME, HotTarget
 from langgraph_tiered_checkpoint.plans.binding import Layout, needs_postgres, other_layout
 from langgraph_tiered_checkpoint.steps import SERVER_RUN, Lua
-
-logger = logging.getLogger(__name__)
-
 
 SMALLEST_LIMIT_BYTES: Final = 1024 * 1024
 """The least that a server can be told to take as one value."""
@@ -101,7 +97,7 @@ def check_server(target: HotTarget, check: ServerCheck) -> Exchange:
     asked: list[Command] = [("INFO", "server"), ("SET", key, check.proposal.text, "NX"), ("GET", key)]
     curious = check.looks and not target.is_cluster
     named = () if target.is_cluster or target.client_name else (("CLIENT", "SETNAME", CLIENT_NAME),)
-    info, written, said, *more = yield [*asked, *(ASKED if curious else ()), *named]
+    info, written, said, *more = yield [*asked, *(questions(target) if curious else ()), *named]
     found = _version(info)
     if found and tuple(int(part) for part in found.split(".")[:2] if part.isdigit()) < MIN_VERSION:
         raise ConfigurationError(
@@ -112,7 +108,7 @@ def check_server(target: HotTarget, check: ServerCheck) -> Exchange:
             raise reply  # not if a full server, or a replica, has refused the SET of what is there already
     check.accept(target, said.decode(errors="replace") if isinstance(said, bytes) else str(said))
     if curious:
-        check.look(more[: len(ASKED)], target.display_url)
+        check.look(target, more[: len(questions(target))])
     return [info]
 
 
@@ -147,9 +143,10 @@ class ServerCheck:
     Args:
         postgres: tells the Postgres apart from others, empty if nothing does; None without a cold tier.
         flushes_later: Redis alone holds what is not flushed yet, also of promoted threads.
+        needs_worker: nobody in this process flushes it.
     """
 
-    def __init__(self, postgres: str | None, *, flushes_later: bool = True) -> None:
+    def __init__(self, postgres: str | None, *, flushes_later: bool = True, needs_worker: bool = False) -> None:
         self.passed = False
         """Whether the server was found fit for use; a cluster client is not asked again."""
         self.store = ""
@@ -164,15 +161,13 @@ class ServerCheck:
         """What about that will lose data."""
         self._postgres = postgres
         self._flushes_later = flushes_later
+        self._needs_worker = needs_worker
 
-    def look(self, replies: Sequence[Any], display_url: str) -> None:
+    def look(self, target: HotTarget, replies: Sequence[Any]) -> None:
         """Warn of what will lose data although nothing fails, once."""
         self.looks = False
-        self.dangers += dangers(replies, display_url, flushes_later=self._flushes_later)
-        for danger in self.dangers:
-            logger.error(danger)
-        for danger in self.dangers:
-            warnings.warn(danger, RuntimeWarning, stacklevel=2)
+        needs_worker = self._needs_worker
+        self.dangers += dangers(replies, target, flushes_later=self._flushes_later, needs_worker=needs_worker)
 
     @property
     def proposal(self) -> Layout:

@@ -37,6 +37,7 @@ from langgraph_tiered_checkpoint.errors import (
     TieredCheckpointError,
     ValueTooLargeError,
 )
+from langgraph_tiered_checkpoint.hot.permissions import GRANTS
 from langgraph_tiered_checkpoint.io.quoting import words_of
 from langgraph_tiered_checkpoint.io.targets import ColdTarget, HotTarget
 from langgraph_tiered_checkpoint.records import Unreadable
@@ -59,8 +60,6 @@ ErrorT = TypeVar("ErrorT", bound=Exception)
 
 DRIVER_ERRORS = (redis.RedisError, RedisClusterException, psycopg.Error, OSError)
 """What drivers raise. Everything else comes out of what is done with rows, or out of a client that fails."""
-
-GRANTS = "on the keys of the prefix, +@all -@dangerous +info is enough"
 
 _WRONG_SCHEMA = (pg.UndefinedTable, pg.UndefinedColumn, pg.UndefinedFunction, pg.InvalidSchemaName)
 _REFUSED = (

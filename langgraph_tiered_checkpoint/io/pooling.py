@@ -6,7 +6,7 @@ from contextlib import closing
 from typing import Any
 
 import psycopg
-from psycopg import errors
+from psycopg import capabilities, errors
 
 from langgraph_tiered_checkpoint.io.counterparts import sync_cold
 from langgraph_tiered_checkpoint.io.postgres_sync import SyncPostgres
@@ -33,7 +33,8 @@ def pooling_of(target: ColdTarget | None) -> Pooling:
         with closing(port.dedicated()) as other:
             if _who(other) != serving:  # while we have the first one open
                 return Pooling(between=True)
-            return Pooling(between=True, shared=True, forgets=_forgets(one, other))
+            forgets, prepares = _forgets(one, other), one.prepare_threshold is not None
+            return Pooling(True, True, forgets, prepares, capabilities.has_send_close_prepared())  # noqa: FBT003 - a record
 
 
 def _who(connection: Any) -> int:

@@ -25,7 +25,7 @@ from langgraph_tiered_checkpoint.io.faults import DRIVER_ERRORS, caused_by, hot_
 from langgraph_tiered_checkpoint.io.lanes import arun_at_once, aside, run_at_once
 from langgraph_tiered_checkpoint.io.pooling import pooling_of
 from langgraph_tiered_checkpoint.io.telemetry import Telemetry
-from langgraph_tiered_checkpoint.plans.binding import Doubt, bind
+from langgraph_tiered_checkpoint.plans.binding import Doubt, Here, bind
 from langgraph_tiered_checkpoint.steps import (
     Alone,
     Ask,
@@ -62,6 +62,11 @@ class _Runner:
         """Where the servers are, for messages; no password in it."""
         cold = self._connections.cold
         return f"{self._connections.hot.display_url} {'without a cold tier' if cold is None else cold.display_url}"
+
+    @property
+    def here(self) -> Here:
+        """The two servers as this process knows them."""
+        return self._connections.here
 
     def _next(
         self, plan: Plan[Any], asked: Step | None, reply: object, fault: Exception | None, server: Step | None = None

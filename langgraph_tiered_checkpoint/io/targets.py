@@ -105,6 +105,12 @@ class HotTarget:
         """Whether a client of a cluster was given."""
         return isinstance(self.sync_client or self.async_client, redis.RedisCluster | AsyncRedisCluster)
 
+    @property
+    def is_here(self) -> bool:
+        """Whether it is this machine's own, as a developer's is."""
+        hosts = {host for host, _ in self.address.endpoints}
+        return self.identity.startswith("unix://") or (bool(hosts) and hosts <= set(_LOOPBACK))
+
     @cached_property
     def identity(self) -> str:
         """Tells this Redis apart from others, the same in every process that uses it; empty if nothing does."""

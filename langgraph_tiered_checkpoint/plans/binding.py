@@ -101,12 +101,12 @@ def bind(schema: ColdSchema, here: Here, doubt: Doubt) -> Plan[str]:
             return layout.store
         if layout.kind != "new":
             if not doubt.take_over:
-                raise _not_of_one_store(here, layout, tables)
+                raise not_of_one_store(here, layout, tables)
             text = yield from _compare_and_set(key, text, Layout("new", new_id()).text)
             continue
         own = tables.store == doubt.known or bool(here.redis and tables.redis == described(here))
         if tables.store and not (own or doubt.take_over):
-            raise _not_of_one_store(here, layout, tables)
+            raise not_of_one_store(here, layout, tables)
         if (yield from schema.belong(tables.store, layout.store, described(here))) and tables.store:
             logger.warning(
                 "Redis at %s (key_prefix %r) held nothing of the store of Postgres at %s, and was bound to it anew. "
@@ -159,7 +159,8 @@ def needs_postgres(prefix: str, display_url: str, layout: Layout) -> Configurati
     )
 
 
-def _not_of_one_store(here: Here, layout: Layout, tables: Tables) -> ConfigurationError:
+def not_of_one_store(here: Here, layout: Layout, tables: Tables) -> ConfigurationError:
+    """The two tiers are of different stores, or one of them is of none."""
     match layout.kind:
         case "hot":
             redis = "is of a store without Postgres"
