@@ -33,7 +33,7 @@ from langgraph_tiered_checkpoint.hot.known_checkpoints import KnownCheckpoint
 from langgraph_tiered_checkpoint.hot.replies import State
 from langgraph_tiered_checkpoint.ids import CheckpointKey, Scope, check_text, text_of
 from langgraph_tiered_checkpoint.plans import flushing, inspection, promoting, reading, reshaping, writing
-from langgraph_tiered_checkpoint.plans.listing import Listed, Query, ThreadIds, ThreadListing
+from langgraph_tiered_checkpoint.plans.listing import Listed, Query, Tenants, ThreadIds, ThreadListing
 from langgraph_tiered_checkpoint.plans.restoring import pieces
 from langgraph_tiered_checkpoint.plans.tiers import Store
 from langgraph_tiered_checkpoint.records import BlobRow, CheckpointRow, Renaming, ThreadStatus, TierStats, WriteRow
@@ -338,8 +338,16 @@ class Requests(NamedTuple):
         told = yield from inspection.stats(self.store)
         return replace(told, parked_threads=tuple(map(self.scope.plain, told.parked_threads)))
 
-    def thread_ids(self, prefix: str) -> ThreadIdPages:
-        return ThreadIdPages(self.store, self.scope, prefix)
+    def thread_ids(self, prefix: str, after: str = "") -> ThreadIdPages:
+        return ThreadIdPages(self.store, self.scope, prefix, after)
+
+    def scopes(self) -> Tenants:
+        if self.scope.prefix:
+            raise ConfigurationError("scopes(): this saver is confined to a tenant; call the unscoped one")
+        return Tenants(self.store)
+
+    def sweep(self) -> Plan[None]:
+        yield from promoting.sweep(self.store)
 
     def listing(
         self,
@@ -381,11 +389,12 @@ def _window(thread_id: str, channel: str, checkpoint: Checkpoint, limit: int | N
 class ThreadIdPages:
     """Thread ids as the caller knows them, in pages."""
 
-    def __init__(self, store: Store, scope: Scope, prefix: str) -> None:
-        if not isinstance(prefix, str):
-            raise wrong("prefix", prefix, "a string")
+    def __init__(self, store: Store, scope: Scope, prefix: str, after: str) -> None:
+        for name, given in (("prefix", prefix), ("after", after)):
+            if not isinstance(given, str):
+                raise wrong(name, given, "a string")
         self._scope = scope
-        self._ids = ThreadIds(store, scope.prefix + prefix)
+        self._ids = ThreadIds(store, scope.prefix + prefix, scope.prefix + after)
 
     @property
     def done(self) -> bool:

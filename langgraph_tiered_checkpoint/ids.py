@@ -167,6 +167,14 @@ class Scope:
         check_text(tenant, "the tenant", tenant)
         return cls(f"{RESERVED}{len(tenant)}:{tenant}:")
 
+    @classmethod
+    def holding(cls, stored: str) -> Scope:
+        """The scope that a stored id belongs to: of no tenant, unless it begins as a tenant's do."""
+        size, _, rest = stored.removeprefix(RESERVED).partition(":")
+        if not (stored.startswith(RESERVED) and size.isdigit() and rest[int(size) : int(size) + 1] == ":"):
+            return cls()
+        return cls.of(rest[: int(size)])
+
     @property
     def tenant(self) -> str:
         """The tenant's name; empty without one."""

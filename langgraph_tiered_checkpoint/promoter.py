@@ -25,6 +25,7 @@ from langgraph_tiered_checkpoint.hot.workers import said_by
 from langgraph_tiered_checkpoint.incarnations import new_id
 from langgraph_tiered_checkpoint.plans.promoting import AT_ONCE, beat, flush_many, lease_due, sweep_in_turn
 from langgraph_tiered_checkpoint.plans.tiers import Store
+from langgraph_tiered_checkpoint.records import Health
 from langgraph_tiered_checkpoint.steps import Plan
 
 logger = logging.getLogger(__name__)
@@ -123,12 +124,18 @@ class Promoter:
         self._thread: threading.Thread | None = None
         self._next_sweep = 0.0
         self._next_beat = 0.0
+        self._trouble: str | None = None
         self._pulse = _Pulse()
         self._stopping = False
         self._drain_until = 0.0
         self._backoff_s = 0.0
         self._indexing: threading.Thread | None = None
         self._next_indexing = 0.0
+
+    @property
+    def health(self) -> Health:
+        """Whether it runs, and what is in its way."""
+        return Health(alive=self._runs(), trouble=self._trouble)
 
     def notice(self, thread_id: str, *, due: bool) -> None:
         """This process has written to the thread. If it is not due soon, a sweep will find it when it is, or lapses."""
@@ -243,6 +250,7 @@ class Promoter:
             if before or now:
                 self._run(beat(self._store, before, now))
         except Exception as exc:  # noqa: BLE001 - what has to be done says so where it fails
+            self._trouble = str(exc)
             logger.debug("not said that this promoter is alive: %s", exc)
 
     def _nap(self, seconds: float) -> None:
@@ -274,11 +282,14 @@ class Promoter:
         try:
             work()
         except TieredCheckpointError as exc:
+            self._trouble = str(exc)
             logger.warning("%s postponed, nothing is lost: %s", what, exc)
-        except Exception:  # the loop must outlive a defect, or nothing would be flushed any more
+        except Exception as exc:  # the loop must outlive a defect, or nothing would be flushed any more
+            self._trouble = f"{type(exc).__name__}: {exc}"
             logger.exception("%s failed; nothing is lost, it will be tried again", what)
         else:
             self._backoff_s = 0.0
+            self._trouble = None
             return True
         self._backoff_s = min(self._backoff_s * 2 or _BACKOFF_S, _LONGEST_BACKOFF_S)
         return False

@@ -234,6 +234,10 @@ class ThreadStatus(Sheet):
     expires_at: datetime | None = None
     """When the hot copy lapses; for an ephemeral thread, when the thread is gone."""
     created_at: datetime | None = None
+    promoted_at: datetime | None = None
+    """When Postgres was first given it."""
+    promoted_by: str | None = None
+    """Which condition promoted it, or which call."""
     last_write_at: datetime | None = None
     unflushed_age: timedelta | None = None
     """Age of the oldest change that Postgres has not committed."""
@@ -296,6 +300,16 @@ class Worker:
     seen_at: datetime
     flushed_per_s: float
     """Threads that it flushed, on average between the last two times that it was seen."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """What `TieredSaver.health` says of the promoter of this process."""
+
+    alive: bool
+    """Whether it runs: with its first write, or with the `with` block. Never where promoter="external"."""
+    trouble: str | None
+    """What kept it from its work the last time that it tried; None if nothing did."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,7 +42,7 @@ from langgraph_tiered_checkpoint.plans import inspection
 from langgraph_tiered_checkpoint.plans.examining import examine
 from langgraph_tiered_checkpoint.plans.tiers import Store
 from langgraph_tiered_checkpoint.promoter import Promoter
-from langgraph_tiered_checkpoint.records import DoctorReport, ThreadStatus, TierStats
+from langgraph_tiered_checkpoint.records import DoctorReport, Health, ThreadStatus, TierStats
 
 if TYPE_CHECKING:
     from langgraph_tiered_checkpoint.embedded.client import EmbeddedServers
@@ -539,9 +539,23 @@ class TieredSaver(BaseCheckpointSaver[str]):
         """
         self._gauges.report()
 
-    def thread_ids(self, prefix: str = "") -> Iterator[str]:
-        """All thread ids, of both tiers, that begin with exactly this prefix, in order."""
-        pages = self._requests.thread_ids(prefix)
+    def health(self) -> Health:
+        """How this process's promoter is, without asking a server: for an endpoint that says so."""
+        return self._promoter.health
+
+    def sweep(self) -> None:
+        """Remove from Redis's lists what has lapsed, now. Some promoter does so every 30 s."""
+        self._sync.run(self._requests.sweep())
+
+    def scopes(self) -> Iterator[str]:
+        """The names of all tenants that have threads in either tier, in the order of their threads' stored ids."""
+        pages = self._requests.scopes()
+        while not pages.done:
+            yield from self._sync.run(pages.next_page())
+
+    def thread_ids(self, prefix: str = "", *, after: str = "") -> Iterator[str]:
+        """All thread ids, of both tiers, that begin with exactly this prefix, in order, from `after` on without it."""
+        pages = self._requests.thread_ids(prefix, after)
         while not pages.done:
             yield from self._sync.run(pages.next_page())
 
@@ -674,9 +688,20 @@ class TieredSaver(BaseCheckpointSaver[str]):
         """Async `doctor`: look for what would break the promises, and change nothing."""
         return await self._async.look(examine(self._store, self._async.here, time.time))
 
-    async def athread_ids(self, prefix: str = "") -> AsyncIterator[str]:
+    async def asweep(self) -> None:
+        """Async `sweep`: remove from Redis's lists what has lapsed, now."""
+        await self._async.run(self._requests.sweep())
+
+    async def ascopes(self) -> AsyncIterator[str]:
+        """Async `scopes`: the names of all tenants that have threads. Other tasks run between pages."""
+        pages = self._requests.scopes()
+        while not pages.done:
+            for tenant in await self._async.run(pages.next_page()):
+                yield tenant
+
+    async def athread_ids(self, prefix: str = "", *, after: str = "") -> AsyncIterator[str]:
         """Async `thread_ids`: all thread ids that begin with exactly this prefix, in order, page by page."""
-        pages = self._requests.thread_ids(prefix)
+        pages = self._requests.thread_ids(prefix, after)
         while not pages.done:
             for thread_id in await self._async.run(pages.next_page()):
                 yield thread_id

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+import warnings
 
 from langgraph_tiered_checkpoint.errors import (
     ColdTierError,
@@ -13,7 +15,9 @@ from langgraph_tiered_checkpoint.errors import (
 )
 
 FAILED, USAGE, UNAVAILABLE = 1, 2, 3
-"""Exit status: it was not done, or there is no such thread; a mistake in what was asked; a server did not answer."""
+"""Exit status: it was not done, or there is no such thread; a mistake in what was asked; a server did not answer.
+
+Interrupted with Ctrl-C, it is 130, as typer has it."""
 
 
 def main() -> None:
@@ -25,6 +29,9 @@ def main() -> None:
         _fail(f"the command line needs {exc.name}: pip install 'langgraph-tiered-checkpoint[cli]'", USAGE)
     from langgraph_tiered_checkpoint.cli.app import app
 
+    # What is wrong with the servers is told by `doctor` and `status`; a worker logs it.
+    logging.getLogger("langgraph_tiered_checkpoint").addHandler(logging.NullHandler())
+    warnings.filterwarnings("ignore", "Redis at ", RuntimeWarning)
     try:
         app()
     except NotPromotableError as exc:  # the thread does not allow it, or is not there

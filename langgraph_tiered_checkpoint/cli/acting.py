@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timezone
 from typing import Annotated
 
 import typer
 
-from langgraph_tiered_checkpoint.cli import FAILED, scraping
+from langgraph_tiered_checkpoint.cli import FAILED
 from langgraph_tiered_checkpoint.cli.access import access_of
-from langgraph_tiered_checkpoint.cli.output import progress
-from langgraph_tiered_checkpoint.errors import ColdTierError, ConfigurationError, TieredCheckpointError
+from langgraph_tiered_checkpoint.cli.figures import counts_of
+from langgraph_tiered_checkpoint.cli.output import Json, note, print_json, progress, record, waiting
+from langgraph_tiered_checkpoint.errors import (
+    ColdTierError,
+    ConfigurationError,
+    FlushError,
+    HotTierError,
+    InvalidThreadError,
+    TieredCheckpointError,
+)
 from langgraph_tiered_checkpoint.saver import TieredSaver
 
 Threads = Annotated[list[str], typer.Argument(help="Ids of threads.", show_default=False)]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")]
 
 
 def setup(
@@ -28,6 +35,7 @@ def setup(
         bool, typer.Option("--take-over", help="Bind the two to each other, after a move or a restore.")
     ] = False,
     yes: Yes = False,
+    json: Json = False,
 ) -> None:
     """Create or migrate the tables in Postgres, and check both servers."""
     access = access_of(ctx)
@@ -46,122 +54,143 @@ def setup(
                 typer.confirm(
                     "Savers that use either with another counterpart will be refused. Go on?", abort=True, err=True
                 )
-            saver.setup(take_over=take_over)
-    typer.echo("both servers are fit for use", err=True)
-
-
-def worker(
-    ctx: typer.Context,
-    once: Annotated[bool, typer.Option("--once", help="Flush what is due or dirty now, and end.")] = False,
-    metrics_port: Annotated[
-        int | None,
-        typer.Option(
-            envvar="LGT_METRICS_PORT",
-            help="Serve metrics to Prometheus at this port, at /metrics. Needs the extra [metrics].",
-            show_default=False,
-        ),
-    ] = None,
-    metrics_host: Annotated[
-        str, typer.Option(envvar="LGT_METRICS_HOST", help="The address to serve metrics at.")
-    ] = "0.0.0.0",  # noqa: S104 - Prometheus is elsewhere
-) -> None:
-    """Flush what is dirty, until SIGTERM or Ctrl-C; then drain, and end. Any number of workers may run."""
-    access = access_of(ctx)
-    if access.postgres is None:
-        raise ConfigurationError("a worker needs Postgres: pass --postgres before the command, or set LGT_POSTGRES_URL")
-    if access.scope:
-        raise ConfigurationError("a worker flushes the threads of all tenants: leave --scope out")
-    if once:
-        with access.saver(auto_setup=True) as saver:
-            saver.flush()
+            with waiting("making sure of the tables and their indexes"):
+                saver.setup(take_over=take_over)
+        report = saver.doctor()
+    if json:
+        print_json({"fit": True, "verdict": report.verdict, **record(report)})
         return
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    with ExitStack() as open_:
-        if metrics_port is not None:
-            port = open_.enter_context(scraping.serving(metrics_host, metrics_port))
-            typer.echo(f"metrics at http://{metrics_host}:{port}/metrics", err=True)
-        saver = open_.enter_context(access.saver(promoter="embedded", auto_setup=True))
-        open_.enter_context(saver)
-        saver.report_stats()
-        saver.setup()
-        typer.echo("flushing; SIGTERM drains and ends", err=True)
-        stop.wait()
-        typer.echo("draining", err=True)
+    note("both servers are fit for use")
+    if report.verdict != "ok":
+        note(f"`lgt doctor` has more to say: {counts_of(report)}")
 
 
 def flush(
     ctx: typer.Context,
     thread: Annotated[str, typer.Argument(help="One thread; all without.", show_default=False)] = "",
+    json: Json = False,
 ) -> None:
     """Return when Postgres holds everything promoted that was written before."""
-    with access_of(ctx).saver() as saver:
+    with access_of(ctx).saver() as saver, waiting("flushing"):
         saver.flush(thread or None)
+    if json:
+        print_json({"thread_id": thread or None, "result": "flushed"})
 
 
-def _each(ctx: typer.Context, what: str, threads: Sequence[str], act: Callable[[TieredSaver, str], None]) -> None:
+def sweep(ctx: typer.Context, json: Json = False) -> None:
+    """Remove from Redis's lists what has lapsed.
+
+    Promoters do so every 30 s: this is for stores without one.
+    """
+    with access_of(ctx).saver() as saver, waiting("sweeping"):
+        saver.sweep()
+    if json:
+        print_json({"result": "swept"})
+
+
+def _each(
+    ctx: typer.Context,
+    what: str,
+    threads: Sequence[str],
+    act: Callable[[TieredSaver, str], None],
+    json: bool = False,
+) -> None:
+    """Do it to each; what one refuses does not keep the others from it. A server that fails does."""
+    failed: list[str] = []
     with access_of(ctx).saver() as saver:
         for thread in progress(what, threads):
-            act(saver, thread)
+            try:
+                act(saver, thread)
+            except (HotTierError, InvalidThreadError):
+                raise
+            except TieredCheckpointError as exc:
+                if isinstance(exc, ColdTierError) and not isinstance(exc, FlushError):
+                    raise
+                failed.append(str(exc))
+                if json:
+                    print_json({"thread_id": thread, "result": "failed", "error": str(exc)})
+            else:
+                if json:
+                    print_json({"thread_id": thread, "result": "done"})
+    for error in failed:
+        note(f"lgt: {error}")
+    if failed:
+        raise typer.Exit(FAILED)
 
 
-def promote(ctx: typer.Context, threads: Threads) -> None:
-    """Promote threads now, whatever the policy says: Postgres holds them when it returns."""
-    _each(ctx, "promoting", threads, TieredSaver.promote)
+def promote(ctx: typer.Context, threads: Threads, json: Json = False) -> None:
+    """Promote threads now: Postgres holds them when it returns."""
+    _each(ctx, "promoting", threads, TieredSaver.promote, json)
 
 
-def pin(ctx: typer.Context, threads: Threads) -> None:
+def pin(ctx: typer.Context, threads: Threads, json: Json = False) -> None:
     """Promote threads, and mark them as ones to keep."""
-    _each(ctx, "pinning", threads, TieredSaver.pin)
+    _each(ctx, "pinning", threads, TieredSaver.pin, json)
 
 
-def unpin(ctx: typer.Context, threads: Threads) -> None:
-    """Take back the marks of `pin`. The threads stay promoted."""
-    _each(ctx, "unpinning", threads, TieredSaver.unpin)
+def unpin(ctx: typer.Context, threads: Threads, json: Json = False) -> None:
+    """Take back the marks of `pin`; the threads stay promoted."""
+    _each(ctx, "unpinning", threads, TieredSaver.unpin, json)
 
 
-def evict(ctx: typer.Context, threads: Threads) -> None:
-    """Take promoted threads out of Redis, flushing them first. The next read brings them back."""
-    _each(ctx, "evicting", threads, TieredSaver.evict)
+def evict(ctx: typer.Context, threads: Threads, json: Json = False) -> None:
+    """Take promoted threads out of Redis, flushing them first.
+
+    The next read brings them back.
+    """
+    _each(ctx, "evicting", threads, TieredSaver.evict, json)
 
 
 def copy(
     ctx: typer.Context,
     source: Annotated[str, typer.Argument(help="The thread to copy.", show_default=False)],
     target: Annotated[str, typer.Argument(help="An id that is free.", show_default=False)],
+    json: Json = False,
 ) -> None:
-    """Copy a thread with its history. Exit status 1 if there is no such thread."""
+    """Copy a thread with its history.
+
+    Exit status 1 if there is no such thread.
+    """
     with access_of(ctx).saver() as saver:
         if saver.explain(source).tier is None:
-            typer.echo(f"lgt: there is no thread {source!r}", err=True)
+            note(f"lgt: there is no thread {source!r}")
             raise typer.Exit(FAILED)
         saver.copy_thread(source, target)
+    if json:
+        print_json({"thread_id": source, "copy": target, "result": "done"})
 
 
-def prune(ctx: typer.Context, threads: Threads) -> None:
+def prune(ctx: typer.Context, threads: Threads, json: Json = False) -> None:
     """Keep only the latest checkpoint of each namespace, and what it needs."""
-    with access_of(ctx).saver() as saver:
-        for thread in progress("pruning", threads):
-            saver.prune([thread])
+    _each(ctx, "pruning", threads, lambda saver, thread: saver.prune([thread]), json)
 
 
-def delete(
-    ctx: typer.Context,
-    threads: Threads,
-    yes: Yes = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
-) -> None:
-    """Delete threads from both tiers, for good. Asks first; exit status 1 if one is not there."""
+def delete(ctx: typer.Context, threads: Threads, yes: Yes = False, dry_run: DryRun = False, json: Json = False) -> None:
+    """Delete threads from both tiers, for good.
+
+    Asks first. Exit status 1 if one is not there.
+    """
     with access_of(ctx).saver() as saver:
         present = [thread for thread in threads if _is_there(saver, thread)]
-        if present and not dry_run:
-            if not yes:
-                typer.confirm(f"Delete {len(present)} of {len(threads)} for good?", abort=True, err=True)
-            for thread in progress("deleting", present):
-                saver.delete_thread(thread)
+        if present and not (dry_run or yes):
+            typer.confirm(f"Delete {len(present)} of {len(threads)} for good?", abort=True, err=True)
+        for thread in _gone(saver, present, dry_run):
+            if json:
+                print_json({"thread_id": thread, **_what_became(dry_run)})
     if len(present) < len(threads):
         raise typer.Exit(FAILED)
+
+
+def _gone(saver: TieredSaver, threads: Sequence[str], dry_run: bool) -> Iterator[str]:
+    """Each thread, when it is deleted; or, of a dry run, as it is."""
+    for thread in threads if dry_run else progress("deleting", threads):
+        if not dry_run:
+            saver.delete_thread(thread)
+        yield thread
+
+
+def _what_became(dry_run: bool) -> dict[str, object]:
+    return {"result": "would go"} if dry_run else {"result": "deleted", "at": datetime.now(timezone.utc)}
 
 
 def _is_there(saver: TieredSaver, thread: str) -> bool:
@@ -171,7 +200,7 @@ def _is_there(saver: TieredSaver, thread: str) -> bool:
     except (ConfigurationError, ColdTierError):
         raise
     except TieredCheckpointError as exc:
-        typer.echo(f"{thread}: unreadable ({exc})", err=True)
+        note(f"{thread}: unreadable ({exc})")
         return True
-    typer.echo(f"{thread}: {status.state}, {status.why}", err=True)
+    note(f"{thread}: {status.state}, {status.why}")
     return status.tier is not None

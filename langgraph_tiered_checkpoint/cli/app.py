@@ -7,13 +7,13 @@ from typing import Annotated
 import typer
 
 from langgraph_tiered_checkpoint import __version__
-from langgraph_tiered_checkpoint.cli import acting, looking, moving, serving
+from langgraph_tiered_checkpoint.cli import acting, looking, moving, one, serving
 from langgraph_tiered_checkpoint.cli.access import Access
 
 app = typer.Typer(
     name="lgt",
     no_args_is_help=True,
-    rich_markup_mode=None,  # an extra's name has brackets
+    rich_markup_mode="markdown",  # in "rich", the brackets of an extra's name would be markup
     pretty_exceptions_enable=False,  # an error is one line; a defect is Python's own traceback
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -49,30 +49,39 @@ def options(
     """Look after LangGraph threads that are hot in Redis and promoted to Postgres.
 
     Exit status: 0 done; 1 not done, or no such thread; 2 a mistake in what was asked; 3 a server did not answer.
+
     No value of a thread's state is printed unless asked for, and no password ever.
     """
     ctx.obj = Access(redis, postgres or None, key_prefix, schema or None, scope)
 
 
-for command in (
-    looking.status,
-    looking.threads,
-    looking.explain,
-    looking.show,
-    looking.history,
-    acting.setup,
-    acting.worker,
-    acting.flush,
-    acting.promote,
-    acting.pin,
-    acting.unpin,
-    acting.evict,
-    acting.copy,
-    acting.prune,
-    acting.delete,
-    moving.erase,
-    moving.export,
-    serving.dev,
-):
-    app.command()(command)
-app.command("import")(moving.import_)
+_COMMANDS = {
+    "Look": (
+        looking.status,
+        looking.doctor,
+        looking.threads,
+        looking.scopes,
+        one.show,
+        one.explain,
+        one.history,
+    ),
+    "Act": (
+        acting.flush,
+        acting.promote,
+        acting.pin,
+        acting.unpin,
+        acting.evict,
+        acting.copy,
+        acting.prune,
+        acting.sweep,
+        acting.delete,
+        moving.erase,
+        moving.export,
+        moving.import_,
+    ),
+    "Run": (acting.setup, serving.worker, serving.dev, serving.demo),
+}
+
+for panel, commands in _COMMANDS.items():
+    for command in commands:
+        app.command(command.__name__.rstrip("_"), rich_help_panel=panel)(command)

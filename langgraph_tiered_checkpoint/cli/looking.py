@@ -1,135 +1,178 @@
-"""Commands that look and change nothing: no TTL is prolonged, nothing is made resident."""
+"""Commands that look at a store and change nothing: no TTL is prolonged, nothing is made resident."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict
-from itertools import islice
-from typing import Annotated, Any
+import time
+from datetime import datetime, timezone
+from enum import Enum
+from typing import Annotated
 
 import typer
-from langchain_core.messages import BaseMessage
-from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import CheckpointTuple
 
 from langgraph_tiered_checkpoint.cli import FAILED
 from langgraph_tiered_checkpoint.cli.access import access_of
-from langgraph_tiered_checkpoint.cli.output import Json, console, print_each, print_json, record_table, watch
-from langgraph_tiered_checkpoint.saver import TieredSaver
+from langgraph_tiered_checkpoint.cli.figures import report_of, status_of
+from langgraph_tiered_checkpoint.cli.finding import Wanted, find
+from langgraph_tiered_checkpoint.cli.output import (
+    Json,
+    console,
+    moment,
+    note,
+    print_each,
+    print_fitting,
+    print_json,
+    record,
+    size,
+    waiting,
+    watch,
+)
+from langgraph_tiered_checkpoint.records import ThreadStatus
 
-Thread = Annotated[str, typer.Argument(help="The thread's id.", show_default=False)]
+
+class State(str, Enum):
+    """What a thread can be listed by."""
+
+    EPHEMERAL = "ephemeral"
+    DIRTY = "dirty"
+    CLEAN = "clean"
+    COLD = "cold"
+    DAMAGED = "damaged"
+
+
+class Order(str, Enum):
+    """What threads can be listed in the order of."""
+
+    ID = "id"
+    LAST_WRITE = "last-write"
+    CREATED = "created"
+    EXPIRES = "expires"
+    SIZE = "size"
+    CHECKPOINTS = "checkpoints"
 
 
 def status(
     ctx: typer.Context,
-    json: Json = False,
     every: Annotated[
-        float | None, typer.Option("--watch", help="Show it again every so many seconds.", min=0.1, show_default=False)
+        float | None,
+        typer.Option("--watch", "-w", help="Show it again every so many seconds.", min=0.1, show_default=False),
     ] = None,
+    json: Json = False,
 ) -> None:
-    """Count the threads of the store, and what waits to be flushed."""
+    """Count threads and bytes by state, what waits to be flushed, and the workers that are alive."""
     with access_of(ctx).saver() as saver:
-        if json:
-            print_json(asdict(saver.stats()))
-        elif every:
-            watch(lambda: record_table(saver.stats()), every)
-        else:
-            console().print(record_table(saver.stats()))
+        if not json:
+            if every:
+                watch(lambda: status_of(saver.stats()), every)
+            console().print(status_of(saver.stats()))
+            return
+        print_json(record(saver.stats()))
+        while every:
+            time.sleep(every)
+            print_json(record(saver.stats()))
+
+
+def doctor(
+    ctx: typer.Context,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit status 1 for warnings, too.")] = False,
+    json: Json = False,
+) -> None:
+    """Look for what would lose data or break a promise, with the remedy of each.
+
+    Exit status 1 for a failure.
+    """
+    with access_of(ctx).saver() as saver, waiting("looking at both servers"):
+        report = saver.doctor()
+    if json:
+        print_json({"verdict": report.verdict, **record(report)})
+    else:
+        console().print(report_of(report))
+    if report.verdict == "failure" or (strict and report.verdict != "ok"):
+        raise typer.Exit(FAILED)
 
 
 def threads(
     ctx: typer.Context,
     prefix: Annotated[str, typer.Option(help="Only ids that begin with this.")] = "",
-    limit: Annotated[int, typer.Option(help="At most so many.", min=1)] = 100,
-    long: Annotated[bool, typer.Option("--long", "-l", help="With tier, state and expiry of each.")] = False,
+    state: Annotated[list[State] | None, typer.Option(help="Only threads in this state; may be repeated.")] = None,
+    interrupted: Annotated[bool, typer.Option("--interrupted", help="Only threads that wait for an answer.")] = False,
+    pinned: Annotated[bool, typer.Option("--pinned", help="Only pinned threads.")] = False,
+    sort: Annotated[Order, typer.Option(help="By this; times and sizes from the largest on.")] = Order.ID,
+    reverse: Annotated[bool, typer.Option("--reverse", "-r", help="The other way round.")] = False,
+    limit: Annotated[int, typer.Option("--limit", "-n", help="At most so many.", min=1)] = 50,
+    after: Annotated[str, typer.Option(help="The page after this id, in the order of ids.", show_default=False)] = "",
+    ids: Annotated[bool, typer.Option("--ids", help="Print bare ids, one a line.")] = False,
     json: Json = False,
 ) -> None:
-    """List the ids of threads in either tier, in order."""
+    """List the threads of both tiers.
 
-    def rows(saver: TieredSaver) -> Iterator[dict[str, object]]:
-        for thread_id in islice(saver.thread_ids(prefix), limit):
-            yield asdict(saver.explain(thread_id)) if long else {"thread_id": thread_id}
-
-    columns = ["thread_id", "tier", "state", "expires_at", "last_write_at", "interrupted"] if long else ["thread_id"]
+    With a filter, or in another order than that of ids, all of them are looked at.
+    """
+    wanted = Wanted(
+        prefix=prefix,
+        after=after,
+        states=frozenset(one.value for one in state or ()),
+        interrupted=interrupted,
+        pinned=pinned,
+        sort=sort.value,
+        reverse=reverse,
+        limit=limit,
+    )
     with access_of(ctx).saver() as saver:
-        print_each(rows(saver), columns, json_=json)
+        if ids and wanted.is_plain:
+            found = wanted.page(saver)
+            for thread_id in found.names[:limit]:
+                print_json({"thread_id": thread_id}) if json else typer.echo(thread_id)
+        else:
+            found = find(saver, wanted)
+            _print_threads(found.statuses, ids=ids, json=json)
+    if found.more and not json:
+        note(f"there are more: --after {found.names[limit - 1]!r}" if wanted.is_plain else "there are more: --limit")
 
 
-def explain(ctx: typer.Context, thread: Thread, json: Json = False) -> None:
-    """Say in which tier a thread is, in which state, and why. Exit status 1 if there is none."""
-    with access_of(ctx).saver() as saver:
-        found = saver.explain(thread)
-    if json:
-        print_json(asdict(found))
-    else:
-        console().print(record_table(found))
-    if found.tier is None:
-        raise typer.Exit(FAILED)
-
-
-def show(
-    ctx: typer.Context,
-    thread: Thread,
-    values: Annotated[bool, typer.Option("--values", help="Print the values of the state, too.")] = False,
-    json: Json = False,
-) -> None:
-    """Show a thread's latest checkpoint: its channels, and what it waits for. Exit status 1 if there is none."""
-    with access_of(ctx).saver() as saver:
-        found = next(saver.list(_config(thread, ns=""), limit=1), None)
-    if found is None:
-        typer.echo(f"lgt: there is no thread {thread!r}", err=True)
-        raise typer.Exit(FAILED)
-    channels = found.checkpoint["channel_values"]
-    interrupts = [value for _, channel, value in found.pending_writes or () if channel == "__interrupt__"]
-    head = {**_row(found), "interrupted": bool(interrupts)}
-    if values:
-        head["interrupts"] = [str(one) for one in interrupts]
-    rows = [{"channel": name, **_described(value, values)} for name, value in channels.items()]
-    if json:
-        print_json({**head, "channels": rows})
+def _print_threads(statuses: list[ThreadStatus], *, ids: bool, json: bool) -> None:
+    now = datetime.now(timezone.utc)
+    if ids:
+        for status in statuses:
+            print_json({"thread_id": status.thread_id}) if json else typer.echo(status.thread_id)
         return
-    print_each([head], list(head), json_=False)
-    typer.echo()
-    print_each(rows, ["channel", "type", "length", *["value"] * values], json_=False)
+    if json:
+        for status in statuses:
+            print_json(record(status))
+        return
+    rows = [
+        {
+            "thread": status.thread_id,
+            "tier": status.tier or "",
+            "state": _state_of(status),
+            "checkpoints": max(status.hot_checkpoints, status.cold_checkpoints or 0),
+            "memory": size(status.hot_bytes or None),
+            "last write": moment(status.last_write_at, now, 1),
+            "lapses": moment(status.expires_at, now, 1),
+        }
+        for status in statuses
+    ]
+    columns = ["thread", "tier", "state", "checkpoints", "memory", "last write", "lapses"]
+    if rows:
+        expendable = ("checkpoints", "memory", "tier", "lapses")
+        print_fitting(rows, columns, right=("checkpoints", "memory"), expendable=expendable)
 
 
-def history(
+def _state_of(status: ThreadStatus) -> str:
+    marks = [name for name, so in (("pinned", status.pinned), ("interrupted", status.interrupted)) if so]
+    return ", ".join([status.state, *(["parked"] if status.last_error else []), *marks])
+
+
+def scopes(
     ctx: typer.Context,
-    thread: Thread,
-    limit: Annotated[int, typer.Option(help="At most so many.", min=1)] = 20,
-    namespace: Annotated[str, typer.Option(help="Of this subgraph; the graph itself has the empty name.")] = "",
+    count: Annotated[bool, typer.Option("--count", help="With the number of threads of each: all are listed.")] = False,
     json: Json = False,
 ) -> None:
-    """List a thread's checkpoints, newest first. Exit status 1 if there are none."""
+    """List the tenants that have threads."""
     with access_of(ctx).saver() as saver:
-        rows = (_row(found) for found in saver.list(_config(thread, namespace), limit=limit))
-        count = print_each(rows, ["checkpoint_id", "at", "step", "source", "pending_writes"], json_=json)
-    if not count:
-        typer.echo(f"lgt: thread {thread!r} has no checkpoints in namespace {namespace!r}", err=True)
-        raise typer.Exit(FAILED)
-
-
-def _config(thread: str, ns: str) -> RunnableConfig:
-    return {"configurable": {"thread_id": thread, "checkpoint_ns": ns}}
-
-
-def _row(found: CheckpointTuple) -> dict[str, object]:
-    return {
-        "checkpoint_id": found.checkpoint["id"],
-        "at": found.checkpoint["ts"],
-        "step": found.metadata.get("step"),
-        "source": found.metadata.get("source"),
-        "pending_writes": len(found.pending_writes or ()),
-    }
-
-
-def _described(value: Any, with_value: bool) -> dict[str, object]:
-    row: dict[str, object] = {"type": type(value).__name__}
-    row["length"] = len(value) if isinstance(value, str | bytes | list | dict | set | tuple) else None
-    if with_value:
-        row["value"] = [_said(item) for item in value] if isinstance(value, list) else str(value)
-    return row
-
-
-def _said(item: object) -> str:
-    return f"{item.type}: {item.text}" if isinstance(item, BaseMessage) else str(item)
+        rows = (
+            {"scope": tenant, "threads": sum(1 for _ in saver.scoped(tenant).thread_ids())}
+            if count
+            else {"scope": tenant}
+            for tenant in saver.scopes()
+        )
+        print_each(rows, ["scope", "threads"][: 1 + count], json_=json, right=("threads",))

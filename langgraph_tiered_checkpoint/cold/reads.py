@@ -67,6 +67,7 @@ class ColdStatus(NamedTuple):
     origin: Origin
     """Of empty texts for a thread that only the official saver has written."""
     checkpoints: int
+    promoted_at: datetime | None
     last_write_at: datetime | None
     reason: str
 

@@ -94,6 +94,8 @@ def _not_resident(thread_id: str, cold: ColdStatus | None) -> ThreadStatus:
         why=f"promoted ({cold.reason or 'written by another saver'}); its hot copy has lapsed",
         incarnation=cold.origin.incarnation,
         cold_checkpoints=cold.checkpoints,
+        promoted_at=cold.promoted_at,
+        promoted_by=cold.reason or None,
         last_write_at=cold.last_write_at,
         pinned=cold.origin.pinned,
     )
@@ -114,6 +116,8 @@ def _resident(thread_id: str, hot: HotStatus, cold: ColdStatus | None, cold_erro
         hot_bytes=max(hot.memory_bytes, 0),
         expires_at=_at(hot.now_ms + hot.ttl_ms) if hot.ttl_ms > 0 else None,
         created_at=_at(hot.created_ms),
+        promoted_at=cold.promoted_at if cold and in_cold else None,
+        promoted_by=hot.reason or None,
         last_write_at=_at(hot.last_write_ms),
         unflushed_age=timedelta(milliseconds=since_dirty_ms) if hot.state is State.DIRTY else None,
         due_at=_at(hot.due_ms) if hot.due_ms is not None else None,

@@ -10,6 +10,7 @@ from langgraph_tiered_checkpoint.cold.writes import sends_among
 from langgraph_tiered_checkpoint.hot.keys import BUCKETS, PAGE_BYTES
 from langgraph_tiered_checkpoint.hot.reading import NOWHERE, Known
 from langgraph_tiered_checkpoint.hot.replies import Moved
+from langgraph_tiered_checkpoint.ids import RESERVED, Scope
 from langgraph_tiered_checkpoint.plans.buckets import BucketPages, of_each
 from langgraph_tiered_checkpoint.plans.flushing import ask
 from langgraph_tiered_checkpoint.plans.reading import merge_writes
@@ -278,13 +279,13 @@ class ThreadIds:
     there from the first page to the last is listed, also if it leaves the hot tier: Postgres is asked afterwards.
     """
 
-    def __init__(self, store: Store, prefix: str) -> None:
+    def __init__(self, store: Store, prefix: str, after: str = "") -> None:
         self._store = store
         self._prefix = prefix
         self._waiting: list[list[str]] = [[] for _ in range(BUCKETS)]
         """Of each bucket: ids that are known, and have not been listed."""
-        self._pages = BucketPages(self._names, _after, "")
-        self._after = ""
+        self._pages = BucketPages(self._names, _after, after)
+        self._after = after
         self.done = False
 
     def next_page(self) -> Plan[list[str]]:
@@ -318,6 +319,32 @@ class ThreadIds:
 
     def _names(self, bucket: int, after: str) -> Lua[list[str]]:
         return self._store.hot.threads(bucket, prefix=self._prefix, after=after, limit=BUCKET_PAGE)
+
+
+class Tenants:
+    """The names of all tenants that have threads, in the order of their threads, in pages.
+
+    From the last tenant of a page it goes on with the next one: a tenant costs a page at most, however many threads it
+    has.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._after = ""
+        self.done = False
+
+    def next_page(self) -> Plan[list[str]]:
+        """The next names; possibly none although the listing is not `done`."""
+        ids = ThreadIds(self._store, RESERVED, self._after)
+        page: list[str] = []
+        while not (page or ids.done):
+            page = yield from ids.next_page()
+        scopes = list(dict.fromkeys(Scope.holding(stored) for stored in page))
+        self.done = ids.done
+        if scopes:
+            last = scopes[-1].prefix
+            self._after = last + NOWHERE if last else page[-1]
+        return [scope.tenant for scope in scopes if scope.prefix]
 
 
 def _after(_: int, names: list[str]) -> str | None:

@@ -77,7 +77,7 @@ def redis_permissions(refused: Sequence[str]) -> Check:
 def promoter(workers: Sequence[Worker], due: int, overdue: timedelta | None) -> Check:
     """Whether somebody flushes."""
     late = overdue is not None and overdue > _LATE
-    behind = f"{due:,} threads are due or dirty" + (f", the first for {_span(overdue)}" if overdue and late else "")
+    behind = f"{due:,} to flush" + (f", the first for {_span(overdue)}" if overdue and late else "")
     if not workers:
         found = "none has said within the last two minutes that it is alive"
         remedy = 'Run `lgt worker`, or open a saver with promoter="embedded" (`with saver:`) and keep it open'
@@ -165,7 +165,7 @@ def indexes(found: Inventory) -> Check:
 def pooler(found: Pooling) -> Check:  # noqa: PLR0911 - a table
     """Whether prepared statements survive what is between us and Postgres."""
     if not found.between:
-        return check("pooler", "ok", "none: we are connected to Postgres itself")
+        return check("pooler", "ok", "none between us and Postgres")
     if not found.shared:
         return check("pooler", "ok", "one, or a proxy, that keeps each connection its session")
     kind = "one that shares sessions between transactions"

@@ -228,7 +228,7 @@ def test_what_cannot_be_read_in_postgres_is_named(call: Caller, keep: Callable[[
 def test_redis_is_down(postgres_url: str, loop: asyncio.AbstractEventLoop | None) -> None:
     with saver_on(f"redis://127.0.0.1:{free_port()}/0", postgres_url) as saver:
         raised = outcomes(Caller(saver, loop), lambda: None)
-    assert raised.keys() == CALLS.keys()
+    assert raised.keys() == CALLS.keys() - {"doctor"}  # which says so in its report
     assert {type(exc) for exc in raised.values()} == {HotTierError}
 
 

@@ -191,7 +191,7 @@ def test_nobody_who_flushes(opened: Callable[..., TieredSaver]) -> None:
     put(saver, at("t"), {"n": 1})
     check = the(saver.doctor(), "promoter")
     assert check.verdict == "failure"
-    assert "1 threads are due or dirty" in check.found
+    assert "1 to flush" in check.found
     with opened(promoter="embedded") as flushing:
         wait_until(lambda: the(flushing.doctor(), "promoter").verdict == "ok", "the promoter to be seen")
 

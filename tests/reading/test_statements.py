@@ -115,4 +115,4 @@ def test_status(conn: Connection, cold: Cold) -> None:
     assert status.last_write_at.timestamp() == pytest.approx(1_700_000_000.123)
     assert status.reason == "age"
     conn.execute(f"DELETE FROM {cold._q.prefix}tiered_threads".encode())
-    assert run(conn, cold.status("t")) == (Origin("", "", pinned=False), 2, None, "")
+    assert run(conn, cold.status("t")) == (Origin("", "", pinned=False), 2, None, None, "")

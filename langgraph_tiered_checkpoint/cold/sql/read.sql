@@ -264,13 +264,13 @@ UNION ALL SELECT NULL, NULL, NULL, NULL WHERE NOT $bound -- if store
 -- What `explain` says of a thread, one row if Postgres has anything of it.
 SELECT coalesce(t.incarnation, ''), coalesce(t.flushed, ''), coalesce(t.pinned, false),
     (SELECT count(*) FROM $schema.checkpoints WHERE thread_id = %(thread)s),
-    t.last_write_at, coalesce(t.reason, '')
+    t.promoted_at, t.last_write_at, coalesce(t.reason, '')
 FROM (SELECT 1) AS one
 LEFT JOIN $schema.tiered_threads AS t ON t.thread_id = %(thread)s
 WHERE t.thread_id IS NOT NULL
 OR (SELECT true FROM $schema.checkpoints WHERE thread_id = %(thread)s ORDER BY checkpoint_ns LIMIT 1) IS NOT NULL
 OR (SELECT true FROM $schema.checkpoint_writes WHERE thread_id = %(thread)s ORDER BY checkpoint_ns LIMIT 1) IS NOT NULL
-UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL WHERE NOT $bound -- if store
+UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL WHERE NOT $bound -- if store
 
 -- name: holdings
 -- What the tables have of a thread: checkpoints, values, pending writes, bytes of the last two as they are stored.

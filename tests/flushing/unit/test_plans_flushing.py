@@ -24,6 +24,7 @@ def status(incarnation: str, flushed: str) -> ColdStatus:
     return ColdStatus(
         origin=Origin(incarnation, flushed, pinned=False),
         checkpoints=1,
+        promoted_at=None,
         last_write_at=None,
         reason="age",
     )

@@ -117,7 +117,7 @@ def test_first_copy_that_another_worker_has_committed_is_reconciled_alone() -> N
             ("claim", committed),
             ("lease", lease()),
             ("claim", committed),
-            ("status", ColdStatus(committed["a"], 1, None, "age")),
+            ("status", ColdStatus(committed["a"], 1, None, None, "age")),
             ("ack", [b"clean", b"0"]),
             ("lease", lease(b"2.op", 2, state=b"c")),
         ],

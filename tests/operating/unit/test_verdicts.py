@@ -66,7 +66,7 @@ def test_workers_that_do_not_keep_up() -> None:
     now = datetime.now(timezone.utc)
     worker = Worker(host="h", pid=1, program="lgt", version="1", started_at=now, seen_at=now, flushed_per_s=0)
     check = verdicts.promoter([worker], 7, timedelta(minutes=5))
-    assert (check.verdict, "7 threads are due or dirty, the first for 0:05:00" in check.found) == ("warning", True)
+    assert (check.verdict, "7 to flush, the first for 0:05:00" in check.found) == ("warning", True)
 
 
 def test_pooler_that_was_not_seen_to_forget() -> None:

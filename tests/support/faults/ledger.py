@@ -14,7 +14,7 @@ from langgraph.checkpoint.postgres import PostgresSaver
 
 from langgraph_tiered_checkpoint import TieredCheckpointError, TieredSaver
 
-_ITERATED = ("list", "thread_ids", "export")
+_ITERATED = ("list", "thread_ids", "scopes", "export")
 
 
 class Caller:
