@@ -39,7 +39,9 @@ def nodes(info: object) -> list[Mapping[str, str]]:
 
 
 def time_of(reply: object) -> float | None:
-    """The reply to TIME, as Unix time in s; None if it was refused."""
+    """The reply to TIME, as Unix time in s, of a cluster one node's; None if it was refused."""
+    if isinstance(reply, dict):
+        reply = next(iter(reply.values()), None)
     return int(reply[0]) + int(reply[1]) / 1_000_000 if isinstance(reply, list) else None
 
 

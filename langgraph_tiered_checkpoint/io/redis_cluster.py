@@ -9,6 +9,7 @@ from typing import Any, Final, cast
 import redis
 from redis.asyncio import RedisCluster as AsyncRedisCluster
 from redis.client import NEVER_DECODE
+from redis.exceptions import RedisClusterException
 
 from langgraph_tiered_checkpoint.io.exchanges import Command, Exchange, ServerCheck, addressed, check_server, invoke
 from langgraph_tiered_checkpoint.io.targets import HotTarget
@@ -34,7 +35,13 @@ class SyncCluster:
 
     def ask(self, commands: Sequence[Command]) -> list[Any]:
         """Send commands, each where the client sends it; their replies, an exception where one is refused."""
-        return [self._execute(command) for command in commands]
+        replies: list[Any] = []
+        for command in commands:
+            try:
+                replies.append(self._execute(command))
+            except RedisClusterException as exc:  # the client knows no node for it
+                replies.append(exc)
+        return replies
 
     def check(self) -> None:
         """Make sure that the cluster is there and can be used."""
@@ -77,7 +84,13 @@ class AsyncCluster:
 
     async def ask(self, commands: Sequence[Command]) -> list[Any]:
         """Send commands, each where the client sends it; their replies, an exception where one is refused."""
-        return await self._in_order(commands)
+        replies: list[Any] = []
+        for command in commands:
+            try:
+                replies.append(await self._execute(command))
+            except RedisClusterException as exc:  # the client knows no node for it
+                replies.append(exc)
+        return replies
 
     async def check(self) -> None:
         """Make sure that the cluster is there and can be used."""

@@ -204,7 +204,7 @@ def clocks(skews: Sequence[Skew]) -> Check:
     told = [f"{s.of} is {abs(s.ahead_s):.1f} s {'ahead' if s.ahead_s > 0 else 'behind'}" for s in skews]
     worst = max((abs(s.ahead_s) - s.margin_s for s in skews), default=0.0)
     if worst <= _OFF_S:
-        return check("clocks", "ok", f"{' and '.join(s.of for s in skews)} tell the time that is told here")
+        return check("clocks", "ok", f"{' and '.join(s.of for s in skews)}: within a second of here")
     remedy = "Let NTP keep the clocks of all machines"
     return check("clocks", "failure" if worst > _FAR_OFF_S else "warning", "; ".join(told) + " of here", remedy)
 

@@ -31,6 +31,7 @@ from langgraph_tiered_checkpoint.cli.endpoint import answering
 from langgraph_tiered_checkpoint.cli.serving import demo_script
 from langgraph_tiered_checkpoint.errors import ConfigurationError
 from langgraph_tiered_checkpoint.hot.keys import bucket_of
+from langgraph_tiered_checkpoint.plans import listing
 from langgraph_tiered_checkpoint.records import Health
 
 LGT = (sys.executable, "-m", "langgraph_tiered_checkpoint")
@@ -128,7 +129,9 @@ def test_threads_are_filtered_and_sorted(lgt: Lgt, saver: TieredSaver, redis_url
     assert listed("-r") == ["staying", "passing", "kept", "gone cold", "asking"]
 
 
-def test_scopes_are_listed(lgt: Lgt, saver: TieredSaver) -> None:
+@pytest.mark.parametrize("page", [200, 1])
+def test_scopes_are_listed(lgt: Lgt, saver: TieredSaver, monkeypatch: pytest.MonkeyPatch, page: int) -> None:
+    monkeypatch.setattr(listing, "BUCKET_PAGE", page)
     for tenant, count in (("b:1", 1), ("a", 3), ("", 1)):
         for n in range(count):
             talk(saver.scoped(tenant) if tenant else saver, f"chat-{n}")

@@ -18,8 +18,9 @@ import psycopg
 import pytest
 import redis
 from homes import at, put
-from own_redis import OwnRedis, binaries, free_port
+from own_redis import OwnRedis, binaries, cluster_of_one, free_port
 from psycopg import sql
+from redis.asyncio import RedisCluster as AsyncRedisCluster
 from waiting import wait_until
 
 from langgraph_tiered_checkpoint import Check, DoctorReport, Promotion, TieredSaver
@@ -34,8 +35,8 @@ def opened(redis_url: str, postgres_url: str) -> Iterator[Callable[..., TieredSa
     """Opens savers that flush nothing; warnings at opening are not what is tested here."""
     made: list[TieredSaver] = []
 
-    def open_saver(redis: str = redis_url, postgres: str | None = postgres_url, **settings: Any) -> TieredSaver:
-        made.append(TieredSaver.from_urls(redis, postgres, **{"promoter": "external", **settings}))
+    def open_saver(redis: Any = redis_url, postgres: str | None = postgres_url, **settings: Any) -> TieredSaver:
+        made.append(TieredSaver(redis=redis, postgres=postgres, **{"promoter": "external", **settings}))
         return made[-1]
 
     yield open_saver
@@ -169,6 +170,8 @@ def test_commands_that_the_redis_user_lacks_are_named(
         report = opened(redis=own.url.replace("://", "://elsewhere:pw@")).doctor()
         assert the(report, "redis permissions").verdict != "ok"
         assert "pw" not in str(report)
+        with redis.Redis.from_url(own.url) as client:
+            assert client.keys("*probe") == []  # which nothing could have removed
     finally:
         own.stop()
 
@@ -194,6 +197,25 @@ def test_nobody_who_flushes(opened: Callable[..., TieredSaver]) -> None:
     assert "1 to flush" in check.found
     with opened(promoter="embedded") as flushing:
         wait_until(lambda: the(flushing.doctor(), "promoter").verdict == "ok", "the promoter to be seen")
+
+
+@pytest.mark.parametrize("twin", ["sync", "async"])
+def test_cluster_is_asked_as_well_as_its_client_can(
+    opened: Callable[..., TieredSaver], postgres_url: str, tmp_path: Path, twin: str
+) -> None:
+    async def examined(url: str) -> DoctorReport:
+        async with AsyncRedisCluster.from_url(url) as client:
+            return await adoctor(TieredSaver(redis=client, postgres=postgres_url, promoter="external"))
+
+    with cluster_of_one(tmp_path) as node:
+        if twin == "async":
+            report = asyncio.run(examined(node.url))
+        else:
+            with redis.RedisCluster.from_url(node.url) as client:
+                report = opened(redis=client).doctor()
+    assert {check.name for check in report.checks if check.verdict == "failure"} == set()
+    for name in ("redis", "redis permissions", "eviction", "binding", "clocks"):
+        assert the(report, name).verdict == "ok"
 
 
 # Postgres
