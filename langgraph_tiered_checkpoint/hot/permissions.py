@@ -14,6 +14,7 @@ _NEEDED: Final[dict[str, tuple[str, ...]]] = {
     "HMGET": ("f",),
     "HSCAN": ("0",),
     "HSET": ("f", "v", "a field without a value"),
+    "HSTRLEN": ("f",),
     "PERSIST": (),
     "PEXPIRE": ("no number",),
     "PTTL": (),
