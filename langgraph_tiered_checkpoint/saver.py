@@ -239,8 +239,8 @@ class TieredSaver(BaseCheckpointSaver[str]):
     def with_load_channels(self, channels: Iterable[str] | None) -> Self:
         """The same saver, whose reads give the values of some channels only; None gives all.
 
-        What is not resident is read without the other values, and stays in Postgres alone. A run that is made with it
-        keeps the values that it has not loaded.
+        Other values are not read, and what is not resident stays in Postgres alone. A run that is made with it keeps
+        the values that it has not loaded.
 
         Raises:
             ConfigurationError: not names of channels.
@@ -640,8 +640,8 @@ class TieredSaver(BaseCheckpointSaver[str]):
     ) -> Sequence[Any]:
         """The messages of a conversation, oldest first, without its machinery. None of a thread that does not exist.
 
-        One round trip to each tier that is asked, as `get_tuple`; but what is not resident stays so, and of its values
-        only this one is read. It slides the TTL, as reading the latest checkpoint does.
+        One round trip to each tier that is asked, as `get_tuple`; but only this value is read, and what is not resident
+        stays so. It slides the TTL, as reading the latest checkpoint does.
 
         Args:
             thread_id: the thread.

@@ -6,7 +6,7 @@ What each replies, as records, and how it is parsed, stands before the calls. No
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import Enum
 from functools import partial
 from types import MappingProxyType
@@ -204,8 +204,12 @@ class ReadingCalls(Keys):
         root_id: str,
         token: str,
         known: Mapping[str, BlobRow] = MappingProxyType({}),
+        channels: Collection[str] | None = None,
     ) -> Guarded[Found]:
-        """One checkpoint, or the latest of a namespace, without the values that are known. One round trip."""
+        """One checkpoint, or the latest of a namespace, without the values that are known. One round trip.
+
+        Of some channels only, it is as if there were no other values.
+        """
         have: list[str] = []
         for blob in known.values():
             have += (fields.value(ns, blob.channel, blob.version), blob.tag)
@@ -219,6 +223,7 @@ class ReadingCalls(Keys):
             root=root_id,
             cold=self._cold,
             token=token,
+            only="" if channels is None else pack_list([fields.value(ns, channel, "") for channel in channels]),
             rest=have,
         )
 

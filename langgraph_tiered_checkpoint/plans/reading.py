@@ -41,12 +41,12 @@ def get(
     """One checkpoint, or the latest of a namespace. Resident: one round trip.
 
     Not resident: one more to Postgres, and one to make the head of the namespace resident. Of some channels only,
-    Postgres is asked for no other values, and nothing is made resident.
+    neither tier is asked for other values, and nothing is made resident.
     """
     for attempt in range(ROUNDS):
         token = "" if checkpoint_id or channels is not None else new_id()
         known = store.known_values.known(thread_id, ns)
-        call = store.hot.get(thread_id, ns, checkpoint_id, root_id=root_id, token=token, known=known)
+        call = store.hot.get(thread_id, ns, checkpoint_id, root_id=root_id, token=token, known=known, channels=channels)
         found = yield from ask(store, thread_id, call)
         if found.kind in (Known.HIT, Known.NONE) or store.cold is None:
             sends = sends_among(found.stored.sends) if found.stored else []

@@ -15,8 +15,9 @@ from statements import run
 from langgraph_tiered_checkpoint import Promotion, TieredSaver
 from langgraph_tiered_checkpoint.cold.writes import Cold
 from langgraph_tiered_checkpoint.errors import ConfigurationError, UnreadableValueError
+from langgraph_tiered_checkpoint.plans import reading
 
-SAID = [HumanMessage("one", id="1"), AIMessage("two", id="2"), HumanMessage("three", id="3")]
+SAID = [HumanMessage("one", id="1"), AIMessage("two", id="2"), HumanMessage("three" * 1000, id="3")]
 
 
 @pytest.fixture
@@ -27,7 +28,8 @@ def saver(redis_url: str, postgres_url: str) -> Iterator[TieredSaver]:
 
 @pytest.mark.parametrize("home", HOMES)
 async def test_messages_come_without_the_rest_of_the_thread(saver: TieredSaver, postgres_url: str, home: str) -> None:
-    put(saver, at("t"), {"messages": SAID, "large": ["x" * 1000], "short": "y"})
+    before = put(saver, at("t"), {"messages": SAID[2:], "large": ["x" * 3000], "short": "y"})
+    put(saver, before, {"messages": SAID, "large": ["x" * 3001], "short": "y"}, 2)  # of what came before, in Redis
     settle(saver, "t", home)
     if home == "evicted":
         with psycopg.connect(postgres_url, autocommit=True) as conn:
@@ -35,6 +37,11 @@ async def test_messages_come_without_the_rest_of_the_thread(saver: TieredSaver, 
             fetched = run(conn, Cold(None).fetch("t", "", None, channels=["messages"])).stored
             assert fetched is not None
             assert [blob.channel for blob in fetched.blobs] == ["messages"]
+    if home != "evicted":
+        saver._store.known_values.forget("t")
+        found = saver._sync.run(reading.get(saver._store, "t", "", "", channels=["messages"])).stored
+        assert found is not None
+        assert [blob.channel for blob in found.blobs] == ["messages"]
     assert saver.messages("t") == SAID
     assert await saver.amessages("t", limit=2) == SAID[1:]
     assert saver.messages("t", before="3", limit=1) == SAID[1:2]

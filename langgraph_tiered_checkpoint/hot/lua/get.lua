@@ -1,10 +1,11 @@
 -- get: one checkpoint with its channel values and pending writes, or the latest of a namespace.
 --
 -- KEYS: thread
--- ARGV: ns id refresh root cold token known...
+-- ARGV: ns id refresh root cold token only known...
 --   id       "" for the latest;  refresh  "1" slides the TTL
 --   root     id of the root checkpoint that the caller runs under, or "";  cold  "1" with a cold tier
 --   token    for a fill, "" to do without
+--   only     packed list of what the fields of the values that are wanted begin with, "" for all values
 --   known    the values that the caller has: name of the field, tag, ...; and, last, see run.lua
 -- Reply: {"hit", incarnation, record}: the answer.
 --     {"unsure", incarnation, record, id of the oldest that is here}: Postgres may hold a later one (if the latest was
@@ -16,6 +17,17 @@
 --     {"busy", "", ms}: read Postgres, fill nothing. {"moved", ...}: see run.lua.
 -- include: state
 -- include: run
+
+-- Of some values only, the others are replied as if they were not here.
+local function leave_out(fields, values)
+  if ARGV.only == '' then return end
+  local only = cmsgpack.unpack(ARGV.only)
+  for i = 1, #fields do
+    local wanted = false
+    for j = 1, #only do wanted = wanted or string.sub(fields[i], 1, #only[j]) == only[j] end
+    if not wanted then values[i] = false end
+  end
+end
 
 -- The quick way, to a checkpoint that is here with all that belongs to it, none of it made of an arena, unless the caller
 -- has it. Nothing is moved but what is replied.
@@ -36,6 +48,7 @@ local function quickly()
   if not sound or type(header) ~= 'table' or type(header[4]) ~= 'table' or header[6] or #header[4] > 3000 then return end
   local fields, values = header[4], {}
   if #fields > 0 then values = redis.call('HMGET', KEYS.thread, unpack(fields)) end
+  leave_out(fields, values)
   local known = {}
   for i = AT.known, #ARGV, 2 do known[ARGV[i]] = ARGV[i + 1] end
   for i = 1, #values do
@@ -89,7 +102,7 @@ local n = load_ns(ns)
 local function found(of)
   local known = {}
   for i = AT.known, #ARGV, 2 do known[ARGV[i]] = ARGV[i + 1] end
-  local one, _, f, parent = record(ns, of, true, known)
+  local one, _, f, parent = record(ns, of, true, known, leave_out)
   local sure = vouches(m, n, of) and vouches_for_sends(m, n, f, parent)
   return {sure and 'hit' or 'unsure', m.incarnation, one, n.tail}
 end

@@ -1,8 +1,8 @@
 -- Shared by the scripts that reply with whole checkpoints; they include delivering.lua first.
 -- A checkpoint as replies give it: namespace, id, frame, packed links or "", values aligned with the names in its header (see
 -- delivering.lua), pending writes, and those of its parent that are its pending sends. Of a value whose tag is `known`, by
--- the name of its field, it says 1. Returns also how many bytes there are in all of it, its header, and its parent.
-local function record(ns, id, with_values, known)
+-- the name of its field, it says 1. `leave_out` may set values to false. Returns also how many bytes there are in all of it, its header, and its parent.
+local function record(ns, id, with_values, known, leave_out)
   local place = place_of(ns, id)
   local frame = hget('c' .. place)
   local f, parent = header(frame, 'c' .. place), link(place).parent
@@ -10,6 +10,7 @@ local function record(ns, id, with_values, known)
   if with_values then
     local fields = f[4]
     if #fields > 0 then values = hmget(fields) end
+    if leave_out then leave_out(fields, values) end
     for i = 1, #values do
       local value = values[i]
       local tag = value and known and known[fields[i]]
