@@ -28,7 +28,9 @@ local function quickly()
   local found = redis.pcall('HMGET', KEYS.thread, unpack(ARGV, AT.fields, FRAMES))
   if not found[2] then return end
   local q, incarnation, newest = quick_state(found[1])
-  if not q or not stays(q, now) then return end
+  if not q then return end
+  for i = 1, COUNT do q[BYTES] = q[BYTES] + #ARGV[FRAMES + i] end
+  if not stays(q, now) then return end
   local count = found[3]
   if not count and redis.call('HEXISTS', KEYS.thread, 'c' .. place) == 0 then return end
   local out, what, before = {}, {ARGV.op, 'w', place}, tonumber(count or 0)
@@ -40,7 +42,6 @@ local function quickly()
     out[#out + 1] = 'w' .. place .. '\0' .. at
     out[#out + 1] = frame
     what[i + 3] = at
-    q[BYTES] = q[BYTES] + #frame
   end
   out[#out + 1] = 'y' .. place
   out[#out + 1] = before + COUNT
