@@ -256,7 +256,7 @@ class World:
         return reply
 
     def _answer(self, call: Lua[Any], run_id: str, clock_ms: int) -> Any:
-        text = script(call.script).text.decode().replace("call('TIME')", _CLOCK)
+        text = script(call.script).text.decode().replace("redis.call('TIME')", _CLOCK).replace("call('TIME')", _CLOCK)
         args = [run_id if arg is SERVER_RUN else arg for arg in call.args]
         pipeline = self.client.pipeline(transaction=False)
         pipeline.set("model:clock", clock_ms)
