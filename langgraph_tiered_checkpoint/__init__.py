@@ -10,7 +10,7 @@ except ImportError as exc:
         f"brings one, or install your system's (on Debian, libpq5). psycopg says: {exc}"
     ) from None
 
-from langgraph_tiered_checkpoint.config import Candidate, Promotion, Timeouts
+from langgraph_tiered_checkpoint.config import Archive, Candidate, Promotion, Timeouts
 from langgraph_tiered_checkpoint.errors import (
     ColdLockedError,
     ColdRefusedError,
@@ -47,6 +47,7 @@ __version__: str
 """The version that is installed."""
 
 __all__ = [
+    "Archive",
     "Candidate",
     "Check",
     "ColdLockedError",

@@ -32,7 +32,7 @@ from langgraph_tiered_checkpoint.errors import (
 from langgraph_tiered_checkpoint.hot.known_checkpoints import KnownCheckpoint
 from langgraph_tiered_checkpoint.hot.replies import State
 from langgraph_tiered_checkpoint.ids import CheckpointKey, Scope, check_text, text_of
-from langgraph_tiered_checkpoint.plans import flushing, inspection, promoting, reading, reshaping, writing
+from langgraph_tiered_checkpoint.plans import archiving, flushing, inspection, promoting, reading, reshaping, writing
 from langgraph_tiered_checkpoint.plans.listing import Listed, Query, Tenants, ThreadIds, ThreadListing
 from langgraph_tiered_checkpoint.plans.restoring import pieces
 from langgraph_tiered_checkpoint.plans.tiers import Store
@@ -327,6 +327,12 @@ class Requests(NamedTuple):
 
     def evict(self, thread_id: str) -> Plan[None]:
         yield from reshaping.evict(self.store, self.scope.stored(thread_id))
+
+    def archive(self, thread_id: str) -> Plan[None]:
+        yield from archiving.archive(self.store, self.scope.stored(thread_id))
+
+    def unarchive(self, thread_id: str) -> Plan[None]:
+        yield from archiving.unarchive(self.store, self.scope.stored(thread_id))
 
     def explain(self, thread_id: str) -> Plan[ThreadStatus]:
         stored = self.scope.stored(thread_id)

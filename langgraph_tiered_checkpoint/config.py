@@ -75,6 +75,36 @@ class Promotion:
         return cls(after=None, checkpoints=None, bytes=None, on_interrupt=False)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Archive:
+    """When what is no head of a promoted thread is packed, out of the official tables, into the archive.
+
+    The embedded promoter, or a worker, does it in the background. Everything is read as before; `unarchive` brings it
+    back. `archive` does it at any time, whatever the policy.
+
+    Args:
+        idle: how long nobody has written to the thread. None never archives a thread for being idle.
+        checkpoints: so many checkpoints in the official tables are too many, of whatever thread: all but the newest
+            `hot_checkpoints` are archived. None never does so; nor does a saver with `hot_checkpoints=None`.
+
+    Raises:
+        ConfigurationError: a threshold of another type, or less than one; an idle time that is negative.
+    """
+
+    idle: timedelta | None = timedelta(hours=1)
+    checkpoints: int | None = 200
+
+    def __post_init__(self) -> None:
+        off = "turns it off"
+        check_duration("Archive.idle", self.idle, none=off, least=timedelta(0))
+        check_count("Archive.checkpoints", self.checkpoints, none=off)
+
+    @classmethod
+    def never(cls) -> Archive:
+        """Nothing is archived by itself."""
+        return cls(idle=None, checkpoints=None)
+
+
 NEVER = 0
 """A duration of "never", on the wire to the scripts."""
 
@@ -116,6 +146,7 @@ class SaverSettings(TypedDict, total=False):
     hot_ttl: timedelta | None
     refresh_on_read: bool
     promotion: Promotion | None
+    archive: Archive | None
     cold_writes: Literal["behind", "through"]
     flush_interval: timedelta
     promoter: Literal["embedded", "external"]
@@ -138,6 +169,7 @@ class Settings:
     hot_ttl: timedelta | None = timedelta(hours=24)
     refresh_on_read: bool = True
     promotion: Promotion = field(default_factory=Promotion)
+    archive: Archive = field(default_factory=Archive.never)
     cold_writes: Literal["behind", "through"] = "behind"
     flush_interval: timedelta = timedelta(seconds=1)
     promoter: Literal["embedded", "external"] = "embedded"
@@ -163,6 +195,7 @@ class Settings:
         check_count("hot_checkpoints", self.hot_checkpoints, none="keeps all")
         check_count("remembered_bytes", self.remembered_bytes, least=0)
         check_instance("promotion", self.promotion, Promotion)
+        check_instance("archive", self.archive, Archive)
         check_instance("timeouts", self.timeouts, Timeouts)
         check_name("key_prefix", self.key_prefix)
         check_name("schema", self.schema, none="takes the search path's first")

@@ -19,10 +19,12 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
+from langgraph_tiered_checkpoint.config import Archive
 from langgraph_tiered_checkpoint.errors import TieredCheckpointError
 from langgraph_tiered_checkpoint.hot.keys import BUCKETS
 from langgraph_tiered_checkpoint.hot.workers import said_by
 from langgraph_tiered_checkpoint.incarnations import new_id
+from langgraph_tiered_checkpoint.plans.archiving import Due, archive_leased, lease_to_archive
 from langgraph_tiered_checkpoint.plans.promoting import AT_ONCE, beat, flush_many, lease_due, sweep_in_turn
 from langgraph_tiered_checkpoint.plans.tiers import Store
 from langgraph_tiered_checkpoint.records import Health
@@ -40,6 +42,9 @@ _BUCKETS_AT_ONCE = 64
 
 _LEASED = 2
 """Threads of each bucket that a sweep leases at once. More would leave nothing of a backlog to other workers."""
+
+_UNINDEXED = "indexes are not built yet; everything works without them, slower"
+_UNARCHIVED = "archiving postponed, nothing is lost"
 
 Run = Callable[[Plan[object]], object]
 
@@ -96,12 +101,42 @@ def _program() -> str:
     return (path.parent.name if path.name == "__main__.py" else path.name) or "python"
 
 
+class _Beside:
+    """Work that the flushing must not wait for: in a thread of its own, and at most so often."""
+
+    def __init__(self, name: str, every_s: float, work: Callable[[], None], complaint: str) -> None:
+        self._name, self._every_s, self._work, self._complaint = name, every_s, work, complaint
+        self._thread: threading.Thread | None = None
+        self._next = 0.0
+        self.stopping = False
+
+    def begin(self) -> None:
+        """Do it, unless it is being done, or it is too early."""
+        if time.monotonic() >= self._next and (self._thread is None or not self._thread.is_alive()):
+            self._next = time.monotonic() + self._every_s
+            self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+            self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._work()
+        except Exception as exc:  # noqa: BLE001 - nobody needs it at once
+            if not self.stopping:
+                logger.warning("%s: %s", self._complaint, exc)
+
+    def finish(self, patience_s: float) -> None:
+        """Wait until it has come to a good end, if it is being done."""
+        if self._thread is not None:
+            self._thread.join(patience_s)
+
+
 class Promoter:
     """Flushes what its process dirtied `flush_interval` after the write, and every 30 s what others left behind.
 
-    Every 30 s, too, one of all that serve a store removes from its lists what has lapsed; without a cold tier there is
-    nothing else to do. Starts with the first write, or with `start`. Any number of promoters may serve one store: a
-    lease spreads the work, and the fence in Postgres keeps it right. After `fork` the child starts one of its own.
+    Every 30 s, too, one of all that serve a store removes from its lists what has lapsed, and goes on to archive what
+    the policy says; without a cold tier there is nothing else to do. Starts with the first write, or with `start`. Any
+    number of promoters may serve one store: a lease spreads the work, and the fence in Postgres keeps it right. After
+    `fork` the child starts one of its own.
 
     What callers wait for here is entered and left in one step of the interpreter, so an exception out of a signal
     handler leaves nothing locked.
@@ -129,8 +164,8 @@ class Promoter:
         self._stopping = False
         self._drain_until = 0.0
         self._backoff_s = 0.0
-        self._indexing: threading.Thread | None = None
-        self._next_indexing = 0.0
+        self._indexing = _Beside("lgt-indexes", _INDEXING_S, self._indexes.build_indexes, _UNINDEXED)
+        self._archiving = _Beside("lgt-archive", 0.0, self._archive_due, _UNARCHIVED)
 
     @property
     def health(self) -> Health:
@@ -158,7 +193,7 @@ class Promoter:
                 self._start(0.0)
 
     def _start(self, first_sweep_s: float) -> None:
-        self._stopping = False
+        self._stopping = self._indexing.stopping = self._archiving.stopping = False
         self._next_sweep = time.monotonic() + first_sweep_s
         # Before everything else that is to happen at exit so far: servers may be stopped there.
         atexit.unregister(_drain_at_exit)
@@ -190,13 +225,15 @@ class Promoter:
                 thread.start()
             except RuntimeError:  # the interpreter is shutting down
                 return self._drain()
-        return thread.join(self.drain_left_s)
+        thread.join(self.drain_left_s)
+        return self._archiving.finish(self.drain_left_s)
 
     def stop(self, drain_s: float) -> threading.Thread | None:
         """Have the thread, if there is one, flush for at most `drain_s` and end."""
         with self._lock:
             thread, self._thread, self._stopping = self._thread, None, True
             self._drain_until = time.monotonic() + drain_s
+            self._indexing.stopping = self._archiving.stopping = True
             self._wake.put(None)
         return thread
 
@@ -231,7 +268,8 @@ class Promoter:
                 self._nap(min(first, self._next_sweep) - now)
                 continue
             well = not ready or self._flush(ready)
-            self._index()
+            if self._indexes.unindexed:
+                self._indexing.begin()
             if well and time.monotonic() >= self._next_sweep:
                 self._next_sweep = time.monotonic() + SWEEP_S
                 well = self._attempt("sweep", self._sweep)
@@ -294,27 +332,27 @@ class Promoter:
         self._backoff_s = min(self._backoff_s * 2 or _BACKOFF_S, _LONGEST_BACKOFF_S)
         return False
 
-    def _index(self) -> None:
-        """Build missing indexes beside the flushing, which must not wait for them."""
-        if not self._indexes.unindexed or time.monotonic() < self._next_indexing:
-            return
-        if self._indexing is None or not self._indexing.is_alive():
-            self._next_indexing = time.monotonic() + _INDEXING_S
-            self._indexing = threading.Thread(target=self._build_indexes, name="lgt-indexes", daemon=True)
-            self._indexing.start()
+    def _archive_due(self) -> None:
+        """Archive what is due, some threads at a time, until there is nothing more."""
+        more = True
+        while more and not self._stopping:
+            due = self._run(lease_to_archive(self._store))
+            threads = due if isinstance(due, list) else []
+            for thread in threads:
+                self._archive(thread)
+            more = bool(threads)
 
-    def _build_indexes(self) -> None:
-        try:
-            self._indexes.build_indexes()
-        except Exception as exc:  # noqa: BLE001 - nobody needs them at once
-            if not self._stopping:
-                logger.warning("indexes are not built yet; everything works without them, slower: %s", exc)
+    def _archive(self, thread: Due) -> None:
+        if not self._stopping and (failed := self._run(archive_leased(self._store, thread))):
+            logger.warning("thread %r could not be archived, nothing is lost: %s", thread.thread_id, failed)
 
     def _sweep(self) -> None:
         if self._store.cold is not None:
             self._take_up()
         if not self._stopping:
-            self._run(sweep_in_turn(self._store, int(_TURN * SWEEP_S * 1000)))
+            our_turn = self._run(sweep_in_turn(self._store, int(_TURN * SWEEP_S * 1000)))
+            if our_turn and self._store.cold is not None and self._store.settings.archive != Archive.never():
+                self._archiving.begin()
 
     def _take_up(self) -> None:
         """Flush what is due, whoever left it."""

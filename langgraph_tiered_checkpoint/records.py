@@ -228,7 +228,9 @@ class ThreadStatus(Sheet):
     incarnation: str | None = None
     hot_checkpoints: int = 0
     cold_checkpoints: int | None = 0
-    """None while Postgres does not answer: see `cold_error`."""
+    """In the official tables. None while Postgres does not answer: see `cold_error`."""
+    archived: int = 0
+    """How many more there are in the archive, as far as Postgres answers."""
     hot_bytes: int = 0
     """Redis memory of the thread, in bytes, as Redis itself estimates it."""
     expires_at: datetime | None = None

@@ -27,7 +27,7 @@ from typing_extensions import Self, Unpack
 from langgraph_tiered_checkpoint.arguments import wrong
 from langgraph_tiered_checkpoint.calls import Requests
 from langgraph_tiered_checkpoint.codec import check_serde
-from langgraph_tiered_checkpoint.config import Promotion, SaverSettings, Settings, Timeouts
+from langgraph_tiered_checkpoint.config import Archive, Promotion, SaverSettings, Settings, Timeouts
 from langgraph_tiered_checkpoint.errors import ConfigurationError
 from langgraph_tiered_checkpoint.ids import Scope
 from langgraph_tiered_checkpoint.io.connections import Connections
@@ -78,6 +78,7 @@ class TieredSaver(BaseCheckpointSaver[str]):
         hot_ttl: how long the hot copy of a clean promoted thread stays after its last use; None for ever.
         refresh_on_read: reading the latest checkpoint counts as use.
         promotion: which threads are promoted.
+        archive: when what is no head of a promoted thread is packed away in Postgres.
         cold_writes: "behind" flushes in the background; "through" returns from writes to a promoted thread only
             after Postgres has committed them.
         flush_interval: how long a change waits to be flushed, "behind".
@@ -105,6 +106,7 @@ class TieredSaver(BaseCheckpointSaver[str]):
         hot_ttl: timedelta | None = timedelta(hours=24),
         refresh_on_read: bool = True,
         promotion: Promotion | None = None,
+        archive: Archive | None = None,
         cold_writes: Literal["behind", "through"] = "behind",
         flush_interval: timedelta = timedelta(seconds=1),
         promoter: Literal["embedded", "external"] = "embedded",
@@ -125,6 +127,7 @@ class TieredSaver(BaseCheckpointSaver[str]):
             hot_ttl=hot_ttl,
             refresh_on_read=refresh_on_read,
             promotion=Promotion() if promotion is None else promotion,
+            archive=Archive.never() if archive is None else archive,
             cold_writes=cold_writes,
             flush_interval=flush_interval,
             promoter=promoter,
@@ -515,6 +518,23 @@ class TieredSaver(BaseCheckpointSaver[str]):
         """
         self._sync.run(self._requests.evict(thread_id))
 
+    def archive(self, thread_id: str) -> None:
+        """Pack what is no head of a promoted thread, nor needed by one, out of the official tables; flushing first.
+
+        All of it is read as before. The official `PostgresSaver` sees the thread as one that was pruned.
+
+        Raises:
+            NotPromotableError: the thread is ephemeral.
+        """
+        self._sync.run(self._requests.archive(thread_id))
+
+    def unarchive(self, thread_id: str) -> None:
+        """Bring back all that is archived of a thread: its rows in the official tables are then as they were.
+
+        They stay there until the thread has been written again, and the policy says so.
+        """
+        self._sync.run(self._requests.unarchive(thread_id))
+
     def explain(self, thread_id: str) -> ThreadStatus:
         """In which tier a thread is, in which state, and why. One round trip per tier."""
         return self._sync.run(self._requests.explain(thread_id))
@@ -675,6 +695,14 @@ class TieredSaver(BaseCheckpointSaver[str]):
     async def aevict(self, thread_id: str) -> None:
         """Async `evict`: drop the hot copy of a promoted thread, flushing it first."""
         await self._async.run(self._requests.evict(thread_id))
+
+    async def aarchive(self, thread_id: str) -> None:
+        """Async `archive`: pack what is no head of a promoted thread. Takes the loop some ms a MB of new text."""
+        await self._async.run(self._requests.archive(thread_id))
+
+    async def aunarchive(self, thread_id: str) -> None:
+        """Async `unarchive`: bring back all that is archived of a thread."""
+        await self._async.run(self._requests.unarchive(thread_id))
 
     async def aexplain(self, thread_id: str) -> ThreadStatus:
         """Async `explain`: in which tier a thread is, in which state, and why. Does not prolong its life."""

@@ -141,6 +141,16 @@ def evict(ctx: typer.Context, threads: Threads, json: Json = False) -> None:
     _each(ctx, "evicting", threads, TieredSaver.evict, json)
 
 
+def archive(ctx: typer.Context, threads: Threads) -> None:
+    """Pack all but the latest checkpoints of promoted threads in Postgres, whatever the policy says."""
+    _each(ctx, "archiving", threads, TieredSaver.archive)
+
+
+def unarchive(ctx: typer.Context, threads: Threads) -> None:
+    """Bring back what is archived: the rows in the official tables are then as they were."""
+    _each(ctx, "unarchiving", threads, TieredSaver.unarchive)
+
+
 def copy(
     ctx: typer.Context,
     source: Annotated[str, typer.Argument(help="The thread to copy.", show_default=False)],

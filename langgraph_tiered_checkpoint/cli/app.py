@@ -71,6 +71,8 @@ _COMMANDS = {
         acting.pin,
         acting.unpin,
         acting.evict,
+        acting.archive,
+        acting.unarchive,
         acting.copy,
         acting.prune,
         acting.sweep,

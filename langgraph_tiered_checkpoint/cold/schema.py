@@ -25,9 +25,10 @@ TABLES = (
     "checkpoint_writes",
     "tiered_migrations",
     "tiered_threads",
+    "tiered_segments",
 )
 OFFICIAL_VERSION = 9
-TIERED_VERSION = 1
+TIERED_VERSION = 2
 
 _INDEXES = {
     # name: (table, the official migration that makes it, or 0 for ours)
@@ -36,6 +37,10 @@ _INDEXES = {
     "checkpoint_writes_thread_id_idx": ("checkpoint_writes", 8),
     "tiered_run_id_idx": ("checkpoints", 0),
     "tiered_order_idx": ("checkpoints", 0),
+    "tiered_idle_idx": ("tiered_threads", 0),
+    "tiered_long_idx": ("tiered_threads", 0),
+    "tiered_segments_order_idx": ("tiered_segments", 0),
+    "tiered_segments_runs_idx": ("tiered_segments", 0),
 }
 _ADDED_COLUMNS = {
     # The last column that each ALTER TABLE adds
@@ -43,12 +48,13 @@ _ADDED_COLUMNS = {
     "checkpoints_metadata": ("checkpoints", "tiered_metadata_sha256"),
     "threads_claim": ("tiered_threads", "claim"),
     "threads_copied": ("tiered_threads", "copied"),
+    "threads_unarchived": ("tiered_threads", "archive_due"),
     "migrations_store": ("tiered_migrations", "redis"),
 }
 _COMPRESSED = {"checkpoint_blobs": "blobs_lz4", "checkpoint_writes": "writes_lz4"}
 """What makes a table's values compressed with lz4. Those of tables that were there before are their owner's choice."""
 
-_FILES = ("schema.sql", "read.sql", "write.sql")
+_FILES = ("schema.sql", "read.sql", "write.sql", "archive.sql")
 _BOUND = "EXISTS (SELECT 1 FROM $schema.tiered_migrations WHERE v = 1 AND store = %(store)s)"
 """That the tables are of a store."""
 

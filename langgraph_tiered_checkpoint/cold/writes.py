@@ -8,18 +8,13 @@ fail with a serialization failure, and may be repeated.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import partial
 from typing import Any
 
-from langgraph_tiered_checkpoint.cold.reads import (
-    ColdAnswer,
-    ColdReader,
-    ColdStatus,
-    ListedCheckpoint,
-    describe,
-    sends_among,
-)
+from langgraph_tiered_checkpoint.cold.reads import ColdAnswer, ColdStatus
+from langgraph_tiered_checkpoint.cold.repacking import ColdRepacking, Decide
+from langgraph_tiered_checkpoint.cold.rows import describe
 from langgraph_tiered_checkpoint.errors import ConfigurationError
 from langgraph_tiered_checkpoint.records import (
     BlobRow,
@@ -32,19 +27,21 @@ from langgraph_tiered_checkpoint.records import (
 )
 from langgraph_tiered_checkpoint.steps import Statements, Tx
 
-__all__ = ["Cold", "ColdAnswer", "ColdStatus", "Decide", "ListedCheckpoint", "describe", "sends_among"]
-
-Decide = Callable[[list[Outline]], Collection[tuple[str, str]]]
-"""From the outline of a thread to the (namespace, checkpoint id) pairs that go. Pure: it may be called again."""
+__all__ = ["Cold", "ColdAnswer", "ColdStatus", "Decide", "describe"]
 
 _CLAIM_ATTEMPTS = 10
 
 
-class Cold(ColdReader):
+def _none(_: object) -> Collection[tuple[str, str]]:
+    return ()
+
+
+class Cold(ColdRepacking):
     """Statements over the cold tables. No I/O.
 
     Args:
         schema: where the tables are; None for the connection's search path.
+        difference: how to say what is new in a value that follows another one; None packs values whole.
 
     Raises:
         ConfigurationError: not a possible name of a schema.
@@ -108,6 +105,7 @@ class Cold(ColdReader):
     def _delete_rows(self, thread_id: str) -> Statements[None]:
         for name in ("delete_checkpoints", "delete_writes", "delete_blobs"):
             yield self._q(name, thread=thread_id, spaces=None)
+        yield self._q("delete_segments", thread=thread_id)
 
     def commit(self, batches: Sequence[ThreadBatch], *, keep: bool = False) -> Tx[frozenset[str]]:
         """Write one batch per thread. The reply names the threads whose fence held; of the others nothing is written.
@@ -135,6 +133,7 @@ class Cold(ColdReader):
             last_writes=[batch.last_write_ms for batch in batches],
             reasons=[batch.reason for batch in batches],
             copied=[batch.copied for batch in batches],
+            counts=[len(batch.checkpoints) for batch in batches],
             keep=keep,
             **_checkpoint_columns((b.thread_id, row) for b in batches for row in b.checkpoints),
             **_blob_columns((b.thread_id, row) for b in batches for row in b.blobs),
@@ -171,21 +170,29 @@ class Cold(ColdReader):
         new_flushed: str,
         decide: Decide,
         timeout_ms: int,
+        archivable: Decide = _none,
     ) -> Tx[bool]:
         """Drop the checkpoints that `decide` names, with their writes and the blobs that no kept one references.
+
+        They may be archived. What is left, and is not `archivable`, comes back from the archive.
 
         A kept checkpoint whose parent goes has no parent any more. A namespace that loses its last checkpoint loses
         its leftover blobs too; writes that wait for a checkpoint stay. A thread of which nothing is left loses its row.
         The reply is whether the fence held; if not, nothing was done.
         """
-        body = partial(self._drop, thread_id, incarnation, expected_flushed, new_flushed, decide)
+        body = partial(self._drop, thread_id, incarnation, expected_flushed, new_flushed, decide, archivable)
         return Tx("drop", thread_id, body, timeout_ms)
 
-    def _drop(self, thread_id: str, incarnation: str, expected: str, flushed: str, decide: Decide) -> Statements[bool]:
+    def _drop(
+        self, thread_id: str, incarnation: str, expected: str, flushed: str, decide: Decide, archivable: Decide
+    ) -> Statements[bool]:
         if (thread_id, incarnation, expected) not in (yield from self._in_store("lock", threads=[thread_id])):
             return False
-        outline = yield from self.outline(thread_id)
-        named = set(decide(outline))
+        standing = yield from self._standing(thread_id)
+        named = set(decide(standing.outline))
+        outline = standing.official
+        if standing.archived:
+            outline = outline + (yield from self._drop_archived(thread_id, standing, named, archivable))
         kept: dict[str, list[Outline]] = defaultdict(list)
         dropped: dict[str, list[str]] = defaultdict(list)
         for line in outline:
@@ -204,6 +211,8 @@ class Cold(ColdReader):
             yield self._q("delete_blobs", thread=thread_id, spaces=None)
             return True
         yield self._q("advance", threads=[thread_id], flushed=[flushed], last_writes=[0], reasons=[""])
+        left = sum(map(len, kept.values()))
+        yield self._q("looked_through", thread=thread_id, incarnation=incarnation, flushed=flushed, left=left)
         return True
 
     def _thin(self, thread_id: str, ns: str, ids: list[str], orphans: list[str]) -> Statements[None]:
@@ -271,7 +280,7 @@ class Cold(ColdReader):
             )
         yield self._q("copy_blobs", source=source, target=target)
         yield self._q("copy_writes", source=source, target=target)
-        return int(sum(row[5] for row in rows))
+        return int(sum(row[5] for row in rows)) + (yield from self._copy_archived(source, target, renaming))
 
 
 def _names(threads: Iterable[tuple[Any, ...]]) -> str:

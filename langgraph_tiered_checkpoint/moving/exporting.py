@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from langgraph_tiered_checkpoint.calls import Requests
-from langgraph_tiered_checkpoint.cold.reads import describe
+from langgraph_tiered_checkpoint.cold.rows import describe
 from langgraph_tiered_checkpoint.errors import ConfigurationError, SchemaError
 from langgraph_tiered_checkpoint.moving.arrivals import Arrival, Values
 from langgraph_tiered_checkpoint.moving.sources import Place

@@ -73,6 +73,7 @@ def _damaged(thread_id: str, what: str, cold: ColdStatus | None, cold_error: str
         why=f"its hot copy cannot be read: {what}; {held}",
         incarnation=cold.origin.incarnation if cold else None,
         cold_checkpoints=None if cold_error else cold.checkpoints if cold else 0,
+        archived=cold.archived if cold else 0,
         last_write_at=cold.last_write_at if cold else None,
         pinned=cold.origin.pinned if cold else False,
         cold_error=cold_error,
@@ -96,6 +97,7 @@ def _not_resident(thread_id: str, cold: ColdStatus | None) -> ThreadStatus:
         cold_checkpoints=cold.checkpoints,
         promoted_at=cold.promoted_at,
         promoted_by=cold.reason or None,
+        archived=cold.archived,
         last_write_at=cold.last_write_at,
         pinned=cold.origin.pinned,
     )
@@ -113,6 +115,7 @@ def _resident(thread_id: str, hot: HotStatus, cold: ColdStatus | None, cold_erro
         incarnation=hot.incarnation,
         hot_checkpoints=hot.checkpoints,
         cold_checkpoints=None if cold_error else cold.checkpoints if cold else 0,
+        archived=cold.archived if cold else 0,
         hot_bytes=max(hot.memory_bytes, 0),
         expires_at=_at(hot.now_ms + hot.ttl_ms) if hot.ttl_ms > 0 else None,
         created_at=_at(hot.created_ms),

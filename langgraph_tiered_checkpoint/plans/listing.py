@@ -6,14 +6,13 @@ from bisect import bisect_right
 from collections.abc import Callable
 from typing import NamedTuple
 
-from langgraph_tiered_checkpoint.cold.writes import sends_among
+from langgraph_tiered_checkpoint.cold.rows import merge_writes, sends_among
 from langgraph_tiered_checkpoint.hot.keys import BUCKETS, PAGE_BYTES
 from langgraph_tiered_checkpoint.hot.reading import NOWHERE, Known
 from langgraph_tiered_checkpoint.hot.replies import Moved
 from langgraph_tiered_checkpoint.ids import RESERVED, Scope
 from langgraph_tiered_checkpoint.plans.buckets import BucketPages, of_each
 from langgraph_tiered_checkpoint.plans.flushing import ask
-from langgraph_tiered_checkpoint.plans.reading import merge_writes
 from langgraph_tiered_checkpoint.plans.tiers import Store
 from langgraph_tiered_checkpoint.records import CheckpointRow, StoredCheckpoint, Typed
 from langgraph_tiered_checkpoint.steps import Lua, Plan, together

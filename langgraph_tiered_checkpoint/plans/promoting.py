@@ -78,10 +78,12 @@ def beat(store: Store, before: str, now: str) -> Plan[None]:
     yield from store.hot.beat(before=before, now=now)
 
 
-def sweep_in_turn(store: Store, every_ms: int) -> Plan[None]:
-    """`sweep`, unless another process has done so, or begun to, within that time."""
-    if (yield from store.hot.turn(every_ms)):
+def sweep_in_turn(store: Store, every_ms: int) -> Plan[bool]:
+    """`sweep`, unless another process has done so, or begun to, within that time. The reply is whether it was ours."""
+    ours = yield from store.hot.turn(every_ms)
+    if ours:
         yield from sweep(store)
+    return ours
 
 
 def sweep(store: Store) -> Plan[None]:

@@ -61,6 +61,19 @@ def all_but_newest(outlines: Iterable[Outline], most: int, unflushed: Iterable[P
     return dropped
 
 
+def archivable(outlines: Iterable[Outline], newest: int = 0) -> set[Place]:
+    """What may be archived: what "keep_latest" drops, but for so many of the newest root checkpoints.
+
+    With these stay the calls that they started, and the parents that have sends of old formats.
+    """
+    lines = list(outlines)
+    places = all_but_latest(lines)
+    roots = set(sorted(line.checkpoint_id for line in lines if line.ns == "")[-newest:] if newest else ())
+    kept = [line for line in lines if line.root_id in roots]
+    parents = {(line.ns, line.parent_id) for line in kept if line.depth}
+    return places - {(line.ns, line.checkpoint_id) for line in kept} - parents
+
+
 def of_runs(run_ids: Collection[str], outlines: Iterable[Outline]) -> set[Place]:
     """The checkpoints that some runs wrote."""
     return {(o.ns, o.checkpoint_id) for o in outlines if o.run_id in run_ids}

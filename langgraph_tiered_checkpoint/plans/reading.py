@@ -7,13 +7,14 @@ from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
-from langgraph_tiered_checkpoint.cold.writes import Cold, ColdAnswer, sends_among
+from langgraph_tiered_checkpoint.cold.rows import merge_writes, sends_among
+from langgraph_tiered_checkpoint.cold.writes import Cold, ColdAnswer
 from langgraph_tiered_checkpoint.errors import HotFullError, TieredCheckpointError
 from langgraph_tiered_checkpoint.hot.reading import Found, Known, Walk
 from langgraph_tiered_checkpoint.incarnations import new_id
 from langgraph_tiered_checkpoint.plans.flushing import ask
 from langgraph_tiered_checkpoint.plans.tiers import Store
-from langgraph_tiered_checkpoint.records import DeltaAncestor, Origin, StoredCheckpoint, Typed, WriteRow
+from langgraph_tiered_checkpoint.records import DeltaAncestor, Origin, StoredCheckpoint, Typed
 from langgraph_tiered_checkpoint.steps import Behind, Lua, Plan
 
 ROUNDS = 3
@@ -77,7 +78,8 @@ def _consult(
     if claimed and origin is not None and origin.flushed:  # committed meanwhile
         return (yield from _consult(store, cold, thread_id, ns, checkpoint_id, found, channels))
     filled = False
-    if channels is None and not checkpoint_id and not answer.sends and found.kind is not Known.BUSY:
+    to_fill = channels is None and not checkpoint_id and not answer.sends and not answer.archived
+    if to_fill and found.kind is not Known.BUSY:
         filled = yield from _fill(store, thread_id, ns, found, answer, origin)
     stored, sends, hot_writes = answer.stored, answer.sends, found.writes
     if found.stored and (stored is None or stored.row.checkpoint_id <= found.stored.row.checkpoint_id):
@@ -151,16 +153,6 @@ def _attempt(fill: Lua[object]) -> Plan[None]:
     """If it fails, a marker is left for some seconds, and the next read but these fills."""
     with suppress(TieredCheckpointError):
         yield from fill
-
-
-def merge_writes(cold: Iterable[WriteRow], hot: Iterable[WriteRow]) -> list[WriteRow]:
-    """Pending writes of one checkpoint from both tiers: the first wins for idx >= 0, the last for idx < 0."""
-    merged = {(w.task_id, w.idx): w for w in cold}
-    for write in hot:
-        key = (write.task_id, write.idx)
-        if write.idx < 0 or key not in merged:
-            merged[key] = write
-    return list(merged.values())
 
 
 def delta_history(

@@ -29,12 +29,12 @@ from langgraph_tiered_checkpoint.plans.failover import change_number, compare
 from langgraph_tiered_checkpoint.plans.flushing import ask, flush
 from langgraph_tiered_checkpoint.plans.tiers import Store
 from langgraph_tiered_checkpoint.records import Outline, Renaming
-from langgraph_tiered_checkpoint.steps import Lua, Pause, Plan
+from langgraph_tiered_checkpoint.steps import Lua, Pause, Plan, Tx
 
 Decide = Callable[[list[Outline]], set[pruning.Place]]
 
 HOLD_MS = 30_000
-_TX_MS = 20_000
+TX_MS = 20_000
 _ROUNDS = 50
 _PAUSE_S = 0.02
 _MEMBERS = 500
@@ -145,6 +145,15 @@ def _drop_cold(store: Store, cold: Cold, thread_id: str, decide: Decide) -> Plan
         incarnation, flushed = origin.incarnation, origin.flushed
     else:
         incarnation, flushed = lease.incarnation, lease.flushed
+    change = cold.drop(thread_id, incarnation, flushed, next_change(flushed), decide, TX_MS, pruning.all_but_latest)
+    return (yield from in_place_of_hot_copy(store, thread_id, incarnation, flushed, change))
+
+
+def in_place_of_hot_copy(store: Store, thread_id: str, incarnation: str, flushed: str, change: Tx[bool]) -> Plan[bool]:
+    """Change what Postgres holds of a clean thread while a marker, in place of the hot copy, holds writers off.
+
+    False: the hot tier or the fence is not as the caller saw it. Nothing was done.
+    """
     token = new_id()
     evicted = yield from store.hot.evict(
         thread_id, incarnation=incarnation, flushed=flushed, token=token, hold_ms=HOLD_MS
@@ -152,7 +161,7 @@ def _drop_cold(store: Store, cold: Cold, thread_id: str, decide: Decide) -> Plan
     if evicted is not Evicted.DONE:
         return False
     try:
-        done = yield from cold.drop(thread_id, incarnation, flushed, _next_change(flushed), decide, _TX_MS)
+        done = yield from change
     except TieredCheckpointError:
         yield from store.hot.reopen(thread_id, token)
         raise
@@ -160,7 +169,8 @@ def _drop_cold(store: Store, cold: Cold, thread_id: str, decide: Decide) -> Plan
     return done
 
 
-def _next_change(flushed: str) -> str:
+def next_change(flushed: str) -> str:
+    """The change id that follows what was flushed, of a structural operation."""
     return f"{change_number(flushed) + 1}.{new_id()}"
 
 

@@ -9,6 +9,7 @@ from langgraph_tiered_checkpoint.cold.writes import Cold
 from langgraph_tiered_checkpoint.config import Settings
 from langgraph_tiered_checkpoint.errors import NotPromotableError
 from langgraph_tiered_checkpoint.hot.calls import Hot
+from langgraph_tiered_checkpoint.hot.difference import difference
 from langgraph_tiered_checkpoint.hot.known_checkpoints import KnownCheckpoints
 from langgraph_tiered_checkpoint.hot.known_values import KnownValues
 from langgraph_tiered_checkpoint.plans.journal import Journal
@@ -34,7 +35,7 @@ class Store:
     @classmethod
     def of(cls, settings: Settings) -> Store:
         """The tiers that some settings describe."""
-        cold = Cold(settings.schema) if settings.cold else None
+        cold = Cold(settings.schema, difference) if settings.cold else None
         known_values = KnownValues(settings.remembered_bytes)
         return cls(settings, Hot(settings), cold, known_values, Journal(settings.key_prefix))
 

@@ -134,7 +134,7 @@ def test_two_commits_of_one_thread_exclude_each_other(postgres_url: str) -> None
             wait_until_blocked(watch, two)
             one.execute("COMMIT")
             assert late.result(HANGS_S) == frozenset()
-        assert run(one, cold.fetch("t", "", "2")) == (Origin("i", "1.one", pinned=False), None, [], [], True)
+        assert run(one, cold.fetch("t", "", "2")) == (Origin("i", "1.one", pinned=False), None, [], [], True, False)
 
 
 def test_pin_needs_the_incarnation(conn: Connection, cold: Cold) -> None:

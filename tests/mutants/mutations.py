@@ -207,14 +207,14 @@ READING = (
     ),
     Mutation(
         "a special write of the hot tier does not win over Postgres's",
-        "plans/reading.py",
+        "cold/rows.py",
         "if write.idx < 0 or key not in merged:",
         "if key not in merged:",
         (UNIT_WRITING + "test_first_write_wins_and_special_writes_are_overwritten_when_tiers_merge",),
     ),
     Mutation(
         "an ordinary write of the hot tier wins over Postgres's",
-        "plans/reading.py",
+        "cold/rows.py",
         "if write.idx < 0 or key not in merged:",
         "if True:",
         (UNIT_WRITING + "test_first_write_wins_and_special_writes_are_overwritten_when_tiers_merge",),

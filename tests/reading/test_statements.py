@@ -48,12 +48,12 @@ def test_fetch_gives_back_what_was_committed(conn: Connection, cold: Cold) -> No
 def test_fetch_tells_no_thread_from_no_checkpoint(conn: Connection, cold: Cold) -> None:
     store(conn, cold, "t", checkpoints=[checkpoint_row("1")])
     store(conn, cold, "early", writes=[write("1")])
-    assert run(conn, cold.fetch("T", "", None)) == (None, None, [], [], False)
-    assert run(conn, cold.fetch("t", "ns", None)) == (Origin("i", "1.a", pinned=False), None, [], [], True)
+    assert run(conn, cold.fetch("T", "", None)) == (None, None, [], [], False, False)
+    assert run(conn, cold.fetch("t", "ns", None)) == (Origin("i", "1.a", pinned=False), None, [], [], True, False)
     assert run(conn, cold.fetch("t", "", "2")).stored is None
     assert run(conn, cold.fetch("early", "", None)).heads_exist
     claim(conn, cold, "claimed")
-    assert run(conn, cold.fetch("claimed", "", None)) == (Origin("i", "", pinned=False), None, [], [], False)
+    assert run(conn, cold.fetch("claimed", "", None)) == (Origin("i", "", pinned=False), None, [], [], False, False)
 
 
 def test_integer_and_decimal_versions_find_their_blobs(conn: Connection, cold: Cold) -> None:
@@ -115,4 +115,4 @@ def test_status(conn: Connection, cold: Cold) -> None:
     assert status.last_write_at.timestamp() == pytest.approx(1_700_000_000.123)
     assert status.reason == "age"
     conn.execute(f"DELETE FROM {cold._q.prefix}tiered_threads".encode())
-    assert run(conn, cold.status("t")) == (Origin("", "", pinned=False), 2, None, None, "")
+    assert run(conn, cold.status("t")) == (Origin("", "", pinned=False), 2, None, None, "", 0)

@@ -55,6 +55,8 @@ CALLS: dict[str, Call] = {
     "unpin": lambda call: call("unpin", "t"),
     "flush": lambda call: call("flush", "t"),
     "evict": lambda call: call("evict", "t"),
+    "archive": lambda call: call("archive", "t"),
+    "unarchive": lambda call: call("unarchive", "t"),
     "delete_for_runs": lambda call: call("delete_for_runs", ["run"]),
     "restore": lambda call: call("restore", "again", call("list", at("t"))),
     "messages": lambda call: call("messages", "t", "no such channel"),

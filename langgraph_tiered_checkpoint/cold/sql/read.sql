@@ -20,13 +20,23 @@
 -- One checkpoint, or the latest of its namespace, with all that is needed to rebuild it, and the thread's origin. The
 -- writes are also those that came before their checkpoint: of the one asked for, or of any since the latest or
 -- since a given one. (`least` passes over NULL.)
--- Rows of several kinds: checkpoint, blob, write, send, origin, rows (the thread has some).
+-- Rows of several kinds: checkpoint, blob, write, send, origin, rows (the thread has some); contents and frame, of a
+-- segment in which there may be a later one, or the one asked for.
 WITH RECURSIVE c AS MATERIALIZED (
     SELECT * FROM $schema.checkpoints
     WHERE thread_id = %(thread)s AND checkpoint_ns = %(ns)s
     AND checkpoint_id = %(id)s -- if id
     ORDER BY checkpoint_id $order DESC
     LIMIT 1
+), archived AS MATERIALIZED (
+    SELECT segment, contents, frame
+    FROM $schema.tiered_segments CROSS JOIN LATERAL (SELECT lasts[array_position(spaces, %(ns)s)] AS of_space) AS l
+    WHERE thread_id = %(thread)s
+    AND last_id >= %(id)s AND first_id <= %(id)s AND keys && %(key)s::integer[] -- if id
+    AND last_id >= coalesce((SELECT checkpoint_id FROM c), '') COLLATE "C" -- if latest
+    AND of_space >= coalesce((SELECT checkpoint_id FROM c), '') COLLATE "C" -- if latest
+    ORDER BY of_space COLLATE "C" DESC
+    LIMIT 1 -- if latest
 )
 -- if latest
 , of_writes AS (
@@ -90,10 +100,17 @@ UNION ALL
 SELECT 'rows', NULL, NULL, NULL, NULL, NULL, NULL, NULL
 WHERE (SELECT true FROM $schema.checkpoints WHERE thread_id = %(thread)s ORDER BY checkpoint_ns LIMIT 1) IS NOT NULL
 OR (SELECT true FROM $schema.checkpoint_writes WHERE thread_id = %(thread)s ORDER BY checkpoint_ns LIMIT 1) IS NOT NULL
+UNION ALL
+SELECT 'contents', segment::text, NULL, NULL, NULL, NULL, NULL, contents FROM archived
+UNION ALL
+SELECT 'frame', segment::text, NULL, NULL, NULL, NULL, NULL, frame FROM archived
 UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL WHERE NOT $bound -- if store
 
 -- name: page_of_namespace
--- A page of one namespace, newest first.
+-- A page of one namespace, newest first; and a row of NULLs if some of the thread is archived.
+SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL
+WHERE EXISTS (SELECT 1 FROM $schema.tiered_segments WHERE thread_id = %(thread)s)
+UNION ALL
 SELECT checkpoint_ns, checkpoint_id, coalesce(parent_checkpoint_id, ''), checkpoint::text, metadata::text,
     CASE WHEN tiered_metadata_sha256 = sha256(convert_to(metadata::text, 'UTF8')) THEN tiered_metadata_type END,
     tiered_metadata
@@ -109,8 +126,11 @@ FROM (
 ) AS p
 
 -- name: page_of_thread
--- A page of all namespaces of one thread, newest first. The limit is one that the planner does not know: it expects
--- so few rows of a table that was never analyzed that it would rather fetch and sort all, even for a short page.
+-- A page of all namespaces of one thread, newest first, and a row of NULLs as above. The limit is one that the planner
+-- does not know: it expects so few rows of a table that was never analyzed that it would rather fetch and sort all, even for a short page.
+SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL
+WHERE EXISTS (SELECT 1 FROM $schema.tiered_segments WHERE thread_id = %(thread)s)
+UNION ALL
 SELECT checkpoint_ns, checkpoint_id, coalesce(parent_checkpoint_id, ''), checkpoint::text, metadata::text,
     CASE WHEN tiered_metadata_sha256 = sha256(convert_to(metadata::text, 'UTF8')) THEN tiered_metadata_type END,
     tiered_metadata
@@ -229,7 +249,7 @@ WITH RECURSIVE walk AS (
     ) AS parent
     WHERE open.channels <> '{}'
 )
-SELECT 'ancestor'::text, distance, checkpoint_id, NULL::text, NULL::text, NULL::text, NULL::integer, NULL::bytea
+SELECT 'ancestor'::text, distance, checkpoint_id, coalesce(parent_id, ''), NULL::text, NULL::text, NULL::integer, NULL::bytea
 FROM walk
 UNION ALL
 SELECT 'inline', distance, channel, 'json', NULL, NULL, NULL, convert_to((inline -> channel)::text, 'UTF8')
@@ -264,24 +284,30 @@ UNION ALL SELECT NULL, NULL, NULL, NULL WHERE NOT $bound -- if store
 -- What `explain` says of a thread, one row if Postgres has anything of it.
 SELECT coalesce(t.incarnation, ''), coalesce(t.flushed, ''), coalesce(t.pinned, false),
     (SELECT count(*) FROM $schema.checkpoints WHERE thread_id = %(thread)s),
-    t.promoted_at, t.last_write_at, coalesce(t.reason, '')
+    t.promoted_at, t.last_write_at, coalesce(t.reason, ''),
+    (SELECT coalesce(sum(packed), 0)::bigint FROM $schema.tiered_segments WHERE thread_id = %(thread)s)
 FROM (SELECT 1) AS one
 LEFT JOIN $schema.tiered_threads AS t ON t.thread_id = %(thread)s
 WHERE t.thread_id IS NOT NULL
 OR (SELECT true FROM $schema.checkpoints WHERE thread_id = %(thread)s ORDER BY checkpoint_ns LIMIT 1) IS NOT NULL
 OR (SELECT true FROM $schema.checkpoint_writes WHERE thread_id = %(thread)s ORDER BY checkpoint_ns LIMIT 1) IS NOT NULL
-UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL WHERE NOT $bound -- if store
+UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL WHERE NOT $bound -- if store
 
 -- name: holdings
--- What the tables have of a thread: checkpoints, values, pending writes, bytes of the last two as they are stored.
-SELECT (SELECT count(*) FROM $schema.checkpoints WHERE thread_id = %(thread)s), b.n, w.n, b.bytes + w.bytes
+-- What the tables have of a thread: checkpoints, archived or not; values and pending writes that are not; bytes of all but
+-- the first as they are stored.
+SELECT (SELECT count(*) FROM $schema.checkpoints WHERE thread_id = %(thread)s) + s.n, b.n, w.n, b.bytes + w.bytes + s.bytes
 FROM (
     SELECT count(*) AS n, coalesce(sum(pg_column_size(blob)), 0)::bigint AS bytes
     FROM $schema.checkpoint_blobs WHERE thread_id = %(thread)s
 ) AS b, (
     SELECT count(*) AS n, coalesce(sum(pg_column_size(blob)), 0)::bigint AS bytes
     FROM $schema.checkpoint_writes WHERE thread_id = %(thread)s
-) AS w
+) AS w, (
+    SELECT coalesce(sum(packed), 0)::bigint AS n,
+        coalesce(sum(pg_column_size(contents) + pg_column_size(frame)), 0)::bigint AS bytes
+    FROM $schema.tiered_segments WHERE thread_id = %(thread)s
+) AS s
 WHERE $bound -- if store
 UNION ALL SELECT NULL, NULL, NULL, NULL WHERE NOT $bound -- if store
 
@@ -320,7 +346,7 @@ LIMIT %(limit)s
 
 -- name: threads_of_runs
 -- The threads that these runs have written to; not those that what they wrote was copied to. The cut-off run ids are for
--- the index.
+-- the index; of what is archived they are all there is, so that a thread may be named in which longer ones differ.
 SELECT DISTINCT thread_id FROM $schema.checkpoints AS c
 WHERE left(metadata ->> 'run_id', 64) = ANY (%(cut)s::text[])
 AND metadata ->> 'run_id' = ANY (%(runs)s::text[])
@@ -328,4 +354,8 @@ AND NOT EXISTS (
     SELECT 1 FROM $schema.tiered_threads AS t
     WHERE t.thread_id = c.thread_id AND c.checkpoint_id COLLATE "C" <= t.copied
 )
+AND starts_with(thread_id, %(prefix)s) -- if prefix
+UNION
+SELECT thread_id FROM $schema.tiered_segments
+WHERE runs && %(cut)s::text[]
 AND starts_with(thread_id, %(prefix)s) -- if prefix

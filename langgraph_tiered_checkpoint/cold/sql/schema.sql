@@ -71,7 +71,29 @@ CREATE TABLE IF NOT EXISTS $schema.tiered_threads (
     reason TEXT NOT NULL DEFAULT '',
     pinned BOOLEAN NOT NULL DEFAULT false,
     claim TEXT NOT NULL DEFAULT '',
-    copied TEXT NOT NULL DEFAULT ''
+    copied TEXT NOT NULL DEFAULT '',
+    unarchived INTEGER NOT NULL DEFAULT 1,
+    archive_due TIMESTAMPTZ
+);
+
+-- name: tiered_segments
+-- Ours: checkpoints that were archived, packed. The keys say which checkpoints it has (see segments.py), the runs who wrote
+-- them, cut off as in the index of `checkpoints`; the rest is so that a segment is found without being read.
+CREATE TABLE IF NOT EXISTS $schema.tiered_segments (
+    thread_id TEXT NOT NULL,
+    segment BIGINT NOT NULL,
+    first_id TEXT COLLATE "C" NOT NULL,
+    last_id TEXT COLLATE "C" NOT NULL,
+    spaces TEXT[] NOT NULL,
+    firsts TEXT[] COLLATE "C" NOT NULL,
+    lasts TEXT[] COLLATE "C" NOT NULL,
+    keys INTEGER[] NOT NULL,
+    runs TEXT[] NOT NULL,
+    packed INTEGER NOT NULL,
+    raw_bytes BIGINT NOT NULL,
+    contents BYTEA NOT NULL,
+    frame BYTEA NOT NULL,
+    PRIMARY KEY (thread_id, segment)
 );
 
 -- name: blobs_nullable
@@ -96,6 +118,13 @@ ALTER TABLE $schema.tiered_threads ADD COLUMN IF NOT EXISTS claim TEXT NOT NULL 
 -- name: threads_copied
 -- Our column, for tables that an older version made: of a copy, its last checkpoint that no run of its own wrote.
 ALTER TABLE $schema.tiered_threads ADD COLUMN IF NOT EXISTS copied TEXT NOT NULL DEFAULT '';
+
+-- name: threads_unarchived
+-- Our columns, for tables that an older version made: how many checkpoints of a thread may be archived, at most, and until
+-- when somebody is about to.
+ALTER TABLE $schema.tiered_threads
+    ADD COLUMN IF NOT EXISTS unarchived INTEGER NOT NULL DEFAULT 1,
+    ADD COLUMN IF NOT EXISTS archive_due TIMESTAMPTZ;
 
 -- name: migrations_store
 -- Our columns, for tables that an older version made.
@@ -135,13 +164,30 @@ CREATE INDEX IF NOT EXISTS tiered_run_id_idx ON $schema.checkpoints (left(metada
 CREATE INDEX IF NOT EXISTS tiered_order_idx ON $schema.checkpoints
     (thread_id COLLATE "C", checkpoint_id COLLATE "C" DESC, checkpoint_ns COLLATE "C" DESC);
 
+-- name: tiered_idle_idx
+-- Ours: threads that may be archived, by how long they have been idle.
+CREATE INDEX IF NOT EXISTS tiered_idle_idx ON $schema.tiered_threads (coalesce(last_write_at, promoted_at))
+    WHERE unarchived > 0;
+
+-- name: tiered_long_idx
+-- Ours: threads that have much to archive.
+CREATE INDEX IF NOT EXISTS tiered_long_idx ON $schema.tiered_threads (unarchived) WHERE unarchived > 50;
+
+-- name: tiered_segments_order_idx
+-- Ours: the order in which lists come to segments.
+CREATE INDEX IF NOT EXISTS tiered_segments_order_idx ON $schema.tiered_segments (thread_id, last_id, segment);
+
+-- name: tiered_segments_runs_idx
+-- Ours, for delete_for_runs.
+CREATE INDEX IF NOT EXISTS tiered_segments_runs_idx ON $schema.tiered_segments USING gin (runs);
+
 -- name: record_official
 -- Says that the official migrations have been applied.
 INSERT INTO $schema.checkpoint_migrations (v) SELECT generate_series(0, 9) ON CONFLICT DO NOTHING;
 
 -- name: record_tiered
 -- Says that ours have been applied.
-INSERT INTO $schema.tiered_migrations (v) VALUES (1) ON CONFLICT DO NOTHING;
+INSERT INTO $schema.tiered_migrations (v) VALUES (1), (2) ON CONFLICT DO NOTHING;
 
 -- name: setup_mode
 -- What setup() needs whatever the defaults of the database are: each statement sees what others committed.

@@ -105,11 +105,12 @@ held AS (
     SET flushed = n.flushed,
         last_write_at = greatest(t.last_write_at, to_timestamp(nullif(n.last_write_ms, 0) / 1000.0)),
         reason = coalesce(nullif(n.reason, ''), t.reason),
-        copied = coalesce(nullif(n.copied, ''), t.copied)
+        copied = coalesce(nullif(n.copied, ''), t.copied),
+        unarchived = t.unarchived + n.added
     FROM unnest(
         %(threads)s::text[], %(incarnations)s::text[], %(expected)s::text[], %(flushed)s::text[],
-        %(last_writes)s::bigint[], %(reasons)s::text[], %(copied)s::text[]
-    ) AS n (thread_id, incarnation, expected, flushed, last_write_ms, reason, copied)
+        %(last_writes)s::bigint[], %(reasons)s::text[], %(copied)s::text[], %(counts)s::integer[]
+    ) AS n (thread_id, incarnation, expected, flushed, last_write_ms, reason, copied, added)
     JOIN locked USING (thread_id) -- if several
     WHERE t.thread_id = n.thread_id AND t.incarnation = n.incarnation
     AND t.thread_id = %(thread)s -- if thread

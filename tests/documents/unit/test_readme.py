@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from langgraph_tiered_checkpoint import Promotion, TieredSaver, Timeouts
+from langgraph_tiered_checkpoint import Archive, Promotion, TieredSaver, Timeouts
 
 ROOT = Path(__file__).parents[3]
 README, SETTINGS = ROOT / "README.md", ROOT / "docs" / "reference" / "settings.md"
@@ -59,7 +59,7 @@ def spelled(default: object) -> str:
 
 
 def parameters_of(saver: Callable[..., object]) -> dict[str, str]:
-    made_from_none = {"promotion": "`Promotion()`", "timeouts": "`Timeouts()`"}
+    made_from_none = {"promotion": "`Promotion()`", "archive": "`Archive.never()`", "timeouts": "`Timeouts()`"}
     signature = inspect.signature(saver).parameters.values()
     return {p.name: made_from_none.get(p.name, spelled(p.default)) for p in signature}
 
@@ -76,6 +76,7 @@ def rows_of(page: Path, after: str) -> dict[str, str]:
     [
         pytest.param("`TieredSaver(redis=", parameters_of(TieredSaver), id="TieredSaver"),
         pytest.param("`Promotion(...)`", {f.name: spelled(f.default) for f in fields(Promotion)}, id="Promotion"),
+        pytest.param("`Archive(...)`", {f.name: spelled(f.default) for f in fields(Archive)}, id="Archive"),
         pytest.param("`Timeouts(...)`", {f.name: spelled(f.default) for f in fields(Timeouts)}, id="Timeouts"),
     ],
 )

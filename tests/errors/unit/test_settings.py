@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from langgraph_tiered_checkpoint import ConfigurationError, Promotion, TieredSaver, Timeouts
+from langgraph_tiered_checkpoint import Archive, ConfigurationError, Promotion, TieredSaver, Timeouts
 from langgraph_tiered_checkpoint.config import SaverSettings
 
 URL = "redis://localhost:6379/0"
@@ -32,6 +32,7 @@ WRONG: dict[str, list[Any]] = {
     "key_prefix": [None, "a{b}", "nul\0inside", *NO_TEXT],
     "schema": NO_TEXT,
     "promotion": [{}, {"checkpoints": 5}, Promotion, "never", 5],
+    "archive": [{}, {"checkpoints": 5}, Archive, "never", 5],
     "timeouts": [{}, 5, timedelta(seconds=5), Timeouts],
     "inline": [0, "yes"],
     "serde": ["json", 5, object(), JsonPlusSerializer],
@@ -65,13 +66,15 @@ async def agree(candidate: object) -> bool:
         *((Timeouts, name, value) for name in ("hot", "cold") for value in (None, *NO_DURATION)),
         *((Timeouts, name, value) for name in ("busy", "drain") for value in (None, 5, "1h", timedelta(seconds=-1))),
         *((Promotion, name, value) for name in ("checkpoints", "bytes") for value in NO_COUNT),
+        *((Archive, "checkpoints", value) for value in NO_COUNT),
+        *((Archive, "idle", value) for value in (5, "1h", True, timedelta(seconds=-1))),
         *((Promotion, "after", value) for value in (5, "1h", True, timedelta(seconds=-1))),
         *((Promotion, name, value) for name in ("on_interrupt", "before_expiry") for value in NO_FLAG),
         *((Promotion, "when", value) for value in (True, "always", agree)),
     ],
 )
 def test_part_of_a_setting_that_makes_no_sense_is_refused_where_it_is_made(
-    record: type[Timeouts | Promotion], name: str, value: Any
+    record: type[Timeouts | Promotion | Archive], name: str, value: Any
 ) -> None:
     with pytest.raises(ConfigurationError, match=rf"^{record.__name__}\.{name}=.* must "):
         record(**{name: value})

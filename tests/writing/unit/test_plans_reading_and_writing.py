@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from scripted import name_of, play
 
-from langgraph_tiered_checkpoint.cold.reads import ColdPage
+from langgraph_tiered_checkpoint.cold.pages import ColdPage
+from langgraph_tiered_checkpoint.cold.rows import merge_writes
 from langgraph_tiered_checkpoint.cold.writes import ColdAnswer
 from langgraph_tiered_checkpoint.config import Settings
 from langgraph_tiered_checkpoint.errors import ColdTierError, HotTierError, ThreadBusyError, ThreadDeletedError
@@ -107,7 +108,7 @@ def test_first_write_wins_and_special_writes_are_overwritten_when_tiers_merge() 
     def write(idx: int, data: bytes) -> WriteRow:
         return WriteRow("", "c1", "task", idx, "ch", "bytes", data, "")
 
-    merged = reading.merge_writes([write(0, b"cold"), write(-4, b"cold")], [write(0, b"hot"), write(-4, b"hot")])
+    merged = merge_writes([write(0, b"cold"), write(-4, b"cold")], [write(0, b"hot"), write(-4, b"hot")])
     assert {(w.idx, w.data) for w in merged} == {(0, b"cold"), (-4, b"hot")}
 
 
