@@ -175,6 +175,15 @@ def test_spans_name_threads_where_that_was_asked_for(
     operation = heard.spans()[-1]
     assert operation.attributes is not None
     assert operation.attributes[attribute] == value
+    put(saver, at("user:1"), {"a": 1})
+    saver.promote("user:1")
+    put(saver, at("user:1"), {"a": 2}, 2)
+    heard.spans()
+    saver.flush()
+    operation = heard.spans()[-1]
+    assert operation.name == "lgt.flush"
+    assert operation.attributes is not None
+    assert attribute not in operation.attributes  # it is about all threads, though there is one
 
 
 def test_lanes_are_told_as_parts_of_their_operation(saver: TieredSaver, heard: Heard) -> None:
