@@ -33,6 +33,7 @@ Attributes = dict[str, str | int]
 _OPERATIONS: Final = {
     "Listing.next_page": "list",
     "ThreadIdPages.next_page": "thread_ids",
+    "Tenants.next_page": "scopes",
     "Export.next_page": "export",
     "Erasure.next_page": "erase",
     **dict.fromkeys(("Target.look", "Target.take", "compare", "settle_down"), "import_threads"),
