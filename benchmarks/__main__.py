@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from benchmarks.agent import agent
+from benchmarks.archive import archive
 from benchmarks.conversation import conversation
 from benchmarks.crowd import crowd
 from benchmarks.flushing import flushing
@@ -39,6 +40,7 @@ WORKLOADS: dict[str, Callable[[World, Results, Profile], Awaitable[None]]] = {
     "history": history,
     "flushing": flushing,
     "conversation": conversation,
+    "archive": archive,
     "memory": memory,
     "startup": startup,
 }

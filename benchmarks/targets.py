@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
+from benchmarks.archive import AFTER, BEFORE
 from benchmarks.conversation import PUTS_PER_TURN
 from benchmarks.measures import Results
 from benchmarks.memory import BOUND
@@ -46,6 +47,7 @@ def targets(results: Results) -> list[Target]:
             _flushing,
             _histories,
             _conversation,
+            _archive,
             _memory,
             _startup,
         )
@@ -196,6 +198,23 @@ def _conversation(results: Results) -> Iterator[Target]:
         found = results.get("conversation", case, peer, measure)
         ratio = None if live is None or found is None else found / (times * live + each * puts)
         yield Target(7, f"{case}: {claim}", ratio, 1, "at most")
+
+
+def _archive(results: Results) -> Iterator[Target]:
+    """A number of its own: what is said of years in Postgres."""
+    for case in dict.fromkeys(key.case for key in results.of("archive")):
+
+        def ratio(measure: str, case: str = case) -> float | None:
+            return results.ratio("archive", case, AFTER, BEFORE, measure)
+
+        size, live = results.get("archive", case, AFTER, "bytes"), results.get("archive", case, BEFORE, "live bytes")
+        yield Target(
+            11, f"{case}, at rest: Postgres / live state", size / live if size and live else None, 4, "at most"
+        )
+        yield Target(11, f"{case}: CPU of archiving a checkpoint / of flushing it", ratio("cpu us"), 0.5, "at most")
+        for operation, bound in (("by id", 10), ("page", 5), ("head", 1.1)):
+            claim = f"{case}, archived: {operation} / from the official tables"
+            yield Target(11, claim, ratio(f"{operation} us"), bound, "at most", ratio(f"{operation} cpu us"))
 
 
 def _memory(results: Results) -> Iterator[Target]:

@@ -30,7 +30,7 @@ from langgraph_tiered_checkpoint.errors import ThreadBusyError
 from langgraph_tiered_checkpoint.records import Origin, Outline
 from langgraph_tiered_checkpoint.steps import Statements, Tx
 
-_PAGE_BYTES = 8_000_000
+_PAGE_BYTES = 16_000_000
 _PAGE_CHECKPOINTS = 64
 _GROWTH = 4
 """A segment is packed again with what follows it if it has at most as many times the checkpoints."""

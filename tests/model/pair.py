@@ -135,6 +135,9 @@ class Pair(RuleBasedStateMachine):
             if self._exists(thread):
                 self.saver.evict(thread)
                 assert self.saver.explain(thread).tier == "cold"
+        self.same_for_all()
+        for thread in self.threads:
+            self.saver.unarchive(thread)
         if not any("\\" in name for name in (*self.channels, *self.tasks)):  # the official saver cannot read these
             with PostgresSaver.from_conn_string(self.tiers.urls[1]) as official:
                 for place in self.spaces:

@@ -31,7 +31,16 @@ from langgraph_tiered_checkpoint.errors import (
     ThreadBusyError,
     ThreadDeletedError,
 )
-from langgraph_tiered_checkpoint.plans import copying, failover, flushing, promoting, reading, reshaping, writing
+from langgraph_tiered_checkpoint.plans import (
+    archiving,
+    copying,
+    failover,
+    flushing,
+    promoting,
+    reading,
+    reshaping,
+    writing,
+)
 from langgraph_tiered_checkpoint.plans.listing import PAGE
 from langgraph_tiered_checkpoint.steps import Plan
 
@@ -54,9 +63,10 @@ def servers() -> Iterator[EmbeddedServers]:
 @pytest.fixture
 def ids(monkeypatch: pytest.MonkeyPatch) -> Ids:
     made = Ids()
-    for module in (copying, failover, flushing, incarnations, reading, reshaping, writing):
+    for module in (archiving, copying, failover, flushing, incarnations, reading, reshaping, writing):
         monkeypatch.setattr(module, "new_id", made)
     monkeypatch.setattr(reshaping, "_ROUNDS", 4)
+    monkeypatch.setattr(archiving, "_ROUNDS", 2)
     return made
 
 
@@ -132,6 +142,13 @@ class Cast(Shared):
 
         return Actor("pruner", program, (ThreadBusyError, ColdRefusedError))
 
+    def archiver(self) -> Actor:
+        may_raise = (NotPromotableError, ThreadBusyError, ColdRefusedError)
+        return Actor("archiver", lambda _: self.requests.archive(THREAD), may_raise)
+
+    def unarchiver(self) -> Actor:
+        return Actor("unarchiver", lambda _: self.requests.unarchive(THREAD))
+
     def promoter(self) -> Actor:
         may_raise = (NotPromotableError, ColdRefusedError, ThreadBusyError)
         return Actor("promoter", lambda _: self.requests.promote(THREAD), may_raise)
@@ -166,6 +183,8 @@ class Cast(Shared):
             "M": self.promoter(),
             "R": self.reader(),
             "D": self.deleter(),
+            "A": self.archiver(),
+            "U": self.unarchiver(),
         }[what]
 
     def last_check(self, run: Callable[[Plan[Any]], Any]) -> list[tuple[str, frozenset[str]]]:
@@ -266,6 +285,9 @@ def stage(servers: EmbeddedServers, ids: Ids, state: str) -> Iterator[Stage]:
             context.run(run, cast.store(4, MADE[1]["id"], say))
         if state == "cold":
             run(cast.requests.evict(THREAD))
+        if state == "archived":
+            run(cast.requests.promote(THREAD))
+            run(cast.requests.archive(THREAD))
         try:
             yield Stage(cast, world, frozenset(stored))
         finally:
@@ -316,6 +338,9 @@ def promoted(saver: TieredSaver) -> Plan[None]:
         ("due", "WB", Budget(crashes=1)),
         ("due", "WFG", Budget()),
         ("due", "FD", Budget(failovers=1)),
+        ("clean", "AD", Budget()),
+        ("archived", "WE", Budget()),
+        ("archived", "PD", Budget()),
     ],
 )
 def test_some_operations(servers: EmbeddedServers, ids: Ids, state: str, actors: str, budget: Budget) -> None:
@@ -420,6 +445,7 @@ PAIRS = (
     *("TW", "TF", "TB", "TE", "TP", "TR"),
 )
 TRIPLES = ("WFD", "FGD", "WFG", "WBD", "BFD", "WED", "WPD", "RED")
+ARCHIVING = ("AW", "AF", "AB", "AE", "AP", "AR", "AD", "AM", "AT", "AU", "UW", "UF", "UE", "UP", "UR", "UD")
 MISHAPS = (Budget(), *(Budget(**{one: 1}) for one in ("lapses", "crashes", "repeats", "losses")))
 FALL_BACK = Budget(failovers=1)
 """At any moment, to any moment before: many times the nodes of the other mishaps."""
@@ -431,6 +457,29 @@ FALL_BACK = Budget(failovers=1)
 @pytest.mark.parametrize("state", STATES)
 def test_pairs_of_operations_from_every_state(servers: EmbeddedServers, ids: Ids, state: str, budget: Budget) -> None:
     explore_all(servers, ids, state, PAIRS, budget)
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("budget", [*MISHAPS, FALL_BACK], ids=repr)
+@pytest.mark.parametrize("state", [*STATES, "archived"])
+def test_archiving_beside_every_operation(servers: EmbeddedServers, ids: Ids, state: str, budget: Budget) -> None:
+    explore_all(servers, ids, state, ARCHIVING, budget)
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("budget", [*MISHAPS, FALL_BACK], ids=repr)
+def test_pairs_of_operations_on_an_archived_thread(servers: EmbeddedServers, ids: Ids, budget: Budget) -> None:
+    explore_all(servers, ids, "archived", PAIRS, budget)
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("budget", MISHAPS, ids=repr)
+@pytest.mark.parametrize("state", ["dirty", "clean", "archived"])
+def test_archiving_beside_two_operations(servers: EmbeddedServers, ids: Ids, state: str, budget: Budget) -> None:
+    explore_all(servers, ids, state, ("AWF", "AFD", "AWD", "APD", "AAF", "AUW"), budget)
 
 
 def explore_all(servers: EmbeddedServers, ids: Ids, state: str, casts: Sequence[str], budget: Budget) -> None:

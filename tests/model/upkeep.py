@@ -126,6 +126,15 @@ class Upkeep(Pair):
         else:
             self._call(twin, "evict", thread)
 
+    @rule(which=WHICH, method=st.sampled_from(["archive", "archive", "unarchive"]), twin=st.booleans())
+    def archive(self, *, which: int, method: str, twin: bool) -> None:
+        thread = self.threads[which]
+        if method == "archive" and self.saver.explain(thread).state == "ephemeral":
+            with pytest.raises(NotPromotableError):
+                self._call(twin, method, thread)
+        else:
+            self._call(twin, method, thread)
+
     @rule(which=WHICH)
     def lapse(self, which: int) -> None:
         """Let a TTL run out."""

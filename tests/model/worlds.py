@@ -16,10 +16,11 @@ from layout import meta_of
 from scripted import waited_for
 
 from langgraph_tiered_checkpoint import TieredSaver
+from langgraph_tiered_checkpoint.cold.segments import Opened
 from langgraph_tiered_checkpoint.hot.scripts import script
 from langgraph_tiered_checkpoint.steps import SERVER_RUN, Behind, Lua, LuaBatch, Pause, Plan, Step, Tx
 
-TABLES = ("checkpoints", "checkpoint_blobs", "checkpoint_writes", "tiered_threads")
+TABLES = ("checkpoints", "checkpoint_blobs", "checkpoint_writes", "tiered_segments", "tiered_threads")
 _TIMES = (
     "created",
     "last_write",
@@ -106,8 +107,12 @@ class ColdState:
     @cached_property
     def held(self) -> frozenset[tuple[str, str]]:
         """Checkpoints and writes that are there: ids with task ids, "" for the checkpoint itself."""
-        checkpoints, _, writes, _ = (json.loads(rows) for rows in self.rows)
+        checkpoints, _, writes, segments, _ = (json.loads(rows) for rows in self.rows)
         found = {(row["checkpoint_id"], "") for row in checkpoints}
+        for row in segments:
+            contents, frame = (bytes.fromhex(row[part].removeprefix("\\x")) for part in ("contents", "frame"))
+            for entry in Opened("t", row["segment"], contents, frame).entries():
+                found |= {(entry.row.checkpoint_id, task) for task in ("", *(w.task_id for w in entry.writes))}
         return frozenset(found | {(row["checkpoint_id"], row["task_id"]) for row in writes})
 
     @cached_property

@@ -78,6 +78,14 @@ def clean(scene: Scene) -> None:
     scene.saver.promote(scene.thread_id)
 
 
+def archived(scene: Scene) -> None:
+    """With as many checkpoints in the archive as there are in Redis and the official tables since."""
+    clean(scene)
+    scene.saver.archive(scene.thread_id)
+    scene.write()
+    scene.saver.flush(scene.thread_id)
+
+
 def cold(scene: Scene) -> None:
     clean(scene)
     scene.saver.evict(scene.thread_id)
@@ -125,6 +133,22 @@ def pruned(scene: Scene) -> None:
     ledger.settle(scene.postgres_url)
 
 
+def stored_away(scene: Scene) -> None:
+    """Whatever is archived, and whatever not, everything is read as before and can be archived."""
+    _after_the_hold()
+    ledger = scene.ledger
+    ledger.check(ledger.call)
+    scene.saver.archive(scene.thread_id)
+    ledger.check(ledger.call)
+    _brought_back(scene)
+
+
+def _brought_back(scene: Scene) -> None:
+    scene.saver.unarchive(scene.thread_id)
+    assert scene.saver.explain(scene.thread_id).archived == 0
+    scene.ledger.settle(scene.postgres_url)
+
+
 def copied(scene: Scene) -> None:
     _after_the_hold()
     try:
@@ -133,6 +157,7 @@ def copied(scene: Scene) -> None:
         assert scene.saver.get_tuple(at(scene.copy_id)) is not None
     for thread_id in (scene.thread_id, scene.copy_id):
         scene.ledger.thread_id = thread_id
+        scene.saver.unarchive(thread_id)
         scene.ledger.settle(scene.postgres_url)
 
 
@@ -165,6 +190,8 @@ LIST: Act = lambda saver, thread_id: list(saver.list(at(thread_id)))  # noqa: E7
 EVICT: Act = lambda saver, thread_id: saver.evict(thread_id)  # noqa: E731
 DELETE: Act = lambda saver, thread_id: saver.delete_thread(thread_id)  # noqa: E731
 PRUNE: Act = lambda saver, thread_id: saver.prune([thread_id])  # noqa: E731
+ARCHIVE: Act = lambda saver, thread_id: saver.archive(thread_id)  # noqa: E731
+UNARCHIVE: Act = lambda saver, thread_id: saver.unarchive(thread_id)  # noqa: E731
 COPY: Act = lambda saver, thread_id: saver.copy_thread(thread_id, f"{thread_id} (copy)")  # noqa: E731
 PUT: Act = lambda saver, thread_id: Ledger(Caller(saver, None), thread_id).put("of the dead")  # noqa: E731
 
@@ -187,6 +214,15 @@ CASES: dict[str, tuple[Arrange, Act, Callable[[Scene], None]]] = {
     "pruning, ephemeral": (ephemeral, PRUNE, pruned),
     "pruning, dirty": (dirty, PRUNE, pruned),
     "pruning, cold": (cold, PRUNE, pruned),
+    "archiving": (clean, ARCHIVE, stored_away),
+    "archiving, dirty": (dirty, ARCHIVE, stored_away),
+    "archiving, cold": (cold, ARCHIVE, stored_away),
+    "archiving, again": (archived, ARCHIVE, stored_away),
+    "unarchiving": (archived, UNARCHIVE, stored_away),
+    "listing, archived": (archived, LIST, stored_away),
+    "deletion, archived": (archived, DELETE, deleted),
+    "pruning, archived": (archived, PRUNE, pruned),
+    "copy, archived": (archived, COPY, copied),
     "copy, ephemeral": (ephemeral, COPY, copied),
     "copy, dirty": (dirty, COPY, copied),
     "copy, cold": (cold, COPY, copied),
@@ -235,7 +271,11 @@ def kill_at_every_step(
     raise AssertionError
 
 
-@pytest.mark.parametrize("case", CASES)
+OFTEN = tuple(case for case in CASES if not (case.startswith("archiving,") or case.endswith(", archived")))
+"""The others only with the killing in mid-step."""
+
+
+@pytest.mark.parametrize("case", OFTEN)
 def test_another_worker_finishes_what_a_killed_one_began(
     scenes: Iterator[Scene],
     make_saver: MakeSaver,
