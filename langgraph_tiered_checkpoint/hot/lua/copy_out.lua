@@ -7,6 +7,7 @@
 --     ephemeral; {"absent"}; {"moved", ...}: see run.lua
 -- include: run
 -- include: common
+-- include: moved
 local m = load()
 if not m then return {'absent'} end
 if moved(m) then return moved_reply(m) end

@@ -10,6 +10,7 @@
 --     which the thread is gone}; of some incarnations only, "1" if one of them was here
 -- include: run
 -- include: common
+-- include: moved
 -- include: runs
 local KEPT_MS, MOST_RUNS = 600000, 2000
 local TID, OP = ARGV.thread_id, ARGV.op

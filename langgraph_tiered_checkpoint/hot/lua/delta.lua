@@ -12,6 +12,7 @@
 --     {"moved", ...}: see run.lua.
 -- include: run
 -- include: common
+-- include: moved
 -- include: reading
 -- include: values
 -- include: delivering

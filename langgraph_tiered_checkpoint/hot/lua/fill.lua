@@ -11,6 +11,7 @@
 -- Reply: {"ok"}, or {"skip"} if the thread has moved on: nothing was changed.
 -- include: run
 -- include: common
+-- include: moved
 -- include: values
 -- include: storing
 -- include: lists

@@ -29,15 +29,15 @@ local function leave_out(fields, values)
   end
 end
 
--- The quick way, to a checkpoint that is here with all that belongs to it, none of it made of an arena, unless the caller
--- has it. Nothing is moved but what is replied.
+-- The quick way, to a checkpoint that is here with all that belongs to it. Returns the reply; and, second, the places of the
+-- values in it that are recipes, if there are any: see below.
 local function quickly()
   local found = redis.pcall('HMGET', KEYS.thread, 's', 'h' .. ARGV.ns)
   local s, head = found[1], found[2]
   if not s or not head or string.sub(s, STATE_END, STATE_END + #RUN) ~= RUN .. '\0' then return end
-  local q = {struct.unpack(STATE, s)}
+  local kind, reads = string.byte(s, KIND, READS)
   local id = ARGV.id == '' and string.sub(head, 2) or ARGV.id
-  local sure = q[READS] == 2 or (q[READS] == 1 and id == string.sub(head, 2) and string.byte(head) == 49) -- "1"
+  local sure = reads == 2 or (reads == 1 and id == string.sub(head, 2) and string.byte(head) == 49) -- "1"
   if not sure or id == '' then return end
   local place = ARGV.ns .. '\0' .. id
   found = redis.call('HMGET', KEYS.thread, 'c' .. place, 'l' .. place, 'y' .. place)
@@ -46,17 +46,22 @@ local function quickly()
   if not low or not count or count > 1000 then return end
   local sound, _, header = pcall(cmsgpack.unpack_one, frame, 2 + high * 256 + low)
   if not sound or type(header) ~= 'table' or type(header[4]) ~= 'table' or header[6] or #header[4] > 3000 then return end
-  local fields, values = header[4], {}
+  local fields, values, recipes = header[4], {}, nil
   if #fields > 0 then values = redis.call('HMGET', KEYS.thread, unpack(fields)) end
   leave_out(fields, values)
-  local known = {}
-  for i = AT.known, #ARGV, 2 do known[ARGV[i]] = ARGV[i + 1] end
+  if ARGV[AT.known] then
+    local known = {}
+    for i = AT.known, #ARGV, 2 do known[ARGV[i]] = ARGV[i + 1] end
+    for i = 1, #values do
+      local tag = known[fields[i]]
+      if tag and values[i] and string.sub(values[i], 2, 17) == tag then values[i] = 1 end
+    end
+  end
   for i = 1, #values do
-    local value, tag = values[i], known[fields[i]]
-    if tag and value and string.sub(value, 2, 17) == tag then
-      values[i] = 1
-    elseif value and string.byte(value) ~= 87 then -- "W"
-      return
+    local value = values[i]
+    if value and value ~= 1 and string.byte(value) ~= 87 then -- "W"
+      recipes = recipes or {}
+      recipes[#recipes + 1] = {i, fields[i]}
     end
   end
   local writes = {}
@@ -65,19 +70,29 @@ local function quickly()
     for i = 1, count do names[i] = 'w' .. place .. '\0' .. i end
     writes = redis.call('HMGET', KEYS.thread, unpack(names))
   end
-  local ttl = q[KIND] == EPHEMERAL and q[TTL] or q[HOT_TTL]
-  if ARGV.refresh == '1' and ARGV.id == '' and q[KIND] ~= DIRTY and ttl > 0 then redis.call('PEXPIRE', KEYS.thread, ttl) end
+  if ARGV.refresh == '1' and ARGV.id == '' and kind ~= DIRTY then
+    local ttl, hot_ttl = struct.unpack('>dd', s, STATE_END - 16)
+    if kind ~= EPHEMERAL then ttl = hot_ttl end
+    if ttl > 0 then redis.call('PEXPIRE', KEYS.thread, ttl) end
+  end
   local from = STATE_END + #RUN + 1
   local incarnation = string.sub(s, from, string.find(s, '\0', from, true) - 1)
-  return {'hit', incarnation, {ARGV.ns, id, frame, link or '', values, writes, {}}}
+  return {'hit', incarnation, {ARGV.ns, id, frame, link or '', values, writes, {}}}, recipes
 end
-local done = quickly()
-if done then return done end
+local done, recipes = quickly()
+if done and not recipes then return done end
 
 -- include: common
+-- include: moved
 -- include: reading
 -- include: values
 -- include: delivering
+if done then
+  local values = done[3][5]
+  for _, of in ipairs(recipes) do values[of[1]] = delivered(values[of[1]], of[2]) end
+  return done
+end
+
 -- include: record
 local MARKER_MS = 10000
 local ns, id = ARGV.ns, ARGV.id

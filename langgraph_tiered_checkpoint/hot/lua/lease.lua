@@ -8,6 +8,7 @@
 --     ""}, {"absent"}; and, last, the run id of the server
 -- include: run
 -- include: common
+-- include: moved
 local m = load()
 if not m then
   call('ZREM', KEYS.due, ARGV.thread_id)

@@ -13,6 +13,7 @@
 --     {"none", ""}: no such thread in either tier. {"absent"}: nothing is known. {"moved", ...}: see run.lua.
 -- include: run
 -- include: common
+-- include: moved
 -- include: reading
 -- include: values
 -- include: delivering

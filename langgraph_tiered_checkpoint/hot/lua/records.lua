@@ -7,6 +7,7 @@
 -- Reply: {"records", a record or false for each: false if it is not here (any more)}; {"moved", ...}: see run.lua.
 -- include: run
 -- include: common
+-- include: moved
 -- include: reading
 -- include: values
 -- include: delivering

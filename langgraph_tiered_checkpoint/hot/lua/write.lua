@@ -1,5 +1,6 @@
 -- Shared by put.lua and put_writes.lua: who may write, and what a write does to the thread as a whole, where it is not as
 -- simple as their quick ways take it to be. The names of ARGV are those of put.lua.
+-- include: moved
 local MARKER_MS = 10000
 local marked = false
 local TID, OP, INC, CONFIRMED, COLD = ARGV.thread_id, ARGV.op, ARGV.incarnation, ARGV.confirmed == '1', ARGV.cold == '1'
