@@ -32,8 +32,8 @@ def pack_frame(row: CheckpointRow, *, filled: bool = False) -> bytes:
     Two bytes with the length of the parent's id, that id, the header that scripts look at, and a list of what only
     travels.
     """
-    parent = row.parent_id.encode()
-    names = [fields.value(row.ns, channel, version) for channel, version in row.refs]
+    parent, prefix = row.parent_id.encode(), f"b{row.ns}\0"
+    names = [f"{prefix}{channel}\0{version}" for channel, version in row.refs]
     old = [2 if filled else 1] if row.sends_at_parent else []
     head = pack_list([row.root_id, row.depth, row.run_id, names, row.inline, *old])
     exact_type, exact = row.exact_metadata or ("", b"")

@@ -33,6 +33,8 @@ class Keys:
         self._cold = "1" if settings.cold else "0"
         self._refresh = "1" if settings.refresh_on_read else "0"
         self._run = SERVER_RUN if settings.cold else ""
+        self._lists: dict[tuple[str, int], tuple[str, ...]] = {}
+        """Keys of a bucket, for each script that has been called for it."""
 
     def thread_key(self, thread_id: str) -> str:
         return f"{self._buckets[bucket_of(thread_id)]}t:{thread_id}"
@@ -65,6 +67,17 @@ class Keys:
     ) -> Guarded[R]:
         return Guarded(script, self._keys(script, thread_id), self._args(script, args, rest), thread_id, parse)
 
+    def _by_position(
+        self,
+        script: str,
+        thread_id: str,
+        parse: Callable[[Any], R | Moved],
+        args: tuple[bytes | str, ...],
+        rest: Iterable[bytes | str],
+    ) -> Guarded[R]:
+        """The same where each superstep makes some, and names would cost too much: a test holds the arguments."""
+        return Guarded(script, self._keys(script, thread_id), (*args, *rest, self._run), thread_id, parse)
+
     def _of_bucket(
         self, script: str, bucket: int, parse: Callable[[Any], R], /, *, list_: str = "", **args: bytes | str
     ) -> Lua[R]:
@@ -74,15 +87,19 @@ class Keys:
         return Lua(script, keys, self._args(script, args, ()), f"bucket {bucket:02x}", parse)
 
     def _keys(self, script: str, thread_id: str) -> tuple[str, ...]:
-        bucket = self._buckets[bucket_of(thread_id)]
-        return (f"{bucket}t:{thread_id}", *[bucket + name for name in header(script).keys[1:]])
+        bucket = bucket_of(thread_id)
+        lists = self._lists.get((script, bucket))
+        if lists is None:
+            names = header(script).keys[1:]
+            lists = self._lists[script, bucket] = tuple(self.bucket_key(bucket, name) for name in names)
+        return (f"{self._buckets[bucket]}t:{thread_id}", *lists)
 
     def _args(
         self, script: str, args: Mapping[str, bytes | str], rest: Iterable[bytes | str]
     ) -> tuple[bytes | str, ...]:
         named = header(script)
-        if not named.takes(tuple(args), more=bool(rest)):
-            raise TypeError(f"{script}.lua takes {named.args}, not {tuple(args)}")
+        if tuple(args) != named.args or (rest and not named.list_):
+            raise TypeError(f"{script}.lua takes {named.args} {named.list_}, not {tuple(args)}")
         return (*args.values(), *rest, self._run) if named.takes_run else (*args.values(), *rest)
 
 

@@ -213,19 +213,9 @@ class ReadingCalls(Keys):
         have: list[str] = []
         for blob in known.values():
             have += (fields.value(ns, blob.channel, blob.version), blob.tag)
-        return self._guarded(
-            "get",
-            thread_id,
-            partial(parse_get, ns, checkpoint_id, known),
-            ns=ns,
-            id=checkpoint_id,
-            refresh=self._refresh,
-            root=root_id,
-            cold=self._cold,
-            token=token,
-            only="" if channels is None else pack_list([fields.value(ns, channel, "") for channel in channels]),
-            rest=have,
-        )
+        only = b"" if channels is None else pack_list([fields.value(ns, channel, "") for channel in channels])
+        head = (ns, checkpoint_id, self._refresh, root_id, self._cold, token, only)
+        return self._by_position("get", thread_id, partial(parse_get, ns, checkpoint_id, known), head, have)
 
     def list(
         self,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
@@ -34,13 +33,11 @@ class Header(NamedTuple):
 
     keys: tuple[str, ...]
     args: tuple[str, ...]
+    """Those that are no list."""
+    list_: str
+    """The name of the list that follows them, "" if there is none."""
     takes_run: bool
     """Whether the server's run id comes after them: see lua/run.lua."""
-
-    def takes(self, names: Sequence[str], *, more: bool) -> bool:
-        """Whether these are the names of its arguments, in order, with `more` for those of a list at the end."""
-        fixed = self.args[:-1] if self.args and self.args[-1].endswith("...") else self.args
-        return tuple(names) == fixed and (not more or fixed != self.args)
 
 
 @cache
@@ -48,7 +45,9 @@ def header(name: str) -> Header:
     """What a script takes, as its header says."""
     text = _read(name)
     named = {kind: tuple(words.replace("--", " ").split()) for kind, words in _HEADER.findall(text)}
-    return Header(named.get("KEYS", ()), named.get("ARGV", ()), "-- include: run\n" in text)
+    args = named.get("ARGV", ())
+    fixed, list_ = (args[:-1], args[-1].removesuffix("...")) if args and args[-1].endswith("...") else (args, "")
+    return Header(named.get("KEYS", ()), fixed, list_, "-- include: run\n" in text)
 
 
 @cache
@@ -63,7 +62,7 @@ def script(name: str) -> Script:
     """
     places = {
         kind: {word.removesuffix("..."): str(i) for i, word in enumerate(words, 1)}
-        for kind, words in (("KEYS", header(name).keys), ("ARGV", header(name).args))
+        for kind, words in (("KEYS", header(name).keys), ("ARGV", (*header(name).args, header(name).list_)))
     }
     places["AT"] = places["KEYS"] | places["ARGV"]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from langgraph_tiered_checkpoint.config import Settings
 from langgraph_tiered_checkpoint.hot import fields
@@ -19,6 +19,13 @@ from langgraph_tiered_checkpoint.records import CheckpointRow, WriteRow
 
 MOST_ARGUMENTS = 3_000
 """Of one call, about: managed services refuse commands of 4,000."""
+
+
+OF_WRITER: Final = (
+    *("thread_id", "op", "incarnation", "confirmed", "cold", "since", "origin", "token", "flushed", "pinned"),
+    *("ttl", "hot_ttl", "after", "checkpoints", "bytes", "on_interrupt", "before_expiry", "reason", "interval"),
+)
+"""What the scripts that write call the arguments that every write carries."""
 
 
 class Writer(NamedTuple):
@@ -75,7 +82,7 @@ class Missing(NamedTuple):
     """Nothing was stored: some values are not here, or what others are made of is not."""
 
     expected: list[int]
-    """By position among what was expected to be here."""
+    """By position in the refs of the checkpoint: what was expected to be here."""
     differences: bool
     """Whether no value may travel as a difference."""
 
@@ -133,23 +140,21 @@ class WritingCalls(Keys):
         super().__init__(settings)
         promotion = settings.promotion
         after = promotion.after
-        policy = {  # numbers would be turned into text on each call
-            "ttl": self._ttl_ms,
-            "hot_ttl": self._hot_ttl_ms,
-            "after": -1 if after is None else int(after.total_seconds() * 1000),
-            "checkpoints": promotion.checkpoints or 0,
-            "bytes": promotion.bytes or 0,
-            "on_interrupt": int(promotion.on_interrupt),
-            "before_expiry": int(promotion.before_expiry),
-        }
-        self._policy = {name: str(value) for name, value in policy.items()}
+        policy = (
+            -1 if after is None else int(after.total_seconds() * 1000),
+            promotion.checkpoints or 0,
+            promotion.bytes or 0,
+            int(promotion.on_interrupt),
+            int(promotion.before_expiry),
+        )
+        self._policy = (self._ttl_ms, self._hot_ttl_ms, *map(str, policy))  # each call would turn numbers into text
 
     def put(
         self,
         writer: Writer,
         row: CheckpointRow,
         values: Packed,
-        expected: Sequence[tuple[str, str]],
+        expected: Sequence[int],
         origin: FoundOrigin = UNKNOWN_ORIGIN,
         *,
         taken_over: bool,
@@ -157,38 +162,32 @@ class WritingCalls(Keys):
     ) -> Guarded[WriteReply]:
         """Store a checkpoint and values. One round trip.
 
-        `expected` are (channel, version) of the values that have to be stored already; `taken_over`: with the parent.
+        `expected` are positions in `row.refs` of values that have to be stored already; `taken_over`: with the parent.
         """
         ns, place, frame = row.ns, fields.place(row.ns, row.checkpoint_id), pack_frame(row)
-        looked_at: list[bytes | str] = ["s", f"h{ns}", f"y{place}"]
-        wanted: list[bytes | str] = []
-        for field, has_to_be in values.conditions:
-            looked_at.append(field)
-            wanted.append(has_to_be)
+        looked_at = ["s", f"h{ns}", f"y{place}", *[field for field, _ in values.conditions]]
+        wanted = [has_to_be for _, has_to_be in values.conditions]
         rest: list[bytes | str] = [*looked_at, *wanted, f"c{place}", frame]
         for pair in values.pairs:
             rest += pair
         many = len(rest) > MOST_ARGUMENTS
         on_top = row.parent_id != "" and row.checkpoint_id.encode() > row.parent_id.encode()
         log = [writer.op, "c", place, *[fields.value(ns, blob.channel, blob.version) for blob in values.stored]]
-        return self._guarded(
-            "put",
-            writer.thread_id,
-            parse_write,
-            **self._of_writer(writer, origin),
-            ns=ns,
-            id=row.checkpoint_id,
-            parent=row.parent_id,
-            quick="1" if taken_over and on_top and not many else "0",
-            size=str(len(frame) + values.bytes),
-            root=row.root_id,
-            run_id=row.run_id if note_run else "",
-            log=pack_list(log),
-            expected=pack_list([fields.value(ns, *ref) for ref in expected]),
-            packed=pack_list(rest) if many else b"",
-            looked_at=str(len(looked_at)),
-            rest=() if many else rest,
+        head = (
+            *self._of_writer(writer, origin),
+            ns,
+            row.checkpoint_id,
+            row.parent_id,
+            "1" if taken_over and on_top and not many else "0",
+            str(len(frame) + values.bytes),
+            row.root_id,
+            row.run_id if note_run else "",
+            pack_list(log),
+            pack_list(list(expected)),
+            pack_list(rest) if many else b"",
+            str(len(looked_at)),
         )
+        return self._by_position("put", writer.thread_id, parse_write, head, () if many else rest)
 
     def put_writes(
         self,
@@ -207,34 +206,33 @@ class WritingCalls(Keys):
         names = [fields.ordinal(place, idx, task_id) for idx, _ in packed]
         alone = len(set(names)) == len(names)
         special = "".join("1" if isinstance(idx, int) and idx < 0 else "0" for idx, _ in packed)
-        return self._guarded(
-            "put_writes",
-            writer.thread_id,
-            parse_write,
-            **self._of_writer(writer, origin),
-            ns=ns,
-            id=checkpoint_id,
-            quick="1" if alone and not interrupt else "0",
-            interrupt="1" if interrupt else "0",
-            special=special,
-            looked_at=str(3 + len(packed)),
-            rest=("s", f"h{ns}", f"y{place}", *names, *[frame for _, frame in packed]),
+        head = (
+            *self._of_writer(writer, origin),
+            ns,
+            checkpoint_id,
+            "1" if alone and not interrupt else "0",
+            "1" if interrupt else "0",
+            special,
+            str(3 + len(packed)),
         )
+        rest: list[bytes | str] = ["s", f"h{ns}", f"y{place}", *names]
+        rest += [frame for _, frame in packed]
+        return self._by_position("put_writes", writer.thread_id, parse_write, head, rest)
 
-    def _of_writer(self, writer: Writer, origin: FoundOrigin) -> dict[str, str]:
-        """What every write carries."""
-        return {
-            "thread_id": writer.thread_id,
-            "op": writer.op,
-            "incarnation": writer.incarnation,
-            "confirmed": "1" if writer.confirmed else "0",
-            "cold": self._cold,
-            "since": f"{writer.since_ms:.3f}",
-            "origin": origin.kind,
-            "token": origin.token,
-            "flushed": origin.flushed,
-            "pinned": "1" if origin.pinned else "0",
-            **self._policy,
-            "reason": writer.promote,
-            "interval": self._interval_ms,
-        }
+    def _of_writer(self, writer: Writer, origin: FoundOrigin) -> tuple[str, ...]:
+        """What every write carries: see `OF_WRITER`."""
+        return (
+            writer.thread_id,
+            writer.op,
+            writer.incarnation,
+            "1" if writer.confirmed else "0",
+            self._cold,
+            "0" if writer.confirmed else f"{writer.since_ms:.3f}",
+            origin.kind,
+            origin.token,
+            origin.flushed,
+            "1" if origin.pinned else "0",
+            *self._policy,
+            writer.promote,
+            self._interval_ms,
+        )

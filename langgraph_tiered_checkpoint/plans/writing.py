@@ -73,12 +73,12 @@ def put(
     """
     op = new_id()
     given = list(blobs)
-    awaited = [row.refs[i] for i in expected]
+    awaited = list(expected)
     parent = store.known_checkpoints.find((thread_id, row.ns, row.parent_id)) if row.parent_id else None
     packed = pack_values(op, _with_differences(store, thread_id, given))
 
     def build(writer: Writer, origin: FoundOrigin) -> Guarded[WriteReply]:
-        taken_over = parent is not None and parent.stored.issuperset(awaited)
+        taken_over = parent is not None and parent.stored.issuperset([row.refs[i] for i in awaited])
         note_run = parent is None or parent.run_id != row.run_id
         return store.hot.put(
             writer, row, packed, awaited, origin, taken_over=taken_over, note_run=note_run and row.run_id != ""
@@ -86,9 +86,8 @@ def put(
 
     def resend(missing: Missing) -> None:
         nonlocal packed
-        absent = [awaited[i] for i in missing.expected]
-        awaited[:] = [ref for ref in awaited if ref not in absent]
-        given.extend(supply(absent))
+        awaited[:] = [i for i in awaited if i not in missing.expected]
+        given.extend(supply([row.refs[i] for i in missing.expected]))
         packed = pack_values(op, [(blob, None, None) for blob in given])
 
     reply = yield from _write(store, known, thread_id, op, named, promote, build, resend)

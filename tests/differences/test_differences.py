@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-import msgpack
 import psycopg
 import pytest
 import redis
@@ -437,7 +436,7 @@ def test_of_very_many_values_the_largest_travel_as_differences(saver: TieredSave
     metadata: Any = {"source": "loop", "step": 2, "parents": {}}
     stepped = Stepped(saver, saver._requests.put(config, made, metadata, made["channel_versions"])).stop_before("put")
     assert isinstance(stepped._step, Lua)
-    sent = msgpack.unpackb(max((arg for arg in stepped._step.args if isinstance(arg, bytes)), key=len), raw=True)
+    sent = [arg for arg in stepped._step.args if isinstance(arg, bytes)]
     assert sum(arg[:1] == b"B" for arg in sent) == 200
     assert sum(len(arg) for arg in sent if arg[:1] == b"W") < 100 * 23 * 126 + 100 * 40
     stepped.finish()

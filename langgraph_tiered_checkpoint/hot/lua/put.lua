@@ -15,7 +15,7 @@
 --   size           of the record and the values, in bytes
 --   root           id of the root checkpoint that it runs under, or "";  run_id  to be noted, or ""
 --   log            packed entry of the log: {op, "c", place, names of the values' fields ...}
---   expected       packed names of the values' fields that have to be stored already
+--   expected       packed list of those fields of values in the record, by position from 0, that have to be stored already
 --   packed         the fields, packed, if they are too many for a command, else ""
 --   looked_at      how many fields are looked at; their names: "s", the namespace's head, the number of writes
 --                  that the checkpoint has already, then others
@@ -24,7 +24,7 @@
 --                  that tag, of which and these bytes the pieces of an arena are made; "+" and bytes: there, and these are
 --                  appended; "u": a number, to be incremented; then fields and values to be stored; and, last, see run.lua
 -- Reply: {"ok", ...}: see `finish` in write.lua; {"left", ...}: likewise, and something is to be erased: see values.lua;
---     {"missing", positions from 0 of the expected that are not here, "1" if something else is not as it has to be}, with
+--     {"missing", those of the expected that are not here, "1" if something else is not as it has to be}, with
 --     nothing stored; or see `admit`.
 if ARGV.packed ~= '' then
   local run = table.remove(ARGV)
@@ -102,9 +102,9 @@ local m, refused = admit(now)
 if not m then return refused end
 local ns, id = ARGV.ns, ARGV.id
 local n = need_ns(m, ns, ARGV.root)
-local expected, missing = cmsgpack.unpack(ARGV.expected), {}
-for i, field in ipairs(expected) do
-  if call('HEXISTS', T, field) == 0 then missing[#missing + 1] = i - 1 end
+local expected, missing, fields = cmsgpack.unpack(ARGV.expected), {}, header(ARGV[PAIRS + 1])[4]
+for _, position in ipairs(expected) do
+  if call('HEXISTS', T, fields[position + 1]) == 0 then missing[#missing + 1] = position end
 end
 local names, more, replaced = {}, {}, {}
 for i = AT.fields, WANTED - 1 do names[#names + 1] = ARGV[i] end
