@@ -113,6 +113,10 @@ def test_fork_from_an_archived_checkpoint_has_its_values_and_so_has_the_official
     chain(ours, 5)
     ours.archive(THREAD)
     assert segments(postgres_url) == [4]
+    with PostgresSaver.from_conn_string(postgres_url) as official:
+        head = official.get_tuple(config(THREAD, ""))
+    assert head is not None
+    assert head.checkpoint["channel_values"]["base"] == ["from the first"]  # which is archived, and needed
     put(ours, 6, checkpoint_id(2))  # names no new version for "base", which is from the first checkpoint
     ours.flush()
     with PostgresSaver.from_conn_string(postgres_url) as official:
