@@ -11,7 +11,7 @@
 --   ttl, hot_ttl   ms, 0 never
 --   after, checkpoints, bytes, on_interrupt, before_expiry  policies of promotion: ms or -1; or 0; or 0; "1"; "1"
 --   reason         to promote now, or "";  interval  ms until a promoter should flush
---   quick          "1" if the id is above its parent's, and all that it takes over was stored with the parent
+--   quick          "1" if the id is above its parent's, all that it takes over was stored with the parent, and nothing is packed
 --   size           of the record and the values, in bytes
 --   root           id of the root checkpoint that it runs under, or "";  run_id  to be noted, or ""
 --   log            packed entry of the log: {op, "c", place, names of the values' fields ...}
