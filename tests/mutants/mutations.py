@@ -51,6 +51,7 @@ GONE = "deletion/test_removed_is_gone.py::"
 BOUNDS = "costs/test_bounded_scripts.py::"
 PLANTED = "errors/faults/test_planted_bytes.py::"
 DELETES = "deletion/test_statements.py::"
+TRIMS = "eviction/races/test_trims_beside_writers.py::"
 
 WRITING = (
     Mutation(
@@ -138,6 +139,68 @@ WRITING = (
         "note_left(m, gone or {})\n",
         "",
         (BETWEEN + "test_checkpoint_put_again_gives_back_the_values_that_it_no_longer_uses",),
+    ),
+)
+
+QUICK = (
+    Mutation(
+        "the quick way does not look at the incarnation",
+        "hot/lua/quick.lua",
+        "if q[WRITES] == 1 and (incarnation == ARGV.incarnation or may_join()) then",
+        "if q[WRITES] == 1 then",
+        (LATE + "test_write_of_a_run_whose_thread_was_deleted_and_restored_is_refused",),
+    ),
+    Mutation(
+        "the quick way takes a thread for one that was compared with Postgres",
+        "hot/lua/quick.lua",
+        "if not s or string.sub(s, STATE_END, STATE_END + #RUN) ~= RUN .. '\\0' then return end",
+        "if not s then return end",
+        ("outages/faults/test_redis_goes_back_in_time.py::test_a_promoted_thread_does_not_get_a_ttl_back",),
+    ),
+    Mutation(
+        "the quick way does not see that the caller wants the thread promoted",
+        "hot/lua/quick.lua",
+        "if q[KIND] ~= EPHEMERAL or ARGV.reason ~= '' then",
+        "if q[KIND] ~= EPHEMERAL then",
+        ("promotion/test_promotion.py::test_thread_that_meets_a_condition_is_due_and_loses_its_ttl_with_that_write",),
+    ),
+    Mutation(
+        "the quick way does not count",
+        "hot/lua/quick.lua",
+        "and (checkpoints == 0 or q[CHECKPOINTS] < checkpoints)",
+        "",
+        ("promotion/test_promotion.py::test_thread_that_meets_a_condition_is_due_and_loses_its_ttl_with_that_write",),
+    ),
+    Mutation(
+        "a checkpoint takes the quick way although its writes came first",
+        "hot/lua/put.lua",
+        "if not found[2] or found[3] or",
+        "if not found[2] or",
+        (
+            "promotion/test_promotion.py::test_question_that_is_stored_before_its_checkpoint_is_a_question_too",
+            "writing/test_rolling_deploy.py::test_newer_code_finds_what_older_code_does_not_know",
+        ),
+    ),
+    Mutation(
+        "a value is added to an arena that somebody else has added to",
+        "hot/lua/put.lua",
+        "      if value ~= string.sub(wanted, 2) then return false end",
+        "",
+        (TRIMS + "test_processes_that_add_to_the_same_value_at_once_both_keep_theirs",),
+    ),
+    Mutation(
+        "a trim does not see that a fork took values over",
+        "hot/lua/drop.lua",
+        "or m.forks ~= tonumber(ARGV.forks) then",
+        "then",
+        (TRIMS + "test_fork_that_takes_values_over_from_what_is_trimmed_has_them",),
+    ),
+    Mutation(
+        "a trim takes what was written since its outline",
+        "hot/lua/drop.lua",
+        "if not n or written[place] or",
+        "if not n or",
+        (TRIMS + "test_pending_write_to_what_is_trimmed_is_flushed",),
     ),
 )
 
@@ -543,4 +606,4 @@ VALUES = (
     ),
 )
 
-MUTATIONS = (*WRITING, *READING, *FLUSHING, *RESHAPING, *STATEMENTS, *VALUES)
+MUTATIONS = (*WRITING, *QUICK, *READING, *FLUSHING, *RESHAPING, *STATEMENTS, *VALUES)

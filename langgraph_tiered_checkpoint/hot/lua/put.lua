@@ -116,10 +116,11 @@ for _, value in ipairs(replaced) do
   end
 end
 if #missing > 0 or not fits then return {'missing', missing, fits and '0' or '1'} end
+local is_fork = #expected > 0 and (ARGV.quick ~= '1' or n.head ~= ARGV.parent)
 local gone = store(m, ns, n, id, ARGV[PAIRS + 1], tonumber(ARGV.size))
 for i = PAIRS, #ARGV do out[#out + 1] = ARGV[i] end
 for i = 1, #more do out[#out + 1] = more[i] end
-if #expected > 0 then m.forks = m.forks + 1 end
+if is_fork then m.forks = m.forks + 1 end
 -- A new step answers what the run waited for; not so its own question, where that came first or the call is a repeated one.
 if ns == '' and not found[3] then m.interrupted = 0 end
 if not gone and ARGV.run_id ~= '' then note_run(KEYS.runs, ARGV.run_id, TID) end

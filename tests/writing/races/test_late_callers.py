@@ -124,6 +124,25 @@ def test_second_write_of_a_run_whose_incarnation_was_deleted_does_not_join_the_n
     assert values_in_order(saver) == [3]
 
 
+@pytest.mark.parametrize("late", ["put", "put_writes"])
+def test_write_of_a_run_whose_thread_was_deleted_and_restored_is_refused(saver: TieredSaver, late: str) -> None:
+    """What it writes on top of is there again, and it is the head."""
+    stored = put(saver, at("t"), {"a": 1})
+    before = list(saver.list(at("t")))
+    run = contextvars.Context()
+    run.run(saver.get_tuple, at("t"))
+    other = contextvars.Context()
+    other.run(saver.delete_thread, "t")
+    other.run(saver.restore, "t", before)
+    with pytest.raises(ThreadDeletedError):
+        if late == "put":
+            run.run(put, saver, stored, {"a": 2}, 2)
+        else:
+            run.run(saver.put_writes, stored, [("a", "late")], "task")
+    assert values_in_order(saver) == [1]
+    assert not writes_of(saver, stored)
+
+
 # --- fills
 
 
