@@ -111,7 +111,7 @@ class Requests(NamedTuple):
         place = at.stored_id, at.ns, answer.stored.row.checkpoint_id
         stored = frozenset((blob.channel, blob.version) for blob in answer.stored.blobs)
         inline = inline_versions(answer.stored, found.checkpoint)
-        self.store.known_checkpoints.remember(place, KnownCheckpoint(inline, stored, answer.stored.row.run_id))
+        self.store.known_checkpoints.remember(place, KnownCheckpoint(inline, stored, ""))
         return found
 
     def messages(self, thread_id: str, channel: str, limit: int | None, before: str | None) -> Plan[list[Any]]:

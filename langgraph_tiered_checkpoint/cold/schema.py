@@ -70,7 +70,7 @@ _Built = tuple[str, list[str]]
 
 def load() -> None:
     """Read the files, which happens with the first statement otherwise."""
-    for file in _FILES:
+    for file in (*_FILES, "doctor.sql"):
         _read(file)
 
 

@@ -24,6 +24,7 @@ class KnownCheckpoint(NamedTuple):
     stored: frozenset[tuple[str, str]]
     """(channel, version as text) of those whose values were stored with it, or before."""
     run_id: str
+    """Of the run that this process has put it in, which is noted then; "" if it has only read it."""
 
 
 class KnownCheckpoints:

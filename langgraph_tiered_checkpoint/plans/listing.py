@@ -283,6 +283,7 @@ class ThreadIds:
         self._prefix = prefix
         self._waiting: list[list[str]] = [[] for _ in range(BUCKETS)]
         """Of each bucket: ids that are known, and have not been listed."""
+        after = after if after > prefix else ""  # nothing that begins with the prefix comes before it
         self._pages = BucketPages(self._names, _after, after)
         self._after = after
         self.done = False

@@ -80,9 +80,7 @@ def put(
     def build(writer: Writer, origin: FoundOrigin) -> Guarded[WriteReply]:
         taken_over = parent is not None and parent.stored.issuperset([row.refs[i] for i in awaited])
         note_run = parent is None or parent.run_id != row.run_id
-        return store.hot.put(
-            writer, row, packed, awaited, origin, taken_over=taken_over, note_run=note_run and row.run_id != ""
-        )
+        return store.hot.put(writer, row, packed, awaited, origin, taken_over=taken_over, note_run=note_run)
 
     def resend(missing: Missing) -> None:
         nonlocal packed

@@ -39,9 +39,15 @@ LONG = b"""
     INSERT INTO checkpoint_writes (thread_id, checkpoint_id, task_id, idx, channel, type, blob)
     SELECT 'long', id, task, 0, 'own', 'bytes', ''::bytea FROM made CROSS JOIN unnest(ARRAY['a', 'b']) AS task
 """
-OTHERS = (
-    b"INSERT INTO tiered_threads (thread_id, incarnation) SELECT n::text, n::text FROM generate_series(1, 2000) AS n"
-)
+OTHERS = b"""
+    WITH threads AS (
+        INSERT INTO tiered_threads (thread_id, incarnation) SELECT n::text, n::text FROM generate_series(1, 2000) AS n
+        RETURNING thread_id
+    )
+    INSERT INTO tiered_segments
+    SELECT thread_id, 1, '1', '2', '{}', '{}', '{}', '{1,2}', '{r}', 1, 1, repeat('x', 500)::bytea, ''::bytea
+    FROM threads
+"""
 
 
 @pytest.fixture(scope="module", params=["analyzed", "never analyzed"])
@@ -53,7 +59,7 @@ def database(servers: EmbeddedServers, request: pytest.FixtureRequest) -> Iterat
     with connect(url) as connection:
         connection.execute("SET synchronous_commit = off")
         set_up(connection, Cold(None))
-        for table in ("checkpoints", "checkpoint_blobs", "checkpoint_writes", "tiered_threads"):
+        for table in ("checkpoints", "checkpoint_blobs", "checkpoint_writes", "tiered_threads", "tiered_segments"):
             connection.execute(f"ALTER TABLE {table} SET (autovacuum_enabled = off)".encode())
         connection.execute(LONG, {"n": CHECKPOINTS})
         connection.execute(OTHERS)

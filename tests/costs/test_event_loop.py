@@ -49,6 +49,12 @@ async def main(redis_url, postgres_url):
     await ours.aput(AT, empty_checkpoint(), {}, {})
     await Called(ours, saver.names).aerase_all(asked_by="the test")
     await saver.astats()
+    await saver.adoctor()
+    await saver.asweep()
+    [_ async for _ in saver.ascopes()]
+    await saver.aput(AT, empty_checkpoint(), {}, {})
+    await saver.aarchive("t")
+    await saver.aunarchive("t")
     await saver.aclose()
     asynchronous = [
         name for name, one in inspect.getmembers(TieredSaver)

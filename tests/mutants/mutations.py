@@ -122,7 +122,7 @@ WRITING = (
     Mutation(
         "a run is not noted",
         "hot/lua/put.lua",
-        "if ARGV.run_id ~= '' then note_run",
+        "if not gone and ARGV.run_id ~= '' then note_run",
         "if false then note_run",
         ("deletion/test_removed_is_gone.py::test_what_a_run_wrote_is_gone_when_it_is_rolled_back",),
     ),
@@ -565,7 +565,7 @@ VALUES = (
     Mutation(
         "a value that is put over stays in its arena",
         "hot/lua/put.lua",
-        "note_left(m, leave_arenas(replaced))\n",
+        "note_left(m, left)\n",
         "",
         (GONE + "test_value_that_is_put_over_is_gone",),
     ),

@@ -144,7 +144,7 @@ def test_no_password_is_in_what_is_stored_or_said(
     with pytest.raises(ConfigurationError) as refused:
         saver_of().get_tuple(at("t"))
     with psycopg.connect(other_postgres) as connection:
-        [(told,)] = connection.execute("SELECT redis FROM tiered_migrations").fetchall()
+        told = connection.execute("SELECT redis FROM tiered_migrations").fetchall()
     texts = f"{refused.value} {layout_of(redis_client)!r} {told}"
     assert "sesame" not in texts
     assert password not in texts

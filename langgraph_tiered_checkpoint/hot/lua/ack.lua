@@ -26,24 +26,18 @@ elseif number < m.flushed_number then
 elseif ARGV.through ~= m.flushed then
   return {'diverged', '0'}
 end
-call('ZREM', KEYS.due, ARGV.thread_id)
-call('ZREM', KEYS.parked, ARGV.thread_id)
-call('HDEL', T, 'e')
-local acked, late = {}, {}
+local acked, late, spaces = {}, {}, {}
 for change = m.flushed_number + 1, number do
   acked[#acked + 1] = 'g' .. change
   local what = m.whole == 0 and hget('g' .. change)
   what = what and open(what, 'g' .. change)
   if what and what[2] == 'w' and what[3] ~= '' then late[what[3]] = true end
 end
-if #acked > 0 then hdel(acked) end
 m.flushed, m.flushed_number, m.error, m.failures = ARGV.through, number, '', 0
 if m.change == number then
   m.state, m.dirty_since = 'c', 0
 else
-  local now = now_ms()
-  m.dirty_since = now
-  call('ZADD', KEYS.due, now + tonumber(ARGV.interval), ARGV.thread_id)
+  m.dirty_since = now_ms()
   if m.change - number > MOST_UNFLUSHED then
     late = {} -- too many to look through: those that are in Postgres by now stay here, too, until the hot copy goes
   end
@@ -54,20 +48,26 @@ else
   end
 end
 -- Writes to a checkpoint that is not here were kept only until Postgres had them; sends of a child that may be here, longer.
-local changed = {}
+local changed, dropped = {}, {}
 for place in pairs(late) do
   local ns, id = split(place)
-  local n = load_ns(ns)
+  local n = spaces[ns] or load_ns(ns)
   if n and not is_here(place) and less(id, n.floor) and #sends_of(place) == 0 then
-    if call('HEXISTS', T, 'y' .. place) == 1 then
-      n.early, m.early = n.early - 1, m.early - 1
-      add_ns(changed, ns, n)
-      hset(changed)
-      changed = {}
-    end
-    drop_writes(place)
+    spaces[ns] = n
+    if call('HEXISTS', T, 'y' .. place) == 1 then n.early, m.early = n.early - 1, m.early - 1 end
+    add_writes(place, dropped)
   end
 end
+for ns, n in pairs(spaces) do add_ns(changed, ns, n) end
+
+-- All that can be wrong with the thread has been looked at.
+call('ZREM', KEYS.due, ARGV.thread_id)
+call('ZREM', KEYS.parked, ARGV.thread_id)
+call('HDEL', T, 'e')
+if m.state == 'd' then call('ZADD', KEYS.due, m.dirty_since + tonumber(ARGV.interval), ARGV.thread_id) end
+if #acked > 0 then hdel(acked) end
+if #dropped > 0 then hdel(dropped) end
+if #changed > 0 then hset(changed) end
 local out = {}
 add_meta(out, m)
 hset(out)

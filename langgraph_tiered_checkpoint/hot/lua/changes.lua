@@ -55,9 +55,11 @@ local function writes(place, what)
   end
 end
 
-while at < m.change and size < budget and read < MOST do
+local LOOKS = 20000 -- changes that are looked for in one page
+local stop = math.min(m.change, at + LOOKS)
+while at < stop and size < budget and read < MOST do
   local entries = {}
-  for i = 1, math.min(LOOK, m.change - at) do entries[i] = 'g' .. at + i end
+  for i = 1, math.min(LOOK, stop - at) do entries[i] = 'g' .. at + i end
   local found, i = hmget(entries), 0
   while i < #entries and size < budget and read < MOST do
     i = i + 1

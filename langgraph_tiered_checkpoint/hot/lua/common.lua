@@ -7,7 +7,7 @@
 --                 pending writes here), forks (writes that took over values from elsewhere than the head), reason, error,
 --                 failures (in a row), rebase (upload all if 1, what was never acknowledged if 2, then drop), left (arenas that
 --                 values have left: see values.lua), copied (in a copy, the last checkpoint id that was copied: what no run of
---                 its own wrote)
+--                 its own wrote), again (1: a checkpoint was put again with other values: what others know of it may not be so)
 --   e             end of a promoter's lease, ms
 --   x             a marker instead of a thread: {kind, token, deadline ms, run id of the server}
 --   h<ns>         "1" if every checkpoint of the namespace from the floor on is here with its pending writes, else "0"; then
@@ -25,6 +25,7 @@
 local T = KEYS[1]
 local call, pack = redis.call, cmsgpack.pack
 local CHUNK = 3800 -- arguments of one command: managed services refuse 4,000
+local MOST_CHANGES = 2 ^ 53
 local NOWHERE = '\244\143\191\191' -- above every id: U+10FFFF, which no id begins with
 
 -- What is stored of this thread cannot be read. The caller tells this from every other error by its first word. A NUL
@@ -152,7 +153,7 @@ end
 
 local RARE = {
   'flushed', 'flushed_number', 'pinned', 'whole', 'horizon', 'oldest', 'early', 'forks', 'reason', 'error', 'failures', 'rebase',
-  'left', 'copied',
+  'left', 'copied', 'again',
 }
 
 -- Whether the thread is to be flushed only when it would expire otherwise.
@@ -163,7 +164,7 @@ end
 -- The fields of a thread's meta, to be stored.
 local function state_of(m)
   local reads = m.rebase > 0 and 0 or m.whole == 1 and 2 or 1
-  local writes = (m.rebase > 0 or m.left or waits(m)) and 0 or 1
+  local writes = (m.rebase > 0 or m.left or m.again or waits(m)) and 0 or 1
   return struct.pack(
     STATE, string.byte(m.state), reads, writes, m.interrupted, m.own_ttl, m.change, m.last_write, m.checkpoints, m.roots,
     m.bytes, m.dirty_since, m.created, m.ttl, m.hot_ttl
@@ -187,7 +188,8 @@ end
 local function open_meta(state, rare)
   if not state or not rare then unreadable(state and 'm' or 's') end
   local m, of = open_state(state), open(rare, 'm')
-  if type(of.flushed) ~= 'string' or type(of.flushed_number) ~= 'number' or type(of.rebase) ~= 'number' then
+  if not is_count(m.change, MOST_CHANGES) then unreadable('s') end
+  if type(of.flushed) ~= 'string' or not is_count(of.flushed_number, m.change) or type(of.rebase) ~= 'number' then
     unreadable('m')
   end
   for _, name in ipairs(RARE) do m[name] = of[name] end

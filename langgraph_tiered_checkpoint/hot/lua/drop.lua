@@ -76,26 +76,27 @@ end
 local is_empty = m.checkpoints == 0 and not is_trim
 if done == 0 and not is_empty then return {'ok'} end
 
+local fields = {}
+for _, place in ipairs(gone) do
+  add_writes(place, fields)
+  touched[place] = nil
+  fields[#fields + 1] = 'c' .. place
+  fields[#fields + 1] = 'l' .. place
+end
+local leave, left = leaving(recipes_in(values))
 call('HDEL', T, 'x') -- allowed when Redis is full, and lets the rest of the script run
 local more = AT.items + done <= #ARGV
 if is_empty then
-  local _, left = forget_runs(KEYS.runs, ARGV.thread_id, MOST_RUNS)
-  more = more or left
-  if not left and m.early == 0 then
+  local _, others = forget_runs(KEYS.runs, ARGV.thread_id, MOST_RUNS)
+  more = more or others
+  if not others and m.early == 0 then
     call('ZREM', KEYS.due, ARGV.thread_id)
     strike(KEYS.threads, KEYS.lapses, ARGV.thread_id)
     call('UNLINK', T)
     return {'ok'}
   end
 end
-local fields = {}
-for _, place in ipairs(gone) do
-  drop_writes(place)
-  touched[place] = nil
-  fields[#fields + 1] = 'c' .. place
-  fields[#fields + 1] = 'l' .. place
-end
-local left = leave_arenas(recipes_in(values))
+leave()
 if not is_trim then note_left(m, left) end
 for _, field in ipairs(values) do fields[#fields + 1] = field end
 local out = {}

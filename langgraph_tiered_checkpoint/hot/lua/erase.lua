@@ -56,7 +56,9 @@ if ARGV.complete ~= '0' then
   end
   m.left = #rest > 0 and rest or nil
   if ARGV.complete == '2' then
-    note_left(m, leave_arenas(recipes_in({name})))
+    local leave, arenas = leaving(recipes_in({name}))
+    leave()
+    note_left(m, arenas)
     call('HDEL', T, name)
   end
   add_meta(out, m)

@@ -43,7 +43,7 @@ local function quickly()
   found = redis.call('HMGET', KEYS.thread, 'c' .. place, 'l' .. place, 'y' .. place)
   local frame, link, count = found[1], found[2], tonumber(found[3] or 0)
   local high, low = string.byte(frame or '', 1, 2)
-  if not low or not count or count > 1000 then return end
+  if not low or not count or count < 0 or count > 1000 then return end
   local sound, _, header = pcall(cmsgpack.unpack_one, frame, 2 + high * 256 + low)
   if not sound or type(header) ~= 'table' or type(header[4]) ~= 'table' or header[6] or #header[4] > 3000 then return end
   local fields, values, recipes = header[4], {}, nil
@@ -76,7 +76,9 @@ local function quickly()
     if ttl > 0 then redis.call('PEXPIRE', KEYS.thread, ttl) end
   end
   local from = STATE_END + #RUN + 1
-  local incarnation = string.sub(s, from, string.find(s, '\0', from, true) - 1)
+  local last = string.find(s, '\0', from, true)
+  if not last then return end
+  local incarnation = string.sub(s, from, last - 1)
   return {'hit', incarnation, {ARGV.ns, id, frame, link or '', values, writes, {}}}, recipes
 end
 local done, recipes = quickly()

@@ -26,6 +26,7 @@ end
 local cur, stretches, looked, seen = ARGV.cursor == '' and m.newest or ARGV.cursor, {}, 0, {}
 if cur ~= '' and not is_here(cur) then return {'changed'} end
 while cur ~= '' and looked < tonumber(ARGV.most) do
+  looked = looked + 1
   for _, field in ipairs(header(hget('c' .. cur), 'c' .. cur)[4]) do
     looked = looked + 1
     if not seen[field] then

@@ -11,9 +11,9 @@
 --   ttl, hot_ttl   ms, 0 never
 --   after, checkpoints, bytes, on_interrupt, before_expiry  policies of promotion: ms or -1; or 0; or 0; "1"; "1"
 --   reason         to promote now, or "";  interval  ms until a promoter should flush
---   quick          "1" if the id is above its parent's, all that it takes over was stored with the parent, and nothing is packed
+--   quick          "1", or "2" if the run is noted already, if the id is above its parent's, all that it takes over was stored with the parent, and nothing is packed
 --   size           of the record and the values, in bytes
---   root           id of the root checkpoint that it runs under, or "";  run_id  to be noted, or ""
+--   root           id of the root checkpoint that it runs under, or "";  run_id  or ""
 --   log            packed entry of the log: {op, "c", place, names of the values' fields ...}
 --   expected       packed list of those fields of values in the record, by position from 0, that have to be stored already
 --   packed         the fields, packed, if they are too many for a command, else ""
@@ -41,6 +41,8 @@ end
 local WANTED = AT.fields + ARGV.looked_at -- what the fourth field has to be, and so on
 local PAIRS = WANTED + ARGV.looked_at - 3
 
+local MOST_STORED = 3700 -- arguments of one HSET
+
 -- Whether all is as it has to be. Adds to a list what has to be stored for that. With a list `replaced`, values that should be
 -- absent are added there instead.
 local function compare(found, more, replaced)
@@ -66,6 +68,7 @@ local function compare(found, more, replaced)
     elseif kind == '=' then
       if value ~= string.sub(wanted, 2) then return false end
     else
+      if kind ~= '+' and not tonumber(value) then return false end
       more[#more + 1] = ARGV[AT.fields + i - 1]
       more[#more + 1] = kind == '+' and value .. string.sub(wanted, 2) or value + 1
     end
@@ -83,15 +86,16 @@ local function quickly()
   if ARGV.ns == '' then q[INTERRUPTED], q[ROOTS] = 0, q[ROOTS] + 1 end
   local below, more = place_of(ARGV.ns, ARGV.parent), {}
   if not stays(q, now) or not compare(found, more) or (newest ~= below and not comes_before(newest, place)) then return end
+  if #ARGV - PAIRS + #more > MOST_STORED then return end
   local out = {unpack(ARGV, PAIRS)}
   for i = 1, #more do out[#out + 1] = more[i] end
   local n = #out
   out[n + 1], out[n + 2] = 'h' .. ARGV.ns, string.sub(found[2], 1, 1) .. ARGV.id
   if newest ~= below then out[n + 3], out[n + 4] = 'l' .. place, cmsgpack.pack({ARGV.parent, newest, ARGV.parent}) end
-  if ARGV.run_id ~= '' then note_run(KEYS.runs, ARGV.run_id, ARGV.thread_id) end
+  if ARGV.quick == '1' and ARGV.run_id ~= '' then note_run(KEYS.runs, ARGV.run_id, ARGV.thread_id) end
   return end_quickly(out, q, now, incarnation, place, ARGV.log)
 end
-local done = ARGV.quick == '1' and quickly()
+local done = ARGV.quick ~= '0' and quickly()
 if done then return done end
 
 -- include: common
@@ -112,19 +116,25 @@ local found = hmget(names)
 local fits = compare(found, more, replaced)
 for _, value in ipairs(replaced) do
   if tag_of(value) == ARGV.op then -- the call is a repeated one
-    return {'ok', m.incarnation, waits(m) and 'w' or m.state, RUN}
+    return {m.left and 'left' or 'ok', m.incarnation, waits(m) and 'w' or m.state, RUN}
   end
 end
 if #missing > 0 or not fits then return {'missing', missing, fits and '0' or '1'} end
-local is_fork = #expected > 0 and (ARGV.quick ~= '1' or n.head ~= ARGV.parent)
+local is_fork = ARGV.quick == '0' or n.head ~= ARGV.parent or #replaced > 0
+local leave, left = leaving(replaced)
+leave()
+for i = 1, #more, 2 do
+  if #replaced > 0 and string.sub(more[i], 1, 1) == 'u' then more[i + 1] = (hget(more[i]) or 0) + 1 end
+end
 local gone = store(m, ns, n, id, ARGV[PAIRS + 1], tonumber(ARGV.size))
 for i = PAIRS, #ARGV do out[#out + 1] = ARGV[i] end
 for i = 1, #more do out[#out + 1] = more[i] end
 if is_fork then m.forks = m.forks + 1 end
+if gone and #gone > 0 then m.again = 1 end
 -- A new step answers what the run waited for; not so its own question, where that came first or the call is a repeated one.
 if ns == '' and not found[3] then m.interrupted = 0 end
 if not gone and ARGV.run_id ~= '' then note_run(KEYS.runs, ARGV.run_id, TID) end
-note_left(m, leave_arenas(replaced))
+note_left(m, left)
 note_left(m, gone or {})
 local reply = finish(m, ns, n, now, ARGV.log)
 if m.left then reply[1] = 'left' end

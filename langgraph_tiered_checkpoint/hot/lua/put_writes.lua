@@ -32,6 +32,7 @@ local function quickly()
   for i = 1, COUNT do q[BYTES] = q[BYTES] + #ARGV[FRAMES + i] end
   if not stays(q, now) then return end
   local count = found[3]
+  if count and not tonumber(count) then return end
   if not count and redis.call('HEXISTS', KEYS.thread, 'c' .. place) == 0 then return end
   local out, what, before = {}, {ARGV.op, 'w', place}, tonumber(count or 0)
   for i = 1, COUNT do
@@ -60,7 +61,7 @@ local ns = ARGV.ns
 local n = need_ns(m, ns)
 local names = {unpack(ARGV, AT.fields + 3, FRAMES)}
 local seen, places, had = {}, hmget(names), hget('y' .. place)
-local count, what = tonumber(had or 0), {ARGV.op, 'w', place}
+local count, what = tonumber(had or 0) or unreadable('y' .. place), {ARGV.op, 'w', place}
 for i = 1, COUNT do
   local special, frame = string.sub(ARGV.special, i, i) == '1', ARGV[FRAMES + i]
   local at = seen[names[i]] or places[i]

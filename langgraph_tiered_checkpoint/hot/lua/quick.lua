@@ -18,7 +18,8 @@ end
 local function quick_state(s)
   if not s or string.sub(s, STATE_END, STATE_END + #RUN) ~= RUN .. '\0' then return end
   local q, first = {struct.unpack(STATE, s)}, STATE_END + #RUN + 1
-  local last = string.find(s, '\0', first, true) - 1
+  local last = (string.find(s, '\0', first, true) or 0) - 1
+  if last < 0 then return end
   local incarnation = string.sub(s, first, last)
   if q[WRITES] == 1 and (incarnation == ARGV.incarnation or may_join()) then
     return q, incarnation, string.sub(s, last + 2)

@@ -38,13 +38,19 @@ local function insert(m, ns, n, id, parent)
   if n.tail ~= '' and less(id, n.tail) then
     newer, older = n.tail, ''
   else
-    while older ~= '' and less(id, older) do newer, older = older, link(place_of(ns, older)).older end
+    while older ~= '' and less(id, older) do
+      newer, older = older, link(place_of(ns, older)).older
+      if older ~= '' and not less(older, newer) then unreadable('l' .. place_of(ns, newer)) end
+    end
   end
   local above, below = '', m.newest
   if m.oldest ~= '' and comes_before(place, m.oldest) then
     above, below = m.oldest, ''
   else
-    while below ~= '' and comes_before(place, below) do above, below = below, link(below).thread end
+    while below ~= '' and comes_before(place, below) do
+      above, below = below, link(below).thread
+      if below ~= '' and not comes_before(below, above) then unreadable('l' .. above) end
+    end
   end
   links[place] = {older = older, thread = below, parent = parent}
   touched[place] = older ~= parent or below ~= (parent ~= '' and place_of(ns, parent) or '') or nil

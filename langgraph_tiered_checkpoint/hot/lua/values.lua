@@ -75,9 +75,9 @@ local function recipes_in(fields)
 end
 
 -- Values are gone, or made of something else: count what arenas they were made of, and remove those that nothing is made of
--- any more. Returns the others. `gone` are the values as they were.
-local function leave_arenas(gone)
-  local fewer, left = {}, {}
+-- any more. `gone` are the values as they were. Returns what does so, since all is looked at before; and the arenas that stay.
+local function leaving(gone)
+  local fewer, left, uses, fields = {}, {}, {}, {}
   for _, value in ipairs(gone) do
     if string.byte(value) == RECIPE then
       local arena = open_recipe(value)
@@ -85,17 +85,22 @@ local function leave_arenas(gone)
     end
   end
   for arena, count in pairs(fewer) do
-    local uses = tonumber(hget('u' .. arena) or 0) - count
-    if uses > 0 then
-      call('HSET', T, 'u' .. arena, uses)
+    local others = (tonumber(hget('u' .. arena) or 0) or unreadable('u' .. arena)) - count
+    if others > 0 then
+      uses[#uses + 1] = 'u' .. arena
+      uses[#uses + 1] = others
       left[#left + 1] = arena
     else
-      local fields, bytes, size = {'A' .. arena, 'u' .. arena}, size_of(arena)
+      local bytes, size = size_of(arena)
+      fields[#fields + 1] = 'A' .. arena
+      fields[#fields + 1] = 'u' .. arena
       for i = 0, bytes and math.ceil(bytes / size) - 1 or -1 do fields[#fields + 1] = piece_field(arena, i) end
-      hdel(fields)
     end
   end
-  return left
+  return function()
+    if #uses > 0 then hset(uses) end
+    if #fields > 0 then hdel(fields) end
+  end, left
 end
 
 -- Note in the meta what may have to be erased: arenas that hold what only values had that are gone now, and fields of values

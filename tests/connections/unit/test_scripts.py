@@ -32,7 +32,7 @@ def test_script_carries_the_functions_that_it_uses_and_no_comments(name: str) ->
 
 def test_includes_are_put_in_place_in_order() -> None:
     text = script("put").text.decode()
-    names = ("now_ms", "note_run", "quick_state", "quickly", "load", "leave_arenas", "add", "moved", "admit")
+    names = ("now_ms", "note_run", "quick_state", "quickly", "load", "leaving", "add", "moved", "admit")
     places = [text.index(f"local function {name}(") for name in names]
     assert places == sorted(places)
     assert text.count("local function now_ms(") == 1

@@ -10,7 +10,7 @@ from typing import Any
 import msgpack
 import pytest
 import redis
-from homes import at, put, values_of
+from homes import at, make_checkpoint, put, values_of
 from stepping import Stepped
 from turns import count_turns
 
@@ -166,3 +166,18 @@ def test_piece_that_was_cut_short_is_an_error_and_no_shorter_value(saver: Tiered
     saver._store.known_values.forget()
     with pytest.raises(TieredCheckpointError, match="'t'"):
         saver.get_tuple(config)
+
+
+def test_link_that_leads_to_itself_is_an_error_at_once(
+    saver: TieredSaver, redis_client: redis.Redis, plant: Any
+) -> None:
+    configs = [put(saver, at("t"), {"a": n}, n) for n in (1, 2, 4)]
+    latest = configs[-1]["configurable"]["checkpoint_id"]
+    link = msgpack.packb([latest, f"\0{latest}", ""], use_bin_type=False)
+    plant(lambda _: {f"l\0{latest}": link})
+    late = make_checkpoint({"a": 3}, 3)
+    late["id"] = configs[1]["configurable"]["checkpoint_id"] + "0"
+    step: Any = {"source": "loop", "step": 3, "parents": {}}
+    call = Stepped(saver, saver._requests.put(at("t"), late, step, late["channel_versions"])).stop_before("put")._step
+    assert isinstance(call, Lua)
+    assert turns_until_it_is_seen(redis_client, call) < 5_000

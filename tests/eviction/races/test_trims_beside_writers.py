@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import redis
 from homes import at, make_checkpoint, values_of
 from langchain_core.runnables import RunnableConfig
 from stepping import Stepped
@@ -64,6 +65,20 @@ def test_fork_that_takes_values_over_from_what_is_trimmed_has_them(
     assert [values_of(saver, config)["own"] for config in chain] == [[1], [2], [3]]
 
 
+def test_fork_that_sends_again_what_is_dropped_has_it(redis_url: str) -> None:
+    """Of an ephemeral thread, which has no other copy."""
+    with TieredSaver.from_urls(redis_url) as saver:
+        first = put(saver, at("t"), 1, "1")
+        put(saver, first, 2, "2")
+        prune = Stepped(saver, saver._requests.prune(["t"], "keep_latest")).stop_before("drop")
+        made = make_checkpoint({"own": [3], "notes": NOTES}, 3)
+        made["channel_versions"]["notes"] = "1"
+        step: Any = {"source": "loop", "step": 3, "parents": {}}
+        forked = saver.put(first, made, step, made["channel_versions"])
+        prune.finish()
+        assert values_of(saver, forked) == {"own": [3], "notes": NOTES}
+
+
 def test_pending_write_to_what_is_trimmed_is_flushed(saver: TieredSaver, chain: list[RunnableConfig]) -> None:
     trim = flush_until_drop(saver)
     saver.put_writes(chain[0], [("own", 7)], "task")
@@ -112,3 +127,37 @@ def test_processes_that_add_to_the_same_value_at_once_both_keep_theirs(savers: C
     forks = [grow(saver, parent, 3 + n, f"{n} " * 50) for n, saver in enumerate((one, other))]
     for reader in (one, other, savers()):
         assert [values_of(reader, fork)["lines"][-1] for fork in forks] == ["0 " * 50, "1 " * 50]
+
+
+def test_values_of_a_parent_that_another_process_has_put_again_are_sent_again(
+    savers: Callable[[], TieredSaver],
+) -> None:
+    """The one that goes on remembers them as stored."""
+    one, other = savers(), savers()
+    first = put(one, at("t"), 1, "1")
+    second = put(one, first, 2, "1")
+    for step, config in ((2, second), (1, first)):
+        again = make_checkpoint({"own": [step]}, 9)
+        again["id"] = config["configurable"]["checkpoint_id"]
+        parent = first if step == 2 else at("t")
+        other.put(parent, again, {"source": "loop", "step": step, "parents": {}}, again["channel_versions"])
+    assert values_of(one, put(one, second, 3, "1")) == {"own": [3], "notes": NOTES}
+
+
+def test_repeated_call_erases_what_the_first_one_had_to(
+    savers: Callable[[], TieredSaver], redis_client: redis.Redis
+) -> None:
+    """Its reply was lost."""
+    saver = savers()
+    secret = "forget me " * 30
+    made = make_checkpoint({"own": [1], "secret": [secret]}, 1)
+    step: Any = {"source": "loop", "step": 1, "parents": {}}
+    saver.put(at("t"), made, step, made["channel_versions"])
+    again = make_checkpoint({"own": [2]}, 2)
+    again["id"] = made["id"]
+    call = Stepped(saver, saver._requests.put(at("t"), again, step, again["channel_versions"]))
+    call.repeat()
+    call.finish()
+    [key] = redis_client.scan_iter("*:t:t")
+    held: Any = redis_client.hgetall(key)
+    assert not [field for field, value in held.items() if b"forget me" in value]

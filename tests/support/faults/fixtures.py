@@ -41,6 +41,7 @@ def redis_to_break(servers_to_break: EmbeddedServers) -> Iterator[str]:
         client.flushall()
         client.script_flush()
         _shorten_log(client)
+        _save_again(client)
         before = client.config_get("*")
         yield servers_to_break.redis_url
         _revive_redis(servers_to_break)
@@ -56,6 +57,13 @@ def _shorten_log(client: redis.Redis) -> None:
     if client.info("persistence")["aof_current_size"] > LONG_LOG_BYTES:
         client.bgrewriteaof()
         wait_until(lambda: not client.info("persistence")["aof_rewrite_in_progress"], "the log to be rewritten")
+
+
+def _save_again(client: redis.Redis) -> None:
+    """A child that was saving, and was killed or had no room for it, is remembered until the next one succeeds."""
+    if client.info("persistence")["rdb_last_bgsave_status"] != "ok":
+        client.bgsave()
+        wait_until(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "ok", "the next save")
 
 
 def _revive_redis(servers: EmbeddedServers) -> None:

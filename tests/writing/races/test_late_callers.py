@@ -134,11 +134,11 @@ def test_write_of_a_run_whose_thread_was_deleted_and_restored_is_refused(saver: 
     other = contextvars.Context()
     other.run(saver.delete_thread, "t")
     other.run(saver.restore, "t", before)
+    args: Any = (put, saver, stored, {"a": 2}, 2)
+    if late == "put_writes":
+        args = (saver.put_writes, stored, [("a", "late")], "task")
     with pytest.raises(ThreadDeletedError):
-        if late == "put":
-            run.run(put, saver, stored, {"a": 2}, 2)
-        else:
-            run.run(saver.put_writes, stored, [("a", "late")], "task")
+        run.run(*args)
     assert values_in_order(saver) == [1]
     assert not writes_of(saver, stored)
 
