@@ -168,7 +168,7 @@ def test_a_first_copy_reads_a_page_of_large_values(saver: TieredSaver, monkeypat
     replies = Replies(saver, monkeypatch)
     saver.promote("t")
     assert "scan" in {name for name, _ in replies.sizes}
-    assert replies.largest < BOUND
+    assert replies.largest < BOUND + 2 * MB  # HSCAN gives all fields that share a bucket of the hash
     saver.evict("t")
     assert [value_of(found) for found in saver.list(at("t"))] == values
 
