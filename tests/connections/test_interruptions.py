@@ -18,11 +18,12 @@ from homes import at, put, values_of
 from waiting import wait_until
 
 from langgraph_tiered_checkpoint import Promotion, TieredSaver
+from langgraph_tiered_checkpoint.errors import TieredCheckpointError
 from langgraph_tiered_checkpoint.io.postgres_sync import _OwnPool
 from langgraph_tiered_checkpoint.io.redis_sync import SyncRedis
 
 WATCHED = re.compile(
-    r"langgraph_tiered_checkpoint\.(slots|\w+_ports|runners|connections|promoter|saver)"
+    r"langgraph_tiered_checkpoint\.(io\.\w+|promoter|saver)"
     r"|redis\.(connection|_parsers)|psycopg\.(connection|cursor|_cursor_base|_connection_base|_pipeline)|threading"
 )
 """Where what is held is taken and given back. Interrupting the rest, which computes, would show nothing."""
@@ -65,6 +66,9 @@ class Interruption:
             work()
         except SoftTimeLimitError:
             pass
+        except TieredCheckpointError as exc:
+            if "'traceback' object is not callable" not in str(exc):  # CPython's, of a trace function that has raised
+                raise
         finally:
             sys.settrace(None)
         return self.left == 0
