@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 from langgraph.checkpoint.serde.types import TASKS
 
 from langgraph_tiered_checkpoint.codec import delta_depth, sends_at_parent
+from langgraph_tiered_checkpoint.cold.segments import WriteColumns
 from langgraph_tiered_checkpoint.records import CheckpointRow, Typed, Unreadable, WriteRow
 
+_Write = TypeVar("_Write", WriteRow, WriteColumns)
 _EXACT = json.JSONDecoder(parse_int=str, parse_float=str)
 
 
@@ -65,7 +67,7 @@ def ordered(sends: list[tuple[Any, ...]]) -> list[Typed]:
     return [(type_, data) for *_, type_, data in sorted(sends, key=lambda send: send[:3])]
 
 
-def merge_writes(earlier: Iterable[WriteRow], later: Iterable[WriteRow]) -> list[WriteRow]:
+def merge_writes(earlier: Iterable[_Write], later: Iterable[_Write]) -> list[_Write]:
     """Pending writes of one checkpoint from two places: the first wins for idx >= 0, the last for idx < 0."""
     merged = {(w.task_id, w.idx): w for w in earlier}
     for write in later:

@@ -83,8 +83,6 @@ class Missing(NamedTuple):
 
     expected: list[int]
     """By position in the refs of the checkpoint: what was expected to be here."""
-    differences: bool
-    """Whether no value may travel as a difference."""
 
 
 class OriginWanted(NamedTuple):
@@ -113,8 +111,8 @@ def parse_write(reply: Sequence[Any]) -> WriteReply | Moved:
         case [b"ok" | b"left" as kind, incarnation, state, server_run, *change]:
             left = kind == b"left"
             return Stored(incarnation.decode(), State(state.decode()), server_run.decode(), _unflushed(change), left)
-        case [b"missing", expected, differences]:
-            return Missing(expected, differences == b"1")
+        case [b"missing", expected]:
+            return Missing(expected)
         case [b"origin", token]:
             return OriginWanted(token.decode())
         case [b"closed" | b"pressed" | b"deleted" as kind, *_]:

@@ -10,7 +10,8 @@ from functools import partial
 from typing import NamedTuple
 
 from langgraph_tiered_checkpoint.cold.archiving import Bundle, Survey
-from langgraph_tiered_checkpoint.cold.segments import Entry, Place, WriteColumns
+from langgraph_tiered_checkpoint.cold.rows import merge_writes
+from langgraph_tiered_checkpoint.cold.segments import Entry, Place
 from langgraph_tiered_checkpoint.cold.writes import Cold
 from langgraph_tiered_checkpoint.errors import NotPromotableError, ThreadBusyError
 from langgraph_tiered_checkpoint.hot.flushing import Lease
@@ -119,13 +120,7 @@ def _bundle(cold: Cold, thread_id: str, survey: Survey) -> Plan[Bundle]:
 
 def _merged(earlier: Entry | None, entry: Entry) -> Entry:
     """A checkpoint that was put again after it was archived, with the writes from before."""
-    if earlier is None:
-        return entry
-    writes: dict[tuple[str, int], WriteColumns] = {(w.task_id, w.idx): w for w in earlier.writes}
-    for write in entry.writes:
-        if write.idx < 0 or (write.task_id, write.idx) not in writes:
-            writes[write.task_id, write.idx] = write
-    return entry._replace(writes=list(writes.values()))
+    return entry if earlier is None else entry._replace(writes=merge_writes(earlier.writes, entry.writes))
 
 
 def lease_to_archive(store: Store) -> Plan[list[Due]]:

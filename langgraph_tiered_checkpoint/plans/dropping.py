@@ -24,13 +24,12 @@ _ROUNDS = 3
 
 def outline(store: Store, thread_id: str, incarnation: str) -> Plan[Outlined | None]:
     """Where all checkpoints of a hot thread stand; None if the thread began another incarnation under the reader."""
-    page = yield from store.hot.outline(thread_id, "")
-    outlined = page
-    while page is not None and outlined is not None and page.incarnation == incarnation:
-        if page is not outlined:
-            outlined = outlined._replace(outlines=[*outlined.outlines, *page.outlines])
+    first = page = yield from store.hot.outline(thread_id, "")
+    outlines: list[Outline] = []
+    while first is not None and page is not None and page.incarnation == incarnation:
+        outlines += page.outlines
         if not page.cursor:
-            return outlined
+            return first._replace(outlines=outlines)
         page = yield from store.hot.outline(thread_id, page.cursor)
     return None
 

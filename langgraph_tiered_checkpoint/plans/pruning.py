@@ -22,9 +22,7 @@ def all_but_latest(outlines: Iterable[Outline]) -> set[Place]:
     A subgraph call goes with the root checkpoint that it started from, once that one is saved; a
     `checkpointer=True` subgraph outlives its calls.
     """
-    spaces: dict[str, dict[str, Outline]] = {}
-    for outline in outlines:
-        spaces.setdefault(outline.ns, {})[outline.checkpoint_id] = outline
+    spaces = _by_namespace(outlines)
     roots = spaces.get("", {})
     kept_roots = _latest_with_ancestors(roots) if roots else set()
     dropped: set[Place] = set()
@@ -44,9 +42,7 @@ def all_but_newest(outlines: Iterable[Outline], most: int, unflushed: Iterable[P
     Kept are the newest root checkpoints and the subgraph calls that they started; what Postgres does not hold yet; and
     the head of each namespace that outlives its calls, with the ancestors that its delta channels are rebuilt from.
     """
-    spaces: dict[str, dict[str, Outline]] = {}
-    for outline in outlines:
-        spaces.setdefault(outline.ns, {})[outline.checkpoint_id] = outline
+    spaces = _by_namespace(outlines)
     roots = list(spaces.get("", ()))
     if len(roots) <= most:
         return set()
@@ -92,6 +88,14 @@ def orphaned(outlines: Iterable[Outline], dropped: Collection[Place]) -> list[Pl
     """Kept checkpoints whose parent is not, or is gone already: whoever dropped it may have died before this."""
     kept = {(o.ns, o.checkpoint_id): o for o in outlines if (o.ns, o.checkpoint_id) not in dropped}
     return [place for place, o in kept.items() if o.parent_id and (o.ns, o.parent_id) not in kept]
+
+
+def _by_namespace(outlines: Iterable[Outline]) -> dict[str, dict[str, Outline]]:
+    """By id, in each."""
+    spaces: dict[str, dict[str, Outline]] = {}
+    for outline in outlines:
+        spaces.setdefault(outline.ns, {})[outline.checkpoint_id] = outline
+    return spaces
 
 
 def _latest_with_ancestors(checkpoints: dict[str, Outline]) -> set[str]:

@@ -63,16 +63,16 @@ WRITING = (
     ),
     Mutation(
         "a late write of a deleted incarnation joins the next one",
-        "hot/lua/write.lua",
-        "if CONFIRMED or call('ZSCORE', KEYS.gone, tomb({TID, INC})) then",
-        "if CONFIRMED then",
+        "hot/lua/quick.lua",
+        "if redis.call('ZSCORE', KEYS.gone, tomb({ARGV.thread_id, ARGV.incarnation})) then",
+        "if false then",
         (LATE + "test_second_write_of_a_run_whose_incarnation_was_deleted_does_not_join_the_next_one",),
     ),
     Mutation(
         "a late write of a run that had found no thread brings a deleted one back",
         "hot/lua/write.lua",
-        "  if not CONFIRMED then\n",
-        "  if false then\n",
+        "if not CONFIRMED and is_buried() then",
+        "if false then",
         (BETWEEN + "test_run_that_found_no_thread_does_not_create_it_after_a_delete",),
     ),
     Mutation(

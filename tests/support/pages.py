@@ -17,7 +17,6 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
-from unittest.mock import patch
 
 from langgraph_tiered_checkpoint.cli import main
 
@@ -74,11 +73,14 @@ def _command(arguments: list[str]) -> str:
     if any(word in arguments for word in _ENDLESS):
         arguments = [*arguments[: arguments.index("--watch") if "--watch" in arguments else None], "--help"]
     status: object = 0
-    with _caught() as caught, patch.object(sys, "argv", ["lgt", *arguments]):
+    before, sys.argv = sys.argv, ["lgt", *arguments]
+    with _caught() as caught:
         try:
             main()
         except SystemExit as ended:
             status = ended.code
+        finally:
+            sys.argv = before
     assert not status, f"lgt {' '.join(arguments)}: {caught.getvalue()}"
     return caught.getvalue()
 

@@ -22,6 +22,7 @@
 -- include: clock
 -- include: state
 -- include: order
+-- include: tombs
 local T = KEYS[1]
 local call, pack = redis.call, cmsgpack.pack
 local CHUNK = 3800 -- arguments of one command: managed services refuse 4,000
@@ -264,10 +265,6 @@ end
 
 local function is_here(place)
   return call('HEXISTS', T, 'c' .. place) == 1
-end
-
-local function tomb(what)
-  return redis.sha1hex(what[1]) .. ':' .. (what[2] or '')
 end
 
 local function touch_ttl(m)

@@ -6,8 +6,9 @@
 --   op    random, the same when the call is repeated
 --   only  incarnations, to remove only these: what Postgres has just deleted, and a reader or writer may have taken from it
 --         before; and, last, see run.lua
--- Reply: {"more"}: call again, the thread had too many runs for one call; {"ok", "1" if Postgres may hold some of it, incarnation that was removed or "", run id of the server, ms as of
---     which the thread is gone}; of some incarnations only, "1" if one of them was here
+-- Reply: {"more"}: call again, the thread had too many runs for one call; {"ok", "1" if Postgres may hold some of it,
+--     incarnation that was removed or "", run id of the server, ms as of which the thread is gone}; of some incarnations only,
+--     "1" if one of them was here
 -- include: run
 -- include: common
 -- include: moved

@@ -11,7 +11,8 @@
 --   ttl, hot_ttl   ms, 0 never
 --   after, checkpoints, bytes, on_interrupt, before_expiry  policies of promotion: ms or -1; or 0; or 0; "1"; "1"
 --   reason         to promote now, or "";  interval  ms until a promoter should flush
---   quick          "1", or "2" if the run is noted already, if the id is above its parent's, all that it takes over was stored with the parent, and nothing is packed
+--   quick          "1", or "2" if the run is noted already, if the id is above its parent's, all that it takes over was
+--                  stored with the parent, and nothing is packed
 --   size           of the record and the values, in bytes
 --   root           id of the root checkpoint that it runs under, or "";  run_id  or ""
 --   log            packed entry of the log: {op, "c", place, names of the values' fields ...}
@@ -24,8 +25,8 @@
 --                  that tag, of which and these bytes the pieces of an arena are made; "+" and bytes: there, and these are
 --                  appended; "u": a number, to be incremented; then fields and values to be stored; and, last, see run.lua
 -- Reply: {"ok", ...}: see `finish` in write.lua; {"left", ...}: likewise, and something is to be erased: see values.lua;
---     {"missing", those of the expected that are not here, "1" if something else is not as it has to be}, with
---     nothing stored; or see `admit`.
+--     {"missing", those of the expected that are not here}, with nothing stored: these, or something else is not as it has to
+--     be; or see `admit`.
 if ARGV.packed ~= '' then
   local run = table.remove(ARGV)
   for _, part in ipairs(cmsgpack.unpack(ARGV.packed)) do ARGV[#ARGV + 1] = part end
@@ -119,7 +120,7 @@ for _, value in ipairs(replaced) do
     return {m.left and 'left' or 'ok', m.incarnation, waits(m) and 'w' or m.state, RUN}
   end
 end
-if #missing > 0 or not fits then return {'missing', missing, fits and '0' or '1'} end
+if #missing > 0 or not fits then return {'missing', missing} end
 local is_fork = ARGV.quick == '0' or n.head ~= ARGV.parent or #replaced > 0
 local leave, left = leaving(replaced)
 leave()

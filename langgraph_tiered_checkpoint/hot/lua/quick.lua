@@ -1,16 +1,20 @@
 -- Shared by put.lua and put_writes.lua: the quick way of a write to a thread that needs no decision. They include state.lua,
 -- run.lua and lists.lua first. The names of ARGV are those of put.lua.
+-- include: tombs
 local OVERDUE = 2 -- flush intervals after which a change that Postgres has not taken may not grow any more
 local ENLIST_MS = 10000 -- idle time after which a write lists its thread again, in case Redis has evicted the lists
 
--- Whether a writer that knows of no incarnation, or of one that never was, may join the one that is here: see `admit`.
+-- Whether the thread was deleted after the run began, or what it names was made.
+local function is_buried()
+  local buried, named = redis.call('ZSCORE', KEYS.gone, tomb({ARGV.thread_id})), tonumber(ARGV.since)
+  return buried and named > 0 and named < tonumber(buried)
+end
+
+-- Whether a writer that knows of no incarnation, or of one that never was, may join the one that is here.
 local function may_join()
   if ARGV.confirmed == '1' then return false end
-  local thread = redis.sha1hex(ARGV.thread_id) .. ':'
-  if redis.call('ZSCORE', KEYS.gone, thread .. ARGV.incarnation) then return false end
-  local buried = redis.call('ZSCORE', KEYS.gone, thread)
-  local named = tonumber(ARGV.since)
-  return not buried or named == 0 or named >= tonumber(buried)
+  if redis.call('ZSCORE', KEYS.gone, tomb({ARGV.thread_id, ARGV.incarnation})) then return false end
+  return not is_buried()
 end
 
 -- What each write changes, as a list, with the incarnation and the newest place; nothing if the thread is not for the caller,

@@ -28,23 +28,15 @@ local function admit(now)
   if m then
     if moved(m) then return nil, moved_reply(m) end
     if pressed(m, now) then return nil, {'pressed'} end
-    if m.incarnation == INC then return m end
-    if CONFIRMED or call('ZSCORE', KEYS.gone, tomb({TID, INC})) then return nil, {'deleted'} end
-    local buried = tonumber(call('ZSCORE', KEYS.gone, tomb({TID})) or 0)
-    local named = tonumber(ARGV.since)
-    if named > 0 and named < buried then return nil, {'deleted'} end
-    return m
+    if m.incarnation == INC or may_join() then return m end
+    return nil, {'deleted'}
   end
   if call('ZSCORE', KEYS.gone, tomb({TID, INC})) then
     -- A new run that met what a delete is still removing from Postgres waits for it.
     if ARGV.origin == 'cold' and not CONFIRMED then return nil, {'closed', 50} end
     return nil, {'deleted'}
   end
-  if not CONFIRMED then
-    local buried = tonumber(call('ZSCORE', KEYS.gone, tomb({TID})) or 0)
-    local named = tonumber(ARGV.since)
-    if named > 0 and named < buried then return nil, {'deleted'} end
-  end
+  if not CONFIRMED and is_buried() then return nil, {'deleted'} end
   local held = holds(x, now)
   if held and x[1] == 'closed' then return nil, {'closed', tonumber(x[3]) - now} end
   local fresh = not COLD or (held and (x[1] == 'vacant' or (ARGV.origin == 'new' and x[2] == ARGV.token)))

@@ -151,9 +151,7 @@ def test_write_confirms_the_incarnation_that_it_joined() -> None:
 
 def test_put_sends_again_what_is_not_resident() -> None:
     stored = [b"ok", b"i", b"d", b"run"]
-    played = play(
-        put(STORE, KnownIncarnation("i", confirmed=True)), [("put", [b"missing", [1], b"0"]), ("put", stored)]
-    )
+    played = play(put(STORE, KnownIncarnation("i", confirmed=True)), [("put", [b"missing", [1]]), ("put", stored)])
     again = played.steps[1]
     assert isinstance(again, Lua)
     assert again.args[-3:-1] == ("b\0b\x002", b"W%bbytes\0again" % str(again.args[1]).encode())
@@ -161,9 +159,7 @@ def test_put_sends_again_what_is_not_resident() -> None:
 
 def test_write_knows_what_postgres_lacks_if_that_is_itself_alone() -> None:
     stored = [b"ok", b"i", b"d", b"run", b"4.theirs", b"5.mine", 1_700_000_000_000, b"age"]
-    played = play(
-        put(STORE, KnownIncarnation("i", confirmed=True)), [("put", [b"missing", [1], b"0"]), ("put", stored)]
-    )
+    played = play(put(STORE, KnownIncarnation("i", confirmed=True)), [("put", [b"missing", [1]]), ("put", stored)])
     blobs = [BlobRow("", "b", "2", "bytes", b"again")]
     lacking = ThreadBatch("t", "i", "4.theirs", "5.mine", [ROW], blobs, [], 1_700_000_000_000, "age")
     assert played.result == Written(State.DIRTY, lacking, "run")
